@@ -1,0 +1,215 @@
+"""Image bytes -> upright RGB -> (height, width, 3) uint8. The only decoder and resizer of the project.
+
+Training's evaluation, the golden inputs of a package and the service all call it, so what was measured is what
+is served. Neighbours: input.py says the geometry, service/decode.py puts the limits of the service around it.
+"""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from models.input import InputSpec
+
+Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
+Format = Literal["jpeg", "png", "webp"]
+
+FORMATS: tuple[Format, ...] = ("jpeg", "png", "webp")
+MAX_PIXELS = 178_956_970  # Pillow's own error threshold; callers that serve strangers pass a lower one
+BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white, as most pages show them
+ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4 A
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+OTHER_FORMATS = (
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"%PDF", "PDF"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML or SVG"),
+)
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; ``str()`` says why and what would do."""
+
+
+class UnsupportedFormat(ImageError):
+    """The bytes are not a JPEG, PNG or WebP file."""
+
+
+class ImageTooLarge(ImageError):
+    """The header announces more pixels than the caller allows; nothing was decoded."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an image file announce. Lengths in pixels, before EXIF rotation."""
+
+    format: Format
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+def sniff(data: bytes) -> Format:
+    """Format by magic bytes; raises UnsupportedFormat, naming the format where it is a known one."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpeg"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if not data:
+        raise ImageError("the image is empty (0 bytes); send the bytes of a JPEG, PNG or WebP file")
+    start = data[:64].lstrip()
+    name = next((name for magic, name in OTHER_FORMATS if start.startswith(magic)), None)
+    what = f"looks like {name}" if name else "is no image format known here"
+    raise UnsupportedFormat(f"the file {what}; accepted are JPEG, PNG and WebP, recognised by their first bytes")
+
+
+def read_header(data: bytes) -> Header:
+    """Format and size from the header alone, without allocating pixels.
+
+    Raises:
+        UnsupportedFormat: not JPEG, PNG or WebP.
+        ImageError: empty, or the header is damaged.
+    """
+    kind = sniff(data)
+    try:
+        width, height = {"jpeg": _jpeg_size, "png": _png_size, "webp": _webp_size}[kind](data)
+    except (ValueError, struct.error) as err:
+        raise ImageError(f"the {kind.upper()} header is damaged or cut off") from err
+    if width < 1 or height < 1:
+        raise ImageError(f"the {kind.upper()} header announces {width}x{height} pixels; both sides must be at least 1")
+    return Header(kind, width, height)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Walk the segments to the frame header (ITU-T T.81, B.2.2)."""
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == 0xFFFF:  # fill byte
+            at += 1
+        elif 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        elif marker < 0xFFC0 or length < 2:
+            raise ValueError("not a segment")
+        else:
+            at += 2 + length
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    if data[12:16] != b"IHDR":
+        raise ValueError("no IHDR")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas size (RFC 9649, sections 2.5 to 2.7)."""
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        low_w, high_w, low_h, high_h = struct.unpack_from("<HBHB", data, 24)
+        return 1 + low_w + (high_w << 16), 1 + low_h + (high_h << 16)
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    raise ValueError("unknown chunk")
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Upright 8-bit RGB image from the bytes of a JPEG, PNG or WebP file; of an animation, its first frame.
+
+    EXIF orientation is applied, transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and
+    palettes are converted; ICC profiles are ignored.
+
+    Raises:
+        UnsupportedFormat, ImageTooLarge, ImageError: see those.
+    """
+    header = read_header(data)
+    if header.pixels > max_pixels:
+        raise ImageTooLarge(f"image has {header.pixels} pixels ({header.width}x{header.height}), the limit is {max_pixels}")
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.size != (header.width, header.height):
+                raise ImageError(f"the {header.format.upper()} file announces two different sizes")
+            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+            rgb = _decode_jpeg(data, image) if header.format == "jpeg" else _to_rgb(image)
+    except ImageError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as err:
+        raise ImageError(f"the {header.format.upper()} file is damaged or cut off and cannot be decoded") from err
+    return _upright(rgb, orientation)
+
+
+def _decode_jpeg(data: bytes, image: Image.Image) -> Image.Image:
+    """libjpeg-turbo without Pillow's overhead for grey and YCbCr; Pillow for the rest (CMYK, odd files)."""
+    if image.mode in ("L", "RGB"):
+        try:
+            return Image.fromarray(simplejpeg.decode_jpeg(data, colorspace="RGB"))
+        except ValueError:
+            pass  # a warning of libjpeg is an error there; Pillow tells harmless ones from cut-off files
+    return _to_rgb(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit grey: Pillow would clip at 255
+        grey = np.asarray(image).astype(np.uint32) * 255 + 32767
+        return Image.fromarray((grey // 65535).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(canvas, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image, orientation: object) -> Image.Image:
+    """Apply EXIF orientation 2 to 8; any other value leaves the image as it is."""
+    if orientation not in range(2, 9):
+        return image
+    image.getexif()[ORIENTATION_TAG] = orientation
+    return ImageOps.exif_transpose(image)
+
+
+def fit(image: Image.Image, spec: InputSpec) -> Pixels:
+    """Resize the shorter side to ``spec.resize`` and cut out the centre: (spec.height, spec.width, 3) uint8.
+
+    Both steps are one resampling of the matching box of the source, antialiased when it shrinks.
+    """
+    scale = min(image.size) / spec.resize
+    box_width, box_height = spec.width * scale, spec.height * scale
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    box = (left, top, left + box_width, top + box_height)
+    size = (spec.width, spec.height)
+    if box != (0.0, 0.0, *map(float, size)) or image.size != size:
+        image = image.resize(size, RESAMPLING[spec.interpolation], box=box)
+    return np.asarray(image)
+
+
+def preprocess(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Bytes of an image file -> (spec.height, spec.width, 3) uint8 RGB, ready to be stacked into a batch.
+
+    Raises:
+        ImageError: and its kinds, as ``decode``.
+    """
+    return fit(decode(data, max_pixels), spec)

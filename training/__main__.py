@@ -1,0 +1,67 @@
+"""Command line: python -m training train | evaluate | export | publish."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from training import recipe as recipes
+from training.checkpoint import CheckpointError
+from training.data import DataError
+from training.recipe import RecipeError
+from training.train import train
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def run_train(args: argparse.Namespace) -> object:
+    overrides = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.learning_rate}
+    recipe = None if args.resume else recipes.load(args.recipe, **overrides, seed=args.seed)
+    try:
+        checkpoint = train(args.data, args.out, recipe)
+    except KeyboardInterrupt:
+        print(
+            f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. "
+            f"Go on with: python -m training train {args.data} --out {args.out} --resume",
+            file=sys.stderr,
+        )
+        raise
+    return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train a classifier and publish it as a model package.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("train", help="train a network on a folder of class folders")
+    command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
+    command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    command.add_argument("--recipe", default="photos", help="name in training/recipes or path of a TOML file (default: %(default)s)")
+    command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
+    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
+    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
+    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
+    command.set_defaults(run=run_train)
+
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = make_parser().parse_args(arguments)
+    try:
+        result = args.run(args)
+    except (DataError, CheckpointError, RecipeError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print(json.dumps(result, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

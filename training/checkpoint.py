@@ -1,0 +1,80 @@
+"""A checkpoint: weights (`weights-EPOCH.pt`) and a sidecar (`checkpoint.json`) that alone rebuilds the network.
+
+The sidecar names its weights file and is replaced last, by one rename, so a stop at any moment leaves a whole
+checkpoint behind. Neighbours: train.py writes, evaluate.py, export.py and package.py read.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training import recipe
+from training.architectures import catalogue
+from training.architectures.classifier import Classifier
+from training.recipe import Recipe
+
+SIDECAR = "checkpoint.json"
+SCHEMA = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is missing, damaged or in the way; ``str()`` names the path and the way out."""
+
+
+@dataclass
+class Checkpoint:
+    """What the sidecar holds. mean and std: one value a channel, on the 0 to 255 scale."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    mean: list[float]
+    std: list[float]
+    epoch: int = 0  # epochs completed
+    seconds: float = 0.0  # spent in the epochs completed
+    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    data: dict[str, Any] = field(default_factory=dict[str, Any])  # folder, counts, SHA-256, files left out
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    weights: str = ""  # file name
+
+    def build(self) -> Classifier:
+        return catalogue.build(self.recipe.architecture, len(self.classes))
+
+
+def save(folder: Path, checkpoint: Checkpoint, model: Classifier, optimizer: torch.optim.Optimizer) -> None:
+    """Write weights, then the sidecar that names them, then remove the weights before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = checkpoint.weights
+    checkpoint.weights = f"weights-{checkpoint.epoch:04d}.pt"
+    with open(folder / checkpoint.weights, "wb") as file:
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    text = json.dumps({"schema": SCHEMA} | asdict(checkpoint), indent=1)
+    beside = folder / f".{SIDECAR}.new"
+    beside.write_text(text)
+    beside.replace(folder / SIDECAR)
+    if before and before != checkpoint.weights:
+        (folder / before).unlink(missing_ok=True)
+
+
+def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
+    """Sidecar, network with its weights (on the CPU), and optimizer state; raises CheckpointError."""
+    path = folder / SIDECAR
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint in {folder}: {path} does not exist; train one with 'python -m training train'")
+    try:
+        table = json.loads(path.read_text())
+        if table.pop("schema") != SCHEMA:
+            raise ValueError(f"unknown schema, this version reads {SCHEMA}")
+        table |= {"recipe": recipe.parse(table["recipe"]), "classes": tuple(table["classes"])}
+        checkpoint = Checkpoint(**table)
+        state = torch.load(folder / checkpoint.weights, map_location="cpu", weights_only=True)
+        model = checkpoint.build()
+        model.load_state_dict(state["model"])
+    except Exception as err:
+        raise CheckpointError(f"the checkpoint {path} cannot be read: {err}") from err
+    return checkpoint, model, state["optimizer"]

@@ -1,0 +1,39 @@
+"""Where a result comes from: command, code, libraries, machine."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
+
+
+def describe() -> dict[str, object]:
+    """Command line, git commit, library versions and hardware of this process."""
+    return {
+        "command": shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "hardware": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
+    }
+
+
+def git_commit() -> str:
+    """Commit of the checkout, "-dirty" where tracked files differ from it; "unknown" outside a checkout."""
+    try:
+        run = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
