@@ -3,16 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import models
+from models.manifest import PackageError
 from training import recipe as recipes
-from training.checkpoint import CheckpointError
-from training.data import DataError
-from training.recipe import RecipeError
+from training.errors import TrainingError
 from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
+STORE = Path(models.__file__).parent / "store"
 
 
 def run_train(args: argparse.Namespace) -> object:
@@ -30,14 +31,37 @@ def run_train(args: argparse.Namespace) -> object:
     return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
 
 
+def run_evaluate(args: argparse.Namespace) -> object:
+    from training.evaluate import evaluate
+
+    return evaluate(args.run_folder, args.data)
+
+
+def run_export(args: argparse.Namespace) -> object:
+    from training.export import export
+
+    return export(args.run_folder, args.data)
+
+
+def run_publish(args: argparse.Namespace) -> object:
+    from training.package import publish
+
+    manifest = publish(args.run_folder, args.store, args.name)
+    return {"published": manifest.id, "folder": str(args.store / manifest.name / str(manifest.version))}
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train a classifier and publish it as a model package.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train a classifier and publish it as a model package."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("train", help="train a network on a folder of class folders")
     command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    command.add_argument("--recipe", default="photos", help="name in training/recipes or path of a TOML file (default: %(default)s)")
+    command.add_argument(
+        "--recipe", default="photos", help="name in training/recipes or path of a TOML file (default: %(default)s)"
+    )
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
     command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
@@ -45,16 +69,34 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
     command.set_defaults(run=run_train)
 
+    command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
+    _add_run(command, run_evaluate)
+
+    command = commands.add_parser("export", help="write the network as ONNX and compare it with the checkpoint")
+    _add_run(command, run_export)
+
+    command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
+    command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
+    command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
+    command.add_argument("--store", type=Path, default=STORE, help="folder of the packages (default: %(default)s)")
+    command.set_defaults(run=run_publish)
+
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object]) -> None:
+    command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
+    command.add_argument("data", type=Path, help="the folder trained on; its test/ is used, else the validation images")
+    command.set_defaults(run=run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         result = args.run(args)
-    except (DataError, CheckpointError, RecipeError) as err:
+    except (TrainingError, PackageError) as err:
         print(f"error: {err}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

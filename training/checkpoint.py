@@ -4,40 +4,35 @@ The sidecar names its weights file and is replaced last, by one rename, so a sto
 checkpoint behind. Neighbours: train.py writes, evaluate.py, export.py and package.py read.
 """
 
-import json
 import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import torch
+from msgspec import Struct
 
-from training import recipe
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
+from training.errors import CheckpointError
 from training.recipe import Recipe
 
 SIDECAR = "checkpoint.json"
-SCHEMA = 1
 
 
-class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged or in the way; ``str()`` names the path and the way out."""
-
-
-@dataclass
-class Checkpoint:
+class Checkpoint(Struct, forbid_unknown_fields=True):
     """What the sidecar holds. mean and std: one value a channel, on the 0 to 255 scale."""
 
     recipe: Recipe
     classes: tuple[str, ...]
     mean: list[float]
     std: list[float]
+    schema: Literal[1] = 1
     epoch: int = 0  # epochs completed
     seconds: float = 0.0  # spent in the epochs completed
-    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
-    data: dict[str, Any] = field(default_factory=dict[str, Any])  # folder, counts, SHA-256, files left out
-    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    history: list[dict[str, float]] = []
+    data: dict[str, Any] = {}  # folder, counts, SHA-256, files left out
+    provenance: dict[str, Any] = {}
     weights: str = ""  # file name
 
     def build(self) -> Classifier:
@@ -53,9 +48,8 @@ def save(folder: Path, checkpoint: Checkpoint, model: Classifier, optimizer: tor
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
         file.flush()
         os.fsync(file.fileno())
-    text = json.dumps({"schema": SCHEMA} | asdict(checkpoint), indent=1)
     beside = folder / f".{SIDECAR}.new"
-    beside.write_text(text)
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
     beside.replace(folder / SIDECAR)
     if before and before != checkpoint.weights:
         (folder / before).unlink(missing_ok=True)
@@ -67,11 +61,7 @@ def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint in {folder}: {path} does not exist; train one with 'python -m training train'")
     try:
-        table = json.loads(path.read_text())
-        if table.pop("schema") != SCHEMA:
-            raise ValueError(f"unknown schema, this version reads {SCHEMA}")
-        table |= {"recipe": recipe.parse(table["recipe"]), "classes": tuple(table["classes"])}
-        checkpoint = Checkpoint(**table)
+        checkpoint = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
         state = torch.load(folder / checkpoint.weights, map_location="cpu", weights_only=True)
         model = checkpoint.build()
         model.load_state_dict(state["model"])

@@ -17,12 +17,9 @@ from tqdm import tqdm
 
 from models.input import InputSpec
 from models.preprocess import ImageError, preprocess
+from training.errors import DataError
 
 VALIDATION_FOLDERS = ("val", "valid", "validation")
-
-
-class DataError(Exception):
-    """The data cannot be used as they are; ``str()`` names the folder or file and the way out."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def fingerprint(images: ImageSet) -> str:
     """SHA-256 over classes, paths, targets and pixels: the same images in the same order give the same value."""
     digest = hashlib.sha256("\n".join((*images.classes, "", *images.paths)).encode())
     digest.update(images.targets.tobytes())
-    digest.update(np.ascontiguousarray(images.pixels))
+    digest.update(np.ascontiguousarray(images.pixels).data)
     return digest.hexdigest()
 
 

@@ -17,8 +17,9 @@ from tqdm import tqdm
 from training import checkpoint as checkpoints
 from training import data, provenance
 from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint, CheckpointError
+from training.checkpoint import Checkpoint
 from training.data import ImageSet
+from training.errors import CheckpointError
 from training.recipe import Recipe
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}

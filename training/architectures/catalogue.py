@@ -15,7 +15,5 @@ ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
 
 
 def build(architecture: str, classes: int) -> Classifier:
-    """A freshly initialised network; raises KeyError naming the known ones."""
-    if architecture not in ARCHITECTURES:
-        raise KeyError(f"unknown architecture {architecture!r}; known are {', '.join(ARCHITECTURES)}")
+    """A freshly initialised network; raises KeyError for a name that is not in ARCHITECTURES."""
     return ARCHITECTURES[architecture](classes)

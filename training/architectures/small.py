@@ -1,5 +1,7 @@
 """Residual networks for small images (32 pixels or so): few layers, early pooling, quick on a CPU."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from training.architectures.classifier import Classifier
@@ -45,7 +47,7 @@ def resnet10_small(classes: int) -> Classifier:
         convolution(3, widths[0]),
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(inplace=True),
-        *(stage(a, b) for a, b in zip(widths, widths[1:], strict=False)),
+        *(stage(a, b) for a, b in pairwise(widths)),
     )
     neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Classifier(trunk, neck, nn.Linear(widths[-1], classes))

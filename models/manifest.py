@@ -1,0 +1,109 @@
+"""What a model package says of itself: read, validate, write. docs/model-package.md describes every field.
+
+Neighbours: registry.py keeps packages, training/package.py writes them, service/runtime.py serves them.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from models.input import InputSpec
+
+SCHEMA = 1
+FILE = "manifest.json"
+MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
+OUTPUTS = ("logits", "features", "feature_map")
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class PackageError(Exception):
+    """A package that must not be used; ``str()`` names the package, the fault and the way out."""
+
+
+class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
+    """Top-1 of the exported graph on the evaluation images, on one ONNX Runtime provider in one precision."""
+
+    provider: str
+    precision: str
+    top1: Share
+
+
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was measured, on which images. ``split`` is "test", or "validation" where the data have no test images.
+
+    calibration_error is the expected calibration error over 15 equal bins of confidence, after temperature scaling
+    (Guo et al. 2017, arXiv 1706.04599); coverage is the share of answers that are not "unsure".
+    """
+
+    dataset: str
+    split: str
+    dataset_sha256: Sha256
+    samples: Count
+    top1: Share
+    top5: Share
+    per_class: dict[str, Share]
+    calibration_error: Share
+    coverage: Share
+    parity_max_difference: Annotated[float, Meta(ge=0)]  # |logits of ONNX Runtime - logits of torch|, worst of all
+    parity_same_top1: Share
+    providers: Annotated[list[Accuracy], Meta(min_length=1)]
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A package's own description. Lengths in pixels; ``outputs`` holds shapes without the batch dimension."""
+
+    schema: int
+    name: Name
+    version: Count
+    created: datetime
+    architecture: str
+    labels: Annotated[list[str], Meta(min_length=2)]
+    input: InputSpec
+    preprocessing: Sha256  # models.fingerprint of the code and libraries that the figures were measured with
+    outputs: dict[str, list[Count]]
+    temperature: Annotated[float, Meta(gt=0)]  # logits are divided by it before softmax
+    threshold: Share  # an answer with a lower probability is "unsure"
+    evaluation: Evaluation
+    provenance: dict[str, Any]
+    files: dict[FileName, Sha256]
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ValueError(f"schema is {self.schema}, this version reads {SCHEMA}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels holds a label twice")
+        if set(self.outputs) != set(OUTPUTS):
+            raise ValueError(f"outputs must be {', '.join(OUTPUTS)}; it has {', '.join(self.outputs)}")
+        if self.outputs["logits"] != [len(self.labels)]:
+            raise ValueError(f"outputs.logits is {self.outputs['logits']} for {len(self.labels)} labels")
+        if missing := {MODEL, GOLDEN, CARD} - set(self.files):
+            raise ValueError(f"files lacks {', '.join(sorted(missing))}")
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+def read(folder: Path) -> Manifest:
+    """Manifest of the package in ``folder``; raises PackageError."""
+    path = folder / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as err:
+        raise PackageError(f"{folder} holds no readable {FILE}: {err.strerror}") from err
+    except msgspec.DecodeError as err:
+        raise PackageError(f"{path} is not a manifest that can be served: {err}") from err
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write ``folder``/manifest.json, indented for people."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    (folder / FILE).write_bytes(text + b"\n")

@@ -1,0 +1,28 @@
+"""What can go wrong in training and is not a fault of this code; ``str()`` names the thing and the way out.
+
+TrainingError
+    DataError        the images cannot be used as they are
+    RecipeError      a recipe that cannot be followed
+    CheckpointError  a checkpoint that is missing, damaged, of other images, or in the way
+    ExportError      the exported graph does not compute what the checkpoint does
+"""
+
+
+class TrainingError(Exception):
+    """Base of all below."""
+
+
+class DataError(TrainingError):
+    """Names the folder or file."""
+
+
+class RecipeError(TrainingError):
+    """Names the key, the value and what is allowed."""
+
+
+class CheckpointError(TrainingError):
+    """Names the path."""
+
+
+class ExportError(TrainingError):
+    """Names the difference and the limit."""
