@@ -99,7 +99,7 @@ def read(folder: Path) -> Manifest:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as err:
         raise PackageError(f"{folder} holds no readable {FILE}: {err.strerror}") from err
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise PackageError(f"{path} is not a manifest that can be served: {err}") from err
 
 

@@ -7,12 +7,12 @@ is served. Neighbours: input.py says the geometry, service/decode.py puts the li
 import struct
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.input import InputSpec
 
@@ -23,6 +23,17 @@ FORMATS: tuple[Format, ...] = ("jpeg", "png", "webp")
 MAX_PIXELS = 178_956_970  # Pillow's own error threshold; callers that serve strangers pass a lower one
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white, as most pages show them
 ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4 A
+UPRIGHT = {  # what undoes each orientation; 1 is upright already
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises for damaged files; AssertionError for a PNG that lacks its palette.
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -152,13 +163,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.size != (header.width, header.height):
                 raise ImageError(f"the {header.format.upper()} file announces two different sizes")
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
             rgb = _decode_jpeg(data, image) if header.format == "jpeg" else _to_rgb(image)
+            return _upright(rgb, _orientation(image))
     except ImageError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as err:
+    except DAMAGED as err:
         raise ImageError(f"the {header.format.upper()} file is damaged or cut off and cannot be decoded") from err
-    return _upright(rgb, orientation)
 
 
 def _decode_jpeg(data: bytes, image: Image.Image) -> Image.Image:
@@ -183,12 +193,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upright(image: Image.Image, orientation: object) -> Image.Image:
-    """Apply EXIF orientation 2 to 8; any other value leaves the image as it is."""
-    if orientation not in range(2, 9):
-        return image
-    image.getexif()[ORIENTATION_TAG] = orientation
-    return ImageOps.exif_transpose(image)
+def _orientation(image: Image.Image) -> Any:
+    """EXIF orientation; 1 where there is none, or where the EXIF data are damaged: the pixels are whole."""
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1)
+    except DAMAGED:
+        return 1
+
+
+def _upright(image: Image.Image, orientation: Any) -> Image.Image:
+    """Undo EXIF orientation 2 to 8; any other value leaves the image as it is."""
+    method = UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
 def fit(image: Image.Image, spec: InputSpec) -> Pixels:
@@ -196,8 +212,9 @@ def fit(image: Image.Image, spec: InputSpec) -> Pixels:
 
     Both steps are one resampling of the matching box of the source, antialiased when it shrinks.
     """
-    scale = min(image.size) / spec.resize
-    box_width, box_height = spec.width * scale, spec.height * scale
+    side = min(image.size)
+    # Multiplied before divided: a crop as large as the resized side is then exactly the side, never a hair more.
+    box_width, box_height = spec.width * side / spec.resize, spec.height * side / spec.resize
     left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
     box = (left, top, left + box_width, top + box_height)
     size = (spec.width, spec.height)

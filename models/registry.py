@@ -108,7 +108,7 @@ def packages(root: Path) -> Iterator[Path]:
 
 
 def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
-    """Copy the files of the folder ``files`` into the store as the next version of ``draft.name``.
+    """Copy the files of the folder ``files``, but for a manifest, into the store as the next version of ``draft.name``.
 
     ``version``, ``created`` and ``files`` of the draft are set here. The first version of a name goes into service;
     later ones wait to be promoted.
@@ -117,10 +117,11 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
         PackageError: the package does not verify; the store is as it was.
     """
     place = root / draft.name
-    place.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".publish-", dir=place))
+    root.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".publish-", dir=root))
     try:
-        hashes = {path.name: _copy(path, beside / path.name) for path in sorted(files.iterdir())}
+        sources = [path for path in sorted(files.iterdir()) if path.name != manifests.FILE]
+        hashes = {path.name: _copy(path, beside / path.name) for path in sources}
         while True:
             version = max(versions(root, draft.name), default=0) + 1
             changes = {"version": version, "created": datetime.now(UTC), "files": hashes}
@@ -128,26 +129,33 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
             manifests.write(beside, manifest)
             _sync(beside / manifests.FILE)
             beside.chmod(0o755)
+            place.mkdir(exist_ok=True)
             try:
                 beside.rename(place / str(version))
                 break
             except OSError:
-                if not (place / str(version)).exists():
+                if not (place / str(version)).is_dir():
                     raise  # else another publisher was first: take the next number
     except msgspec.ValidationError as err:
         raise PackageError(f"the package cannot be published: {err}") from err
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     _sync(place)
-    if pointer(root, draft.name) is None:
+    if not (place / POINTER).exists():
         promote(root, draft.name, version, "first version")
     return manifest
 
 
 def promote(root: Path, name: str, version: int, reason: str) -> Pointer:
-    """Put a version into service once it verifies; raises PackageError and changes nothing when it does not."""
+    """Put a version into service once it verifies; raises PackageError and changes nothing when it does not.
+
+    A damaged pointer is replaced; the versions before are then forgotten.
+    """
     verify(resolve(root, f"{name}:{version}"))
-    old = pointer(root, name)
+    try:
+        old = pointer(root, name)
+    except PackageError:  # damaged: this replaces it
+        old = None
     before = [] if old is None else [v for v in [*old.before, old.version] if v != version]
     return _point(root, name, Pointer(version, datetime.now(UTC), reason, before))
 
@@ -180,6 +188,8 @@ def sha256(path: Path) -> str:
 
 
 def _copy(source: Path, target: Path) -> str:
+    if not source.is_file():
+        raise PackageError(f"{source} is not a plain file; a package holds plain files alone")
     shutil.copyfile(source, target)
     _sync(target)
     return sha256(target)

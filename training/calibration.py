@@ -34,10 +34,12 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
 
 
 def choose_threshold(confidence: Floats, right: NDArray[np.bool_]) -> float:
-    """The lowest confidence at which the answers kept err at most half as often as all answers do."""
-    order = np.argsort(-confidence)
+    """The lowest confidence, in steps of 0.0001, at which the answers kept err at most half as often as all answers do."""
+    steps = np.floor(confidence * 10_000).astype(int)
+    order = np.argsort(-steps)
     errors = np.cumsum(~right[order]) / np.arange(1, len(order) + 1)
-    kept = np.flatnonzero(errors <= errors[-1] / 2)
+    last_of_step = np.diff(steps[order], append=-1) < 0  # a threshold keeps or refuses equal answers together
+    kept = np.flatnonzero(last_of_step & (errors <= errors[-1] / 2))
     if not len(kept) or errors[-1] == 0:
         return 0.0
-    return round(float(confidence[order][kept[-1]]), 4)
+    return float(steps[order][kept[-1]] / 10_000)

@@ -1,0 +1,83 @@
+# The verbs of the project. Needs Python 3.11 or newer, make and a package index; everything else is installed below
+# the checkout: .tools (uv, where the machine has none), .venv (all), .venv-serve (what a service needs, no torch).
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.tools/bin/uv)
+COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+ALL := .venv/bin/python
+SERVE := .venv-serve/bin/python
+SERVE_EXTRA ?= serve-cpu
+
+DATA ?= data
+NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
+RECIPE ?= photos
+RUN ?= runs/$(NAME)
+STORE ?= models/store
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint check train resume evaluate export publish models promote rollback up down clean
+
+help:  ## list the verbs
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: .venv/.synced .venv-serve/.synced  ## install everything below the checkout
+
+serve: .venv-serve/.synced  ## serve HUBEL_MODEL (cifar10) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
+	@exec $(SERVE) -m service
+
+test: .venv/.synced  ## run the tests
+	@$(ALL) -m pytest -q
+
+lint: .venv/.synced  ## check style
+	@$(ALL) -m ruff check .
+	@$(ALL) -m ruff format --check .
+
+check: .venv/.synced  ## check types and the lock file
+	@$(ALL) -m pyright
+	@$(UV) lock --check -q
+
+train: .venv/.synced  ## train on DATA=folder by RECIPE=photos into RUN=runs/NAME
+	@$(ALL) -m training train $(DATA) --recipe $(RECIPE) --out $(RUN)
+
+resume: .venv/.synced  ## go on with the training in RUN=runs/NAME
+	@$(ALL) -m training train $(DATA) --out $(RUN) --resume
+
+evaluate: .venv/.synced  ## measure RUN on DATA
+	@$(ALL) -m training evaluate $(RUN) $(DATA)
+
+export: .venv/.synced  ## write RUN as ONNX and compare it on DATA
+	@$(ALL) -m training export $(RUN) $(DATA)
+
+publish: .venv/.synced  ## put RUN into the store as the next version of NAME
+	@$(ALL) -m training publish $(RUN) --name $(NAME) --store $(STORE)
+
+models: .venv-serve/.synced  ## list the store
+	@$(SERVE) -m models list --store $(STORE)
+
+promote: .venv-serve/.synced  ## put MODEL=name:version into service
+	@$(SERVE) -m models promote $(MODEL) --store $(STORE)
+
+rollback: .venv-serve/.synced  ## put the version of NAME before back into service
+	@$(SERVE) -m models rollback $(NAME) --store $(STORE)
+
+up:  ## start the service and Prometheus in Docker Compose, and wait until they are healthy
+	@$(COMPOSE) --profile monitoring up -d --build
+
+down:  ## stop them
+	@$(COMPOSE) --profile monitoring down
+
+clean:  ## remove what was installed (not runs/, not the store)
+	rm -rf .venv .venv-serve .tools .pytest_cache .ruff_cache
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	@$(UV) sync -q --locked --extra train --extra serve-cpu
+	@touch $@
+
+.venv-serve/.synced: pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA)
+	@touch $@
+
+$(CURDIR)/.tools/bin/uv:
+	@$(PYTHON) -m pip install -q --target .tools uv==$(UV_VERSION) 2>/dev/null || \
+	  { $(PYTHON) -m venv .tools && .tools/bin/python -m pip install -q uv==$(UV_VERSION); }

@@ -1,0 +1,95 @@
+"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from models import registry
+from models.manifest import PackageError
+from service import settings
+from service.settings import Settings, SettingsError
+
+FAILED = 1
+log = logging.getLogger("hubel")
+
+
+def main() -> int:
+    began = time.monotonic()
+    try:
+        config = settings.read()
+    except SettingsError as err:
+        return fail(str(err))
+    try:
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        folder = registry.resolve(Path(config.store), config.model)
+        listener = bind(config)
+    except PackageError as err:
+        return fail(str(err))
+    except OSError as err:
+        return fail(f"cannot listen on {config.host}:{config.port}: {err.strerror}; set HUBEL_HOST or HUBEL_PORT")
+    with listener, tempfile.TemporaryDirectory(prefix="hubel-metrics-") as folder_of_metrics:
+        os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+        if config.workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder_of_metrics
+        return serve(config, listener, folder, began)
+
+
+def fail(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return FAILED
+
+
+def bind(config: Settings) -> socket.socket:
+    """The listening socket, opened before anything slow, so that a port in use is told at once."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    return socket.create_server((config.host, config.port), family=family, backlog=2048)
+
+
+def serve(config: Settings, listener: socket.socket, folder: Path, began: float) -> int:
+    """Run one process, or several under uvicorn's supervisor, which replaces one that dies."""
+    import uvicorn  # after the environment is set: it is read when these are imported
+    from uvicorn.supervisors import Multiprocess
+
+    from service.runtime import DeviceError
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn raises them once more when it has drained; then the exit code is 0
+    options = uvicorn.Config(
+        "service.app:application",
+        factory=True,
+        workers=config.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=config.shutdown_seconds,
+    )
+    log.info("loading %s:%s", folder.parent.name, folder.name)
+    if config.workers > 1:
+        registry.verify(folder)
+        Multiprocess(options, [listener]).run()
+        return 0
+    from service import app
+
+    try:
+        runtime = app.load()
+    except (PackageError, DeviceError) as err:
+        return fail(str(err))
+    place = f"http://{config.host}:{config.port}"
+    log.info("serving %s on %s at %s after %.1f s", runtime.manifest.id, runtime.provider, place, time.monotonic() - began)
+    server = uvicorn.Server(options)
+    server.run(sockets=[listener])
+    return 0 if server.started else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

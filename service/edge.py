@@ -1,0 +1,170 @@
+"""The outermost layer: routes, request ids, problem details, timings. A plain ASGI application in front of BentoML's.
+
+Every answer leaves through here, so every error has one shape and every request is counted. BentoML's own
+application behind it starts and stops the service (lifespan).
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from service import metrics
+from service.errors import HubelError, InternalError, InvalidParameter, ServerError, UnknownPath, WrongMethod
+from service.read import Disconnected, Receive
+from service.schemas import Problem
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
+log = logging.getLogger("hubel")
+
+
+@dataclass
+class Request:
+    """One HTTP request. Header names in lower case; ``stages`` collects seconds by stage word."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    receive: Receive
+    id: str
+    stages: dict[str, float] = field(default_factory=dict[str, float])
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Of several images in one request, the slowest counts."""
+        self.stages[stage] = max(seconds, self.stages.get(stage, 0.0))
+
+    @contextmanager
+    def stage(self, stage: str) -> Generator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.record(stage, time.perf_counter() - began)
+
+    def parameters(self, *known: str) -> dict[str, str]:
+        """The query's parameters; raises InvalidParameter for one that is unknown or there twice."""
+        found: dict[str, str] = {}
+        for name, value in parse_qsl(self.query, keep_blank_values=True):
+            if name not in known:
+                accepted = f"{self.path} takes {', '.join(known)}" if known else f"{self.path} takes none"
+                raise InvalidParameter(f"unknown parameter {name[:50]!r}; {accepted}")
+            if name in found:
+                raise InvalidParameter(f"parameter {name!r} is there twice; send it once")
+            found[name] = value
+        return found
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Status, body and headers of an answer."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+Routes = Mapping[str, tuple[str, Handler]]  # path -> its one method and what answers it
+
+
+def reply_json(value: object) -> Reply:
+    return Reply(msgspec.json.encode(value))
+
+
+class Edge:
+    """inner: BentoML's application. routes: called at the first request, when the service has started."""
+
+    def __init__(self, inner: App, routes: Callable[[], Routes]) -> None:
+        self.inner = inner
+        self.make_routes = routes
+        self.routes: Routes = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.inner(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            with metrics.IN_PROGRESS.track_inprogress():
+                await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        self.routes = self.routes or self.make_routes()
+        request = read_head(scope, receive)
+        route = request.path if request.path in self.routes else OTHER
+        try:
+            reply = await self._handler(request)(request)
+        except HubelError as err:
+            reply = refuse(err, request)
+        except Disconnected:
+            metrics.REQUESTS.labels(route, "499").inc()  # nobody is there to get an answer
+            return
+        except Exception:
+            log.exception("request %s to %s failed", request.id, route)
+            reply = refuse(InternalError("the service failed to answer; the log has more under this request id"), request)
+        await respond(reply, request, send)
+        metrics.REQUESTS.labels(route, str(reply.status)).inc()
+        metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
+        for stage, seconds in request.stages.items():
+            metrics.STAGE_SECONDS.labels(stage).observe(seconds)
+
+    def _handler(self, request: Request) -> Handler:
+        if request.path not in self.routes:
+            raise UnknownPath(f"there is nothing at {request.path[:100]!r}; there is {', '.join(self.routes)}")
+        method, handler = self.routes[request.path]
+        if request.method != method and not (request.method == "HEAD" and method == "GET"):
+            raise WrongMethod(f"{request.path} takes {method}, not {request.method[:20]}", method)
+        return handler
+
+
+def read_head(scope: Scope, receive: Receive) -> Request:
+    """The request without its body; its id is the client's where that is a safe one, else a new one."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    given = headers.get("x-request-id", "")
+    identity = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, identity)
+
+
+def describe(error: HubelError, request_id: str | None = None) -> Problem:
+    """RFC 9457 members of an error."""
+    return Problem(f"urn:hubel:error:{error.code}", error.title, error.status, error.code, str(error), request_id)
+
+
+def refuse(error: HubelError, request: Request) -> Reply:
+    """The answer that tells of an error; counts it."""
+    metrics.REJECTIONS.labels(error.code).inc()
+    if isinstance(error, ServerError):
+        log.warning("request %s to %s: %s", request.id, request.path, error)
+    return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers())
+
+
+async def respond(reply: Reply, request: Request, send: Send) -> None:
+    """Send an answer with its request id and, in Server-Timing, milliseconds by stage (W3C Server Timing)."""
+    timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in request.stages.items())
+    headers = {
+        "content-type": reply.media_type,
+        "content-length": str(len(reply.body)),
+        "x-request-id": request.id,
+        "x-content-type-options": "nosniff",
+        **({"server-timing": timing} if timing else {}),
+        **reply.headers,
+    }
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,115 @@
+"""Every error that a caller can see. Each has an HTTP status and a stable code (RFC 9457 problem details).
+
+HubelError
+    ClientError
+        MalformedRequest        400  the body cannot be read as images
+        UndecodableImage        400  damaged, cut off or empty image
+        UnknownPath             404
+        WrongMethod             405
+        BodyTooLarge            413
+        ImageTooLarge           413  too many pixels, or a side too long
+        TooManyImages           413
+        UnsupportedFormat       415  not a JPEG, PNG or WebP file
+        UnsupportedEncoding     415  a compressed body
+        InvalidParameter        422
+    ServerError
+        InternalError           500
+        NotReady                503
+        Overloaded              503
+        DeadlineExceeded        504
+"""
+
+from typing import ClassVar
+
+
+class HubelError(Exception):
+    """``str()`` is the problem's detail: the value, the limit and the setting or way out. Nothing internal in it."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def headers(self) -> dict[str, str]:
+        """Further response headers that the status calls for."""
+        return {}
+
+
+class ClientError(HubelError):
+    """The request has to change."""
+
+
+class MalformedRequest(ClientError):
+    status, code, title = 400, "malformed_request", "The request body cannot be read"
+
+
+class UndecodableImage(ClientError):
+    status, code, title = 400, "undecodable_image", "The image cannot be decoded"
+
+
+class UnknownPath(ClientError):
+    status, code, title = 404, "unknown_path", "There is nothing at this path"
+
+
+class WrongMethod(ClientError):
+    status, code, title = 405, "wrong_method", "The path does not take this method"
+
+    def __init__(self, detail: str, allowed: str) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        return {"allow": self.allowed}
+
+
+class BodyTooLarge(ClientError):
+    status, code, title = 413, "body_too_large", "The request body is too large"
+
+
+class ImageTooLarge(ClientError):
+    status, code, title = 413, "image_too_large", "The image has too many pixels"
+
+
+class TooManyImages(ClientError):
+    status, code, title = 413, "too_many_images", "The request holds too many images"
+
+
+class UnsupportedFormat(ClientError):
+    status, code, title = 415, "unsupported_format", "The file is not an accepted image format"
+
+
+class UnsupportedEncoding(ClientError):
+    status, code, title = 415, "unsupported_encoding", "The body is compressed"
+
+
+class InvalidParameter(ClientError):
+    status, code, title = 422, "invalid_parameter", "A parameter is wrong"
+
+
+class ServerError(HubelError):
+    """The request was fine; the same may be sent again."""
+
+
+class InternalError(ServerError):
+    status, code, title = 500, "internal_error", "The service failed"
+
+
+class NotReady(ServerError):
+    status, code, title = 503, "not_ready", "The service is starting or stopping"
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class Overloaded(ServerError):
+    status, code, title = 503, "overloaded", "The service has more work than it can queue"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_seconds)}
+
+
+class DeadlineExceeded(ServerError):
+    status, code, title = 504, "deadline_exceeded", "The answer would have come too late"

@@ -1,0 +1,58 @@
+"""Every metric, declared once. docs/metrics.md says what each means. Names and units follow Prometheus's conventions.
+
+With several worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, and a scrape of any of them
+adds all up; gauges say how.
+"""
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+__all__ = ["CONTENT_TYPE_LATEST"]
+
+disable_created_metrics()
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+REQUESTS = Counter("hubel_requests_total", "Requests answered.", ["route", "status"])
+REQUEST_SECONDS = Histogram(
+    "hubel_request_duration_seconds", "Time from the request's head to the end of its answer.", ["route"], buckets=SECONDS
+)
+IN_PROGRESS = Gauge("hubel_requests_in_progress", "Requests being answered now.", multiprocess_mode="livesum")
+STAGE_SECONDS = Histogram(
+    "hubel_stage_duration_seconds",
+    "Time a request spent in a stage: read, decode, queue, infer or postprocess.",
+    ["stage"],
+    buckets=SECONDS,
+)
+IMAGES = Counter("hubel_images_total", "Images answered, good and bad ones.", ["route"])
+BATCH_SIZE = Histogram("hubel_batch_size_images", "Images computed together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
+REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
+MODEL_INFO = Gauge(
+    "hubel_model_info",
+    "Always 1; the labels say which model is in service and what computes it.",
+    ["name", "version", "sha256", "provider"],
+    multiprocess_mode="livemax",
+)
+MODEL_LOADED = Gauge(
+    "hubel_model_loaded_timestamp_seconds", "When the model in service was loaded, Unix time.", multiprocess_mode="livemax"
+)
+
+
+def render() -> bytes:
+    """The exposition text of this process, or of all workers."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

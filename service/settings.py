@@ -1,0 +1,70 @@
+"""The one reader of the environment: HUBEL_* variables -> frozen Settings. docs/settings.md describes each."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+import models
+
+PREFIX = "HUBEL_"
+Device = Literal["auto", "cuda", "cpu"]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class SettingsError(Exception):
+    """A variable with a value that it cannot have; ``str()`` names both and what is allowed."""
+
+
+class Settings(Struct, frozen=True):
+    """Each field is read from the variable HUBEL_ + its name in capitals."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 3000
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    store: str = str(Path(models.__file__).parent / "store")
+    model: str = "cifar10"
+    device: Device = "auto"
+    threads: Annotated[int, Meta(ge=0)] = 0
+    decode_threads: Annotated[int, Meta(ge=0)] = 0
+    max_body_bytes: Count = 10 * 1024 * 1024
+    max_pixels: Count = 50_000_000
+    max_side_pixels: Count = 12_000
+    max_images: Count = 32
+    max_batch: Annotated[int, Meta(ge=1, le=1024)] = 32
+    max_queue: Count = 512
+    deadline_ms: Count = 10_000
+    shutdown_seconds: Count = 25
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        if self.max_queue < self.max_images:
+            raise ValueError(f"max_queue is {self.max_queue}, it must hold one request of max_images ({self.max_images})")
+
+    def inference_threads(self) -> int:
+        """Threads of one session: as asked for, else this process's cores shared among the workers."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    def decoding_threads(self) -> int:
+        """Threads that decode: as asked for, else as many as infer."""
+        return self.decode_threads or self.inference_threads()
+
+
+def read(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the environment; an empty variable counts as unset. Raises SettingsError."""
+    given: dict[str, str] = {}
+    for field in Settings.__struct_fields__:
+        if value := environment.get(PREFIX + field.upper()):
+            given[field] = value
+    for field, value in given.items():
+        try:
+            msgspec.convert({"max_queue": 2**31, field: value}, Settings, strict=False)
+        except msgspec.ValidationError as err:
+            raise SettingsError(f"{PREFIX}{field.upper()} is {value!r}: {str(err).split(' - at ')[0]}") from err
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as err:
+        raise SettingsError(f"the settings do not fit together: {err}") from err
