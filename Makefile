@@ -21,9 +21,9 @@ STORE ?= models/store
 help:  ## list the verbs
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-setup: .venv/.synced .venv-serve/.synced  ## install everything below the checkout
+setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout
 
-serve: .venv-serve/.synced  ## serve HUBEL_MODEL (cifar10) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
+serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (cifar10) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
 	@exec $(SERVE) -m service
 
 test: .venv/.synced  ## run the tests
@@ -52,13 +52,13 @@ export: .venv/.synced  ## write RUN as ONNX and compare it on DATA
 publish: .venv/.synced  ## put RUN into the store as the next version of NAME
 	@$(ALL) -m training publish $(RUN) --name $(NAME) --store $(STORE)
 
-models: .venv-serve/.synced  ## list the store
+models: .venv-serve/.synced-$(SERVE_EXTRA)  ## list the store
 	@$(SERVE) -m models list --store $(STORE)
 
-promote: .venv-serve/.synced  ## put MODEL=name:version into service
+promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service
 	@$(SERVE) -m models promote $(MODEL) --store $(STORE)
 
-rollback: .venv-serve/.synced  ## put the version of NAME before back into service
+rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service
 	@$(SERVE) -m models rollback $(NAME) --store $(STORE)
 
 up:  ## start the service and Prometheus in Docker Compose, and wait until they are healthy
@@ -74,9 +74,9 @@ clean:  ## remove what was installed (not runs/, not the store)
 	@$(UV) sync -q --locked --extra train --extra serve-cpu
 	@touch $@
 
-.venv-serve/.synced: pyproject.toml uv.lock | $(UV)
+.venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
 	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA)
-	@touch $@
+	@rm -f .venv-serve/.synced-*; touch $@
 
 $(CURDIR)/.tools/bin/uv:
 	@$(PYTHON) -m pip install -q --target .tools uv==$(UV_VERSION) 2>/dev/null || \

@@ -61,7 +61,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 def load_folder(folder: Path, spec: InputSpec, classes: tuple[str, ...] | None = None) -> ImageSet:
     """Decode every image below the class folders of ``folder``, in a fixed order.
 
-    A file that cannot be decoded is left out and named in ``skipped``; a hidden file is passed over.
+    A file that cannot be decoded is left out and named in ``skipped``; hidden files and folders are passed over.
 
     Raises:
         DataError: fewer than two classes, a class that is not in ``classes``, or a class without one good image.
@@ -75,7 +75,7 @@ def load_folder(folder: Path, spec: InputSpec, classes: tuple[str, ...] | None =
         (path, classes.index(name))
         for name in found
         for path in sorted((folder / name).rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     return _decode_all(files, spec, classes, folder)
 
@@ -124,14 +124,14 @@ def load_training(data: Path, spec: InputSpec, validation_share: float, seed: in
 
 
 def split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split ``share`` of each class off, at least one image each; raises DataError when a class has only one."""
+    """Split ``share`` of each class off, one image at least and not all; raises DataError when a class has only one."""
     order = np.random.default_rng(seed).permutation(len(images))
     held: list[NDArray[np.int64]] = []
     for c, name in enumerate(images.classes):
         members = order[images.targets[order] == c]
         if len(members) < 2:
             raise DataError(f"class {name} has {len(members)} usable image; at least 2 are needed, 1 of them to validate")
-        held.append(members[: max(1, round(share * len(members)))])
+        held.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
     validation = np.sort(np.concatenate(held))
     training = np.setdiff1d(np.arange(len(images)), validation)
     return images.subset(training), images.subset(validation)
@@ -146,9 +146,9 @@ def fingerprint(images: ImageSet) -> str:
 
 
 def channel_statistics(images: ImageSet) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, in units of the 0 to 255 scale."""
+    """Mean and standard deviation (1 at least, to divide by) of each channel, in units of the 0 to 255 scale."""
     sample = images.pixels[:: max(1, len(images) // 5000)].reshape(-1, 3)
-    return sample.mean(0).round(2).tolist(), sample.std(0).round(2).tolist()
+    return sample.mean(0).round(2).tolist(), sample.std(0).clip(1).round(2).tolist()
 
 
 def batches(
