@@ -55,7 +55,7 @@ def export(run: Path, source: Path) -> dict[str, Any]:
     checkpoint, model, _ = checkpoints.load(run)
     images, _ = evaluate.evaluation_images(source, checkpoint)
     write_onnx(model, checkpoint, run / MODEL)
-    session = onnxruntime.InferenceSession(run / MODEL, providers=[PROVIDER])
+    session = open_session(run / MODEL)
     exported = logits_of(session, images.pixels)
     expected = evaluate.logits_of(model, checkpoint, images)
     difference = float(np.abs(exported - expected).max())
@@ -97,6 +97,11 @@ def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """The exported graph on the provider whose answers are the reference."""
+    return onnxruntime.InferenceSession(path, providers=[PROVIDER])
 
 
 def logits_of(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -103,9 +102,8 @@ def golden_images(spec: InputSpec) -> NDArray[np.uint8]:
 
 def write_golden(model: Path, spec: InputSpec, path: Path) -> None:
     """Golden inputs with the logits that the exported graph gives for them."""
-    session = onnxruntime.InferenceSession(model, providers=[export.PROVIDER])
     images = golden_images(spec)
-    np.savez_compressed(path, images=images, logits=export.logits_of(session, images))
+    np.savez_compressed(path, images=images, logits=export.logits_of(export.open_session(model), images))
 
 
 def card(manifest: Manifest) -> str:
