@@ -25,8 +25,7 @@ def main() -> int:
     except SettingsError as err:
         return fail(str(err))
     try:
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        set_up_log(config)
         folder = registry.resolve(Path(config.store), config.model)
         listener = bind(config)
     except PackageError as err:
@@ -45,6 +44,11 @@ def fail(reason: str) -> int:
     return FAILED
 
 
+def set_up_log(config: Settings) -> None:
+    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
 def bind(config: Settings) -> socket.socket:
     """The listening socket, opened before anything slow, so that a port in use is told at once."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
@@ -54,14 +58,13 @@ def bind(config: Settings) -> socket.socket:
 def serve(config: Settings, listener: socket.socket, folder: Path, began: float) -> int:
     """Run one process, or several under uvicorn's supervisor, which replaces one that dies."""
     import uvicorn  # after the environment is set: it is read when these are imported
+    from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
 
-    from service.runtime import DeviceError
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn raises them once more when it has drained; then the exit code is 0
+        signal.signal(number, lambda *_: sys.exit(0))  # while loading; and uvicorn raises them once more when it has drained
     options = uvicorn.Config(
-        "service.app:application",
+        "service.__main__:worker",
         factory=True,
         workers=config.workers,
         loop="uvloop",
@@ -76,9 +79,11 @@ def serve(config: Settings, listener: socket.socket, folder: Path, began: float)
     log.info("loading %s:%s", folder.parent.name, folder.name)
     if config.workers > 1:
         registry.verify(folder)
-        Multiprocess(options, [listener]).run()
-        return 0
+        supervisor = Multiprocess(options, [listener])
+        supervisor.run()
+        return FAILED if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
     from service import app
+    from service.runtime import DeviceError
 
     try:
         runtime = app.load()
@@ -89,6 +94,22 @@ def serve(config: Settings, listener: socket.socket, folder: Path, began: float)
     server = uvicorn.Server(options)
     server.run(sockets=[listener])
     return 0 if server.started else FAILED
+
+
+def worker() -> object:
+    """The ASGI application of one process. One that cannot load the model ends its supervisor too."""
+    from uvicorn.config import STARTUP_FAILURE
+
+    from service import app
+    from service.runtime import DeviceError
+
+    set_up_log(app.SETTINGS)
+    try:
+        app.load()
+    except (PackageError, DeviceError) as err:
+        fail(str(err))
+        sys.exit(STARTUP_FAILURE)
+    return app.application()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from service.batcher import Batcher, Job
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
 from service.errors import ClientError, DeadlineExceeded, InvalidParameter
+from service.openapi import document
 from service.postprocess import Encoding, Row, classify, encode_features, rank
 from service.read import images_in, read_body
 from service.runtime import Runtime
@@ -83,6 +84,7 @@ class Hubel:
             "/v1/info": get(lambda: reply_json(describe_service(self.runtime))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
             "/readyz": get(lambda: reply_json({"status": "ready", "model": self.manifest.id})),
+            "/openapi.json": get(lambda: reply_json(document(len(self.manifest.labels), SETTINGS.max_images))),
             "/metrics": get(lambda: Reply(metrics.render(), media_type=metrics.CONTENT_TYPE_LATEST)),
         }
 
@@ -93,7 +95,7 @@ class Hubel:
     async def top_k(self, request: Request) -> Reply:
         classes = len(self.manifest.labels)
         text = request.parameters("k").get("k", str(min(DEFAULT_K, classes)))
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= classes):
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= classes):
             raise InvalidParameter(f"k is {text[:50]!r}, it must be a whole number from 1 to {classes}, the number of classes")
         return await self.answer(request, "logits", lambda logits, manifest: rank(logits, manifest, int(text)))
 

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.preprocess import Pixels
 from service.errors import DeadlineExceeded, Overloaded
-from service.runtime import Arrays
 
+Arrays = dict[str, NDArray[np.float32]]
 Compute = Callable[[Pixels, tuple[str, ...]], Arrays]
 
 
@@ -110,10 +111,11 @@ class Batcher:
 
     async def _compute(self, batch: list[Job]) -> None:
         outputs = tuple(sorted({name for job in batch for name in job.outputs}))
-        pixels = np.stack([job.pixels for job in batch])
         began = time.perf_counter()
         try:
+            pixels = np.stack([job.pixels for job in batch])
             arrays = await asyncio.get_running_loop().run_in_executor(self.thread, self.compute, pixels, outputs)
+            answers = [{name: arrays[name][row] for name in job.outputs} for row, job in enumerate(batch)]
         except Exception as err:
             if len(batch) == 1:
                 _fail(batch[0], err)
@@ -124,10 +126,10 @@ class Batcher:
         seconds = time.perf_counter() - began
         self.seconds_per_image += 0.1 * (seconds / len(batch) - self.seconds_per_image)
         self.observe(len(batch))
-        for row, job in enumerate(batch):
+        for job, answer in zip(batch, answers, strict=True):
             job.infer_seconds = seconds
             if not job.answer.done():
-                job.answer.set_result({name: arrays[name][row] for name in job.outputs})
+                job.answer.set_result(answer)
 
     def close(self) -> None:
         """End the thread once the batch in flight is done."""

@@ -140,7 +140,7 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
 def _base64(body: bytes, max_images: int) -> list[bytes]:
     try:
         encoded = msgspec.json.decode(body, type=ImageList).images
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {err}') from err
     if len(encoded) > max_images:
         raise _too_many(str(len(encoded)), max_images)

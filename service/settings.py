@@ -61,7 +61,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             given[field] = value
     for field, value in given.items():
         try:
-            msgspec.convert({"max_queue": 2**31, field: value}, Settings, strict=False)
+            msgspec.convert({"max_queue": 2**31, "max_images": 1, field: value}, Settings, strict=False)
         except msgspec.ValidationError as err:
             raise SettingsError(f"{PREFIX}{field.upper()} is {value!r}: {str(err).split(' - at ')[0]}") from err
     try:

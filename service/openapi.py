@@ -1,0 +1,109 @@
+"""The OpenAPI 3.1 document of the API, made from schemas.py, errors.py and the limits. Served at /openapi.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from models.preprocess import FORMATS
+from service.errors import HubelError
+from service.schemas import Classification, Failure, Features, Problem, Ranking
+
+Json = dict[str, Any]
+REF = "#/components/schemas/{name}"
+BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
+BOOLEAN: Json = {"type": "string", "enum": ["true", "false"], "default": "true"}
+ENCODING: Json = {"type": "string", "enum": ["float", "base64"], "default": "float"}
+TEXT: Json = {"200": {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+OBJECT: Json = {"200": {"description": "as documented", "content": {"application/json": {"schema": {"type": "object"}}}}}
+
+
+def document(classes: int, max_images: int) -> Json:
+    """The document for a model of that many classes."""
+    _, schemas = msgspec.json.schema_components((Classification, Ranking, Features, Failure, Problem), ref_template=REF)
+    k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": min(5, classes)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Hubel", "version": "1", "description": "Classify, rank and describe images."},
+        "paths": {
+            "/v1/classify": _post("classify", "The likeliest class of each image", Classification, {}, max_images),
+            "/v1/top-k": _post("topK", "The k likeliest classes of each image", Ranking, {"k": k}, max_images),
+            "/v1/features": _post(
+                "features",
+                "The feature vector of each image",
+                Features,
+                {"normalize": BOOLEAN, "encoding": ENCODING},
+                max_images,
+            ),
+            "/v1/models": _get("models", "The model in service", OBJECT),
+            "/v1/info": _get("info", "Limits, formats, and what computes", OBJECT),
+            "/livez": _get("livez", "The process lives", OBJECT),
+            "/readyz": _get("readyz", "The model is loaded, checked and warm", OBJECT),
+            "/metrics": _get("metrics", "Metrics for Prometheus", TEXT),
+            "/openapi.json": _get("openapi", "This document", OBJECT),
+        },
+        "components": {"schemas": schemas},
+    }
+
+
+def _get(operation: str, summary: str, responses: Json) -> Json:
+    return {"get": {"operationId": operation, "summary": summary, "responses": responses | _problems("404", "405", "422", "500")}}
+
+
+def _post(operation: str, summary: str, result: type, parameters: Mapping[str, Json], max_images: int) -> Json:
+    results = {"type": "array", "items": {"anyOf": [_ref(result), _ref(Failure)]}, "minItems": 1, "maxItems": max_images}
+    answer = {
+        "type": "object",
+        "required": ["model", "version", "results"],
+        "properties": {"model": {"type": "string"}, "version": {"type": "integer"}, "results": results},
+    }
+    ok = {
+        "200": {
+            "description": "one result for each image, in the order sent",
+            "content": {"application/json": {"schema": answer}},
+        }
+    }
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": summary,
+            "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()],
+            "requestBody": {"required": True, "content": _bodies(max_images)},
+            "responses": ok | _problems("400", "404", "405", "413", "415", "422", "500", "503", "504"),
+        }
+    }
+
+
+def _bodies(max_images: int) -> Json:
+    images: Json = {"type": "array", "minItems": 1, "maxItems": max_images}
+    files = {"type": "object", "properties": {"images": images | {"items": BINARY["schema"]}}}
+    encoded = {
+        "type": "object",
+        "required": ["images"],
+        "additionalProperties": False,
+        "properties": {"images": images | {"items": {"type": "string", "contentEncoding": "base64"}}},
+    }
+    raw = {f"image/{kind}": BINARY for kind in FORMATS}
+    return raw | {"multipart/form-data": {"schema": files}, "application/json": {"schema": encoded}}
+
+
+def _problems(*statuses: str) -> Json:
+    """Problem details for each status, naming the codes that can come with it."""
+    codes: dict[str, list[str]] = {}
+    for kind in _kinds(HubelError):
+        codes.setdefault(str(kind.status), []).append(kind.code)
+    content = {"application/problem+json": {"schema": _ref(Problem)}}
+    problems: Json = {s: {"description": "code: " + ", ".join(codes[s]), "content": content} for s in statuses}
+    if "503" in problems:
+        problems["503"]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    return problems
+
+
+def _kinds(base: type[HubelError]) -> list[type[HubelError]]:
+    """The concrete errors below ``base``."""
+    below = base.__subclasses__()
+    return [kind for child in below for kind in _kinds(child)] if below else [base]
+
+
+def _ref(kind: type) -> Json:
+    return {"$ref": REF.format(name=kind.__name__)}
