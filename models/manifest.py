@@ -16,6 +16,7 @@ SCHEMA = 1
 FILE = "manifest.json"
 MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
 OUTPUTS = ("logits", "features", "feature_map")
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Count = Annotated[int, Meta(ge=1)]
@@ -99,7 +100,7 @@ def read(folder: Path) -> Manifest:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as err:
         raise PackageError(f"{folder} holds no readable {FILE}: {err.strerror}") from err
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+    except UNREADABLE as err:
         raise PackageError(f"{path} is not a manifest that can be served: {err}") from err
 
 

@@ -52,7 +52,7 @@ def pointer(root: Path, name: str) -> Pointer | None:
         return msgspec.json.decode(path.read_bytes(), type=Pointer)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as err:
+    except (OSError, *manifests.UNREADABLE) as err:
         raise PackageError(f"{path} is damaged: {err}; promote a version again to replace it") from err
 
 

@@ -27,6 +27,8 @@ def main() -> int:
     try:
         set_up_log(config)
         folder = registry.resolve(Path(config.store), config.model)
+        if config.workers > 1:
+            registry.verify(folder)  # so that damage is told once, not by every worker
         listener = bind(config)
     except PackageError as err:
         return fail(str(err))
@@ -78,7 +80,6 @@ def serve(config: Settings, listener: socket.socket, folder: Path, began: float)
     )
     log.info("loading %s:%s", folder.parent.name, folder.name)
     if config.workers > 1:
-        registry.verify(folder)
         supervisor = Multiprocess(options, [listener])
         supervisor.run()
         return FAILED if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0

@@ -14,7 +14,6 @@ HubelError
         InvalidParameter        422
     ServerError
         InternalError           500
-        NotReady                503
         Overloaded              503
         DeadlineExceeded        504
 """
@@ -91,13 +90,6 @@ class ServerError(HubelError):
 
 class InternalError(ServerError):
     status, code, title = 500, "internal_error", "The service failed"
-
-
-class NotReady(ServerError):
-    status, code, title = 503, "not_ready", "The service is starting or stopping"
-
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": "1"}
 
 
 class Overloaded(ServerError):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import models
 from models.manifest import PackageError
 from training import recipe as recipes
+from training.checkpoint import SIDECAR
 from training.errors import TrainingError
 from training.train import train
 
@@ -22,11 +24,11 @@ def run_train(args: argparse.Namespace) -> object:
     try:
         checkpoint = train(args.data, args.out, recipe)
     except KeyboardInterrupt:
-        print(
-            f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. "
-            f"Go on with: python -m training train {args.data} --out {args.out} --resume",
-            file=sys.stderr,
-        )
+        if (args.out / SIDECAR).is_file():
+            again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
+            print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
+        else:
+            print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
         raise
     return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
 

@@ -6,6 +6,7 @@ checkpoint behind. Neighbours: train.py writes, evaluate.py, export.py and packa
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import msgspec
@@ -65,6 +66,8 @@ def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
         state = torch.load(folder / checkpoint.weights, map_location="cpu", weights_only=True)
         model = checkpoint.build()
         model.load_state_dict(state["model"])
+    except UnpicklingError as err:
+        raise CheckpointError(f"the weights of {path} are damaged or hold more than tensors; nothing was loaded") from err
     except Exception as err:
-        raise CheckpointError(f"the checkpoint {path} cannot be read: {err}") from err
+        raise CheckpointError(f"the checkpoint {path} cannot be read: {' '.join(str(err).split())}") from err
     return checkpoint, model, state["optimizer"]

@@ -4,6 +4,7 @@ TrainingError
     DataError        the images cannot be used as they are
     RecipeError      a recipe that cannot be followed
     CheckpointError  a checkpoint that is missing, damaged, of other images, or in the way
+    DivergenceError  the loss is no longer a number
     ExportError      the exported graph does not compute what the checkpoint does
 """
 
@@ -22,6 +23,10 @@ class RecipeError(TrainingError):
 
 class CheckpointError(TrainingError):
     """Names the path."""
+
+
+class DivergenceError(TrainingError):
+    """Names the epoch and the learning rate."""
 
 
 class ExportError(TrainingError):

@@ -61,6 +61,7 @@ def export(run: Path, source: Path) -> dict[str, Any]:
     difference = float(np.abs(exported - expected).max())
     if not difference <= TOLERANCE:  # NaN too
         (run / MODEL).unlink()
+        (run / FILE).unlink(missing_ok=True)
         raise ExportError(
             f"the exported graph differs from the checkpoint by {difference:.2g} in a logit, the limit is {TOLERANCE:g}; "
             "nothing was exported"

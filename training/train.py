@@ -3,6 +3,7 @@
 Order and augmentation of an epoch depend on (seed, epoch) alone, so a resumed run goes the way of an undisturbed one.
 """
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from training import data, provenance
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DivergenceError
 from training.recipe import Recipe
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -105,7 +106,7 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True) -
     Saves a checkpoint after every epoch; returns the last one.
 
     Raises:
-        DataError, CheckpointError: see those.
+        DataError, CheckpointError, DivergenceError: see those.
     """
     settled = recipe or checkpoints.load(folder)[0].recipe
     train_images, validation = data.load_training(source, settled.input, settled.validation_share, settled.seed)
@@ -135,6 +136,11 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True) -
         loss, accuracy = _train_epoch(model, optimizer, checkpoint, train_images, device, per_epoch, say)
         validation_loss, validation_accuracy = evaluate(model, checkpoint, validation, device)
         checkpoint.epoch += 1
+        if not math.isfinite(loss + validation_loss):
+            raise DivergenceError(
+                f"the loss is {loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
+                f"train again with a lower learning rate than {settled.learning_rate:g}"
+            )
         checkpoint.seconds += time.monotonic() - began
         checkpoint.history.append(
             {

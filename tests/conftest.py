@@ -1,0 +1,41 @@
+"""The real service for tests that talk to it, with a tiny model that knows red, green and blue."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.factories import make_package
+from tests.server import Server, launch
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the model tiny:1 in service. To be read, not changed."""
+    store = tmp_path_factory.mktemp("served") / "store"
+    make_package(store)
+    return store
+
+
+@pytest.fixture(scope="session")
+def start_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """``start_server(store, HUBEL_MAX_QUEUE="4")``: a service that is ready. All are stopped at the end, and end well."""
+    started: list[Server] = []
+
+    def start(store: Path = tiny_store, **settings: str) -> Server:
+        server = launch(store, tmp_path_factory.mktemp("server") / "log.txt", **settings)
+        started.append(server)
+        server.wait_until_ready()
+        return server
+
+    yield start
+    codes = [(server.stop(), server.output()) for server in started]
+    assert [code for code, _ in codes] == [0] * len(codes), [output for code, output in codes if code]
+
+
+@pytest.fixture(scope="session")
+def server(start_server: StartServer) -> Server:
+    """A service with the tiny model and all settings at their defaults, shared by the tests that only ask it."""
+    return start_server()

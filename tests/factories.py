@@ -1,0 +1,214 @@
+"""Makers of what the tests need: pictures, tiny ONNX graphs, manifests and whole packages, all in milliseconds."""
+
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image, ImageDraw, ImageFilter
+
+from models import manifest as manifests
+from models import registry
+from models.fingerprint import fingerprint
+from models.input import InputSpec
+from models.manifest import Manifest
+
+LABELS = ("red", "green", "blue")
+STRIDE = 4  # pixels a cell of the feature map
+OPPONENTS = ((1, -0.5, -0.5), (-0.5, 1, -0.5), (-0.5, -0.5, 1), (1 / 3, 1 / 3, 1 / 3))  # redness, greenness, ...
+
+
+def make_picture(width: int = 64, height: int = 48, mode: str = "RGB", seed: int = 0, color: str | None = None) -> Image.Image:
+    """A smooth picture, the same for the same seed: a gradient with blurred ellipses; mostly of ``color`` if one is given."""
+    random = np.random.default_rng(seed)
+    corners = Image.fromarray(random.integers(40, 216, (2, 2, 3)).astype(np.uint8))
+    image = corners.resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y = random.uniform(0, 0.7, 2) * (width, height)
+        across, down = random.uniform(0.15, 0.5, 2) * (width, height)
+        red, green, blue = (int(value) for value in random.integers(0, 256, 3))
+        draw.ellipse((x, y, x + across, y + down), fill=(red, green, blue))
+    image = image.filter(ImageFilter.GaussianBlur(1))
+    if color is not None:
+        image = Image.blend(image, Image.new("RGB", image.size, color), 0.75)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    if mode.startswith("I;16"):
+        grey = np.asarray(image.convert("L")).astype(np.uint16) * 256 + 255 - np.asarray(image.convert("L"))
+        return Image.fromarray(grey.astype(np.uint16))
+    return image.convert(mode)
+
+
+def make_image(
+    format: str = "JPEG",
+    width: int = 64,
+    height: int = 48,
+    mode: str = "RGB",
+    seed: int = 0,
+    color: str | None = None,
+    **save_options: Any,
+) -> bytes:
+    """The file of ``make_picture`` in a format of Pillow: "JPEG", "PNG", "WEBP", ...; quality, exif and so on as options."""
+    return encode(make_picture(width, height, mode, seed, color), format, **save_options)
+
+
+def encode(image: Image.Image, format: str = "PNG", **save_options: Any) -> bytes:
+    """The file of any picture."""
+    file = BytesIO()
+    image.save(file, format, **save_options)
+    return file.getvalue()
+
+
+def make_onnx(path: Path, height: int = 32, width: int = 32, classes: int = 3, dimensions: int = 4, seed: int = 0) -> None:
+    """A tiny graph that fulfils the contract of a package and truly looks at the picture.
+
+    Features are the means of redness, greenness, blueness and brightness over patches of 4x4 pixels, further ones are
+    random mixtures; class 0 is what is red, class 1 green, class 2 blue, further ones random mixtures of the features.
+    """
+    path.write_bytes(_graph(height, width, classes, dimensions, seed))
+
+
+@cache
+def _graph(height: int, width: int, classes: int, dimensions: int, seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    colours = random.normal(0, 0.5, (dimensions, 3))
+    colours[: len(OPPONENTS)] = OPPONENTS[:dimensions]
+    kernel = np.repeat(colours, STRIDE * STRIDE, axis=1).reshape(dimensions, 3, STRIDE, STRIDE) / STRIDE**2
+    bias = np.zeros(dimensions)
+    bias[3:] = 2.5  # so that no picture, not even a black one, has only zeros for features
+    weight = random.normal(0, 0.1, (classes, dimensions))
+    known = min(3, classes, dimensions)
+    weight[:known] = 2 * np.eye(known, dimensions)
+    constants = {
+        "scale": np.float32(1 / 255),
+        "mean": np.full((3, 1, 1), 0.5),
+        "std": np.full((3, 1, 1), 0.25),
+        "kernel": kernel,
+        "bias": bias,
+        "weight": weight,
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["planes", "scale"], ["unit"]),
+        helper.make_node("Sub", ["unit", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["normal"]),
+        helper.make_node("Conv", ["normal", "kernel", "bias"], ["mixed"], strides=[STRIDE, STRIDE]),
+        helper.make_node("Relu", ["mixed"], ["feature_map"]),
+        helper.make_node("GlobalAveragePool", ["feature_map"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("Gemm", ["features", "weight"], ["logits"], transB=1),
+    ]
+    shapes = {"logits": [classes], "features": [dimensions], "feature_map": [dimensions, height // STRIDE, width // STRIDE]}
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", height, width, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in shapes.items()],
+        [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def run_onnx(model: Path | bytes, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Every output of a graph for images (n, height, width, 3), by name, as ONNX Runtime computes them on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    outputs: list[Any] = list(session.run(None, {"images": images}))
+    return {output.name: array for output, array in zip(session.get_outputs(), outputs, strict=True)}
+
+
+@cache
+def _golden(model: bytes, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    pictures = [make_picture(width, height, color=color) for color in (*LABELS, None)]
+    images = np.stack([np.asarray(picture) for picture in pictures])
+    return images, run_onnx(model, images)["logits"]
+
+
+_fingerprint = cache(fingerprint)
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    """A valid manifest with some fields changed; what follows from labels and input is filled in to agree with them."""
+    labels = list(changes.get("labels", LABELS))
+    spec = changes.get("input", InputSpec(height=32, width=32, resize=36))
+    fields: dict[str, Any] = {
+        "schema": manifests.SCHEMA,
+        "name": "tiny",
+        "version": 1,
+        "created": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "architecture": "tiny",
+        "labels": labels,
+        "input": spec,
+        "preprocessing": _fingerprint(spec),
+        "outputs": {
+            "logits": [len(labels)],
+            "features": [4],
+            "feature_map": [4, spec.height // STRIDE, spec.width // STRIDE],
+        },
+        "temperature": 1.0,
+        "threshold": 0.5,
+        "evaluation": {
+            "dataset": "coloured pictures",
+            "split": "test",
+            "dataset_sha256": "1" * 64,
+            "samples": 30,
+            "top1": 0.9,
+            "top5": 1.0,
+            "per_class": dict.fromkeys(labels, 0.9),
+            "calibration_error": 0.01,
+            "coverage": 0.95,
+            "parity_max_difference": 1e-6,
+            "parity_same_top1": 1.0,
+            "providers": [{"provider": "CPUExecutionProvider", "precision": "fp32", "top1": 0.9}],
+        },
+        "provenance": {"command": "python -m training train", "seed": 0},
+        "files": dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD), "0" * 64),
+    }
+    return msgspec.convert(msgspec.to_builtins(fields | changes), Manifest)
+
+
+def make_files(folder: Path, manifest: Manifest, golden_error: float = 0.0, **graph: Any) -> None:
+    """The files that fit a manifest, in ``folder``: graph, card, and golden inputs with its logits plus ``golden_error``.
+
+    ``graph`` holds arguments of ``make_onnx`` that shall differ from the manifest; the golden logits do not follow them.
+    """
+    size, dimensions = manifest.input, manifest.outputs["features"][0]
+    fitting = {"height": size.height, "width": size.width, "classes": len(manifest.labels), "dimensions": dimensions}
+    make_onnx(folder / manifests.MODEL, **(fitting | graph))
+    promised = _graph(size.height, size.width, len(manifest.labels), dimensions, seed=0)
+    images, logits = _golden(promised, size.height, size.width)  # (4, height, width, 3) uint8, (4, classes) float32
+    np.savez_compressed(folder / manifests.GOLDEN, images=images, logits=logits + np.float32(golden_error))
+    (folder / manifests.CARD).write_text(f"# {manifest.name}\n\nA tiny network for tests.\n")
+
+
+def make_package(
+    store: Path,
+    name: str = "tiny",
+    labels: tuple[str, ...] = LABELS,
+    golden_error: float = 0.0,
+    graph: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Publish a small package and return its folder; the next call publishes the next version.
+
+    ``changes`` are fields of the manifest; ``graph`` holds arguments of ``make_onnx`` that shall differ from it;
+    ``golden_error`` is added to the golden logits.
+    """
+    draft = make_manifest(name=name, labels=labels, **changes)
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(Path(folder), draft, golden_error, **(graph or {}))
+        published = registry.publish(store, Path(folder), draft)
+    return store / published.name / str(published.version)

@@ -1,0 +1,36 @@
+"""Stores to try things on: copies of one that is published once, because every publishing waits for the disk."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.factories import make_package
+
+MakeStore = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Store of tiny:1 to tiny:3 and other:1; the first of each is in service. To be copied, not changed."""
+    store = tmp_path_factory.mktemp("shelf")
+    for name in ("tiny", "tiny", "tiny", "other"):
+        make_package(store, name)
+    return store
+
+
+@pytest.fixture
+def make_store(shelf: Path, tmp_path: Path) -> MakeStore:
+    """``make_store(tiny=2, other=1)``: a store of that many versions of each name, the first in service."""
+
+    def make(**versions: int) -> Path:
+        store = tmp_path / "store"
+        store.mkdir()
+        for name, count in versions.items():
+            for version in range(1, count + 1):
+                shutil.copytree(shelf / name / str(version), store / name / str(version))
+            shutil.copy(shelf / name / "current.json", store / name)
+        return store
+
+    return make

@@ -1,0 +1,141 @@
+"""The command line of models: what it prints, what it changes, and how it fails."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from models import registry
+from models.__main__ import main
+from models.registry import Pointer
+from tests.models.conftest import MakeStore
+
+
+def pointer(store: Path, name: str = "tiny") -> Pointer:
+    found = registry.pointer(store, name)
+    assert found is not None
+    return found
+
+
+def run(store: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main([*arguments, "--store", str(store)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_list_shows_every_package_and_which_is_in_service(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=2, other=1)
+    code, out, err = run(store, ["list"], capsys)
+    assert (code, err) == (0, "")
+    assert [line.split()[:4] for line in out.splitlines()] == [
+        ["model", "other:1", "in_service", "True"],
+        ["model", "tiny:1", "in_service", "True"],
+        ["model", "tiny:2", "in_service", "False"],
+    ]
+
+
+def test_list_as_json(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=1)
+    created = registry.verify(store / "tiny/1").created
+    code, out, _ = run(store, ["list", "--json"], capsys)
+    assert code == 0
+    assert json.loads(out) == [
+        {
+            "model": "tiny:1",
+            "in_service": True,
+            "architecture": "tiny",
+            "classes": 3,
+            "top1": 0.9,
+            "created": created.isoformat(timespec="seconds"),
+        }
+    ]
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_an_empty_or_missing_store_lists_nothing(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, [command, "--json"], capsys) == (0, "[]\n", "")
+    assert run(tmp_path / "nowhere", [command], capsys) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "checked"),
+    [([], ["other:1", "tiny:1", "tiny:2"]), (["tiny"], ["tiny:1"]), (["tiny:2"], ["tiny:2"])],
+    ids=["all", "in service", "one"],
+)
+def test_verify_names_what_is_whole(
+    make_store: MakeStore, arguments: list[str], checked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=2, other=1)
+    code, out, _ = run(store, ["verify", *arguments, "--json"], capsys)
+    assert code == 0
+    assert json.loads(out) == [{"model": model, "files": "whole"} for model in checked]
+
+
+def test_verify_fails_on_a_changed_file(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=1)
+    (store / "tiny/1/card.md").write_text("another card")
+    code, out, err = run(store, ["verify"], capsys)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {store / 'tiny/1/card.md'} was changed")
+
+
+def test_promote_puts_a_version_into_service_and_keeps_the_reason(
+    make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=2)
+    assert run(store, ["promote", "tiny:2", "--reason", "sees blue better"], capsys) == (
+        0,
+        "model tiny  version 2  before [1]\n",
+        "",
+    )
+    assert (pointer(store).version, pointer(store).reason) == (2, "sees blue better")
+
+
+def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=2)
+    registry.promote(store, "tiny", 2, "test")
+    code, out, _ = run(store, ["rollback", "tiny", "--json"], capsys)
+    assert code == 0
+    assert json.loads(out) == [{"model": "tiny", "version": 1, "before": []}]
+    assert pointer(store).version == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify", "large"], "no model 'large'"),
+        (["verify", "tiny:7"], "no version '7' of model tiny"),
+        (["promote", "large:1"], "no model 'large'"),
+        (["promote", "tiny:7"], "no version '7' of model tiny"),
+        (["rollback", "tiny"], "no version of tiny was in service before; promote one of [1]"),
+        (["rollback", "large"], "no version of large was in service before"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_done_is_one_line_on_stderr_and_changes_nothing(
+    make_store: MakeStore, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=1)
+    before = pointer(store)
+    code, out, err = run(store, arguments, capsys)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+    assert pointer(store) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["promote"], ["rollback"]], ids=str)
+def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert "usage: python -m models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "promote", "rollback"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([command, "--help"])
+    assert raised.value.code == 0
+    assert f"usage: python -m models {command}" in capsys.readouterr().out

@@ -1,0 +1,89 @@
+"""The real service in a process of its own on 127.0.0.1: start it, wait until it is ready, stop it by its process id."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+READY_SECONDS = 60  # on a quiet machine it takes two or three
+STOP_SECONDS = 20  # less than the 25 s after which the service would give up waiting for its requests
+
+
+@dataclass
+class Server:
+    """A service that was started. ``log`` is the file with what it writes to both outputs."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_until_ready(self) -> None:
+        """Return when /readyz says yes; raises AssertionError with the service's output when that does not come."""
+        until = time.monotonic() + READY_SECONDS
+        with httpx.Client(base_url=self.url, timeout=1, trust_env=False) as client:
+            while self.process.poll() is None and time.monotonic() < until:
+                try:
+                    if client.get("/readyz").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.05)
+        state = "did not become ready" if self.process.poll() is None else f"ended with {self.process.poll()}"
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"the service {state}:\n{self.output()}")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code; a service that does not end in time is killed and fails the test."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the service did not stop in {STOP_SECONDS} s:\n{self.output()}") from None
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment with these HUBEL_* variables and no others."""
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(("HUBEL_", "PROMETHEUS_", "BENTOML_"))}
+    return rest | settings
+
+
+def launch(store: Path, log: Path, **settings: str) -> Server:
+    """Start ``python -m service`` on a free port; it is not ready yet."""
+    port = free_port()
+    defaults = {"HUBEL_STORE": str(store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port)}
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=environment(**(defaults | settings)),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    return Server(port, process, log)

@@ -1,0 +1,348 @@
+"""Stage queue: what is computed together, what is not computed at all, and who gets which answer."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.preprocess import Pixels
+from service.batcher import Arrays, Batcher, Compute, Job
+from service.errors import DeadlineExceeded, Overloaded
+
+POISON = 13
+LATE = 10  # seconds after which a test has hung
+
+MakeBatcher = Callable[..., Batcher]
+
+
+def image(number: int) -> Pixels:
+    return np.full((2, 2, 3), number, np.uint8)
+
+
+def numbers(images: Pixels) -> list[int]:
+    return [int(pixels[0, 0, 0]) for pixels in images]
+
+
+def answers(images: Pixels, names: tuple[str, ...]) -> Arrays:
+    """``features`` of image n are (n, n), its ``logits`` are (-n)."""
+    values = np.array(numbers(images), np.float32)
+    every = {"features": np.stack([values, values], axis=1), "logits": -values[:, None]}
+    return {name: every[name] for name in names}
+
+
+class Network:
+    """Answers as ``answers``, unless an image is poison; holds every batch until the gate is open; keeps a record."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.outputs: list[tuple[str, ...]] = []
+        self.busy = threading.Event()
+        self.gate = threading.Event()
+
+    def __call__(self, images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+        self.batches.append(numbers(images))
+        self.outputs.append(outputs)
+        self.busy.set()
+        assert self.gate.wait(LATE)
+        if POISON in self.batches[-1]:
+            raise ValueError("poison")
+        return answers(images, outputs)
+
+
+@pytest.fixture
+def make_batcher() -> Iterator[MakeBatcher]:
+    made: list[Batcher] = []
+
+    def make(
+        compute: Compute, max_batch: int = 8, max_queue: int = 100, observe: Callable[[int], object] = lambda _: None
+    ) -> Batcher:
+        made.append(Batcher(compute, max_batch, max_queue, observe))
+        return made[-1]
+
+    yield make
+    for batcher in made:
+        batcher.close()
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run an asynchronous test; one that hangs fails."""
+
+    async def timed() -> None:
+        async with asyncio.timeout(LATE):
+            await scenario
+
+    asyncio.run(timed())
+
+
+def submit(batcher: Batcher, number: int, outputs: tuple[str, ...] = ("features",), seconds: float = LATE) -> asyncio.Task[Job]:
+    return asyncio.create_task(batcher.submit(image(number), outputs, time.perf_counter() + seconds))
+
+
+async def keep_busy(batcher: Batcher, network: Network) -> asyncio.Task[Job]:
+    """Have image 0 computed, which lasts until the gate opens: what is submitted now has to wait."""
+    task = submit(batcher, 0)
+    assert await asyncio.to_thread(network.busy.wait, LATE)
+    return task
+
+
+def features_of(job: Job) -> list[float]:
+    return job.answer.result()["features"].tolist()
+
+
+def test_an_idle_batcher_runs_a_single_image_at_once(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers)
+
+    async def scenario() -> None:
+        jobs = [await submit(batcher, number) for number in range(50)]
+        assert [features_of(job) for job in jobs] == [[n, n] for n in range(50)]
+        assert min(job.queue_seconds for job in jobs) < 0.001
+
+    run(scenario())
+
+
+def test_images_that_arrive_together_are_computed_together(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    network.gate.set()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        await asyncio.gather(*(submit(batcher, number) for number in (1, 2, 3)))
+
+    run(scenario())
+    assert network.batches == [[1, 2, 3]]
+
+
+def test_images_that_arrive_while_a_batch_runs_make_the_next_one(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        tasks = [await keep_busy(batcher, network)]
+        for number in (1, 2, 3, 4, 5):
+            tasks.append(submit(batcher, number))
+            await asyncio.sleep(0.002)
+        network.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert network.batches == [[0], [1, 2, 3, 4, 5]]
+
+
+def test_no_batch_is_larger_than_allowed_and_none_is_reordered(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network, max_batch=4)
+
+    async def scenario() -> None:
+        tasks = [await keep_busy(batcher, network), *(submit(batcher, number) for number in range(1, 11))]
+        await asyncio.sleep(0)
+        network.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert network.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+
+
+def test_each_answer_belongs_to_its_own_image(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_batch=7)
+
+    async def scenario() -> None:
+        jobs = await asyncio.gather(*(submit(batcher, number) for number in range(100)))
+        assert [features_of(job) for job in jobs] == [[n, n] for n in range(100)]
+
+    run(scenario())
+
+
+def test_one_pass_computes_what_all_its_members_asked_for_and_gives_each_its_own(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        first = await keep_busy(batcher, network)
+        tasks = [submit(batcher, n, outputs) for n, outputs in ((1, ("logits",)), (2, ("features",)), (3, ("logits",)))]
+        await asyncio.sleep(0)
+        network.gate.set()
+        await first
+        given = [{name: row.tolist() for name, row in (await task).answer.result().items()} for task in tasks]
+        assert given == [{"logits": [-1]}, {"features": [2, 2]}, {"logits": [-3]}]
+
+    run(scenario())
+    assert network.batches == [[0], [1, 2, 3]]
+    assert network.outputs == [("features",), ("features", "logits")]
+
+
+def test_an_image_that_nobody_waits_for_any_more_is_not_computed(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        first, gone, kept = await keep_busy(batcher, network), submit(batcher, 1), submit(batcher, 2)
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        network.gate.set()
+        await asyncio.gather(first, kept)
+        assert gone.cancelled()
+
+    run(scenario())
+    assert network.batches == [[0], [2]]
+
+
+def test_a_waiter_that_leaves_during_its_batch_does_not_disturb_the_others(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        tasks = [submit(batcher, number) for number in (1, 2, 3)]
+        assert await asyncio.to_thread(network.busy.wait, LATE)
+        tasks[1].cancel()
+        network.gate.set()
+        assert [features_of(await tasks[i]) for i in (0, 2)] == [[1, 1], [3, 3]]
+        assert features_of(await submit(batcher, 4)) == [4, 4]
+
+    run(scenario())
+    assert network.batches == [[1, 2, 3], [4]]
+
+
+def test_an_image_past_its_deadline_is_refused_and_not_computed(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        first, late, kept = await keep_busy(batcher, network), submit(batcher, 1, seconds=0.01), submit(batcher, 2)
+        await asyncio.sleep(0.05)
+        network.gate.set()
+        with pytest.raises(DeadlineExceeded, match=r"the image waited \d+\.\d s and was not computed"):
+            await late
+        await asyncio.gather(first, kept)
+
+    run(scenario())
+    assert network.batches == [[0], [2]]
+
+
+def test_a_poisonous_image_fails_alone(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    sizes: list[int] = []
+    batcher = make_batcher(network, observe=sizes.append)
+
+    async def scenario() -> None:
+        first = await keep_busy(batcher, network)
+        tasks = [submit(batcher, number) for number in (1, POISON, 3)]
+        await asyncio.sleep(0)
+        network.gate.set()
+        assert features_of(await first) == [0, 0]
+        assert features_of(await tasks[0]) == [1, 1]
+        with pytest.raises(ValueError, match="poison"):
+            await tasks[1]
+        assert features_of(await tasks[2]) == [3, 3]
+        assert features_of(await submit(batcher, 4)) == [4, 4]
+
+    run(scenario())
+    assert network.batches == [[0], [1, POISON, 3], [1], [POISON], [3], [4]]
+    assert sizes == [1, 1, 1, 1]
+
+
+def too_few_rows(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+    return {name: array[1:] for name, array in answers(images, outputs).items()}
+
+
+def too_few_outputs(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+    return answers(images, outputs[1:])
+
+
+@pytest.mark.parametrize("compute", [too_few_rows, too_few_outputs], ids=lambda compute: compute.__name__)
+def test_a_network_that_answers_too_little_fails_its_images_at_once(make_batcher: MakeBatcher, compute: Compute) -> None:
+    batcher = make_batcher(compute)
+
+    async def scenario() -> None:
+        tasks = [submit(batcher, number) for number in (1, 2)]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(outcome, LookupError) for outcome in outcomes] == [True, True]
+
+    run(scenario())
+
+
+def test_the_sizes_of_batches_and_the_times_of_images_are_told(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    sizes: list[int] = []
+    batcher = make_batcher(network, observe=sizes.append)
+
+    async def scenario() -> None:
+        tasks = [await keep_busy(batcher, network), submit(batcher, 1), submit(batcher, 2)]
+        await asyncio.sleep(0.05)
+        network.gate.set()
+        first, second, third = [await task for task in tasks]
+        assert first.infer_seconds >= 0.05
+        assert second.queue_seconds >= 0.04
+        assert second.infer_seconds == third.infer_seconds > 0
+
+    run(scenario())
+    assert sizes == [1, 2]
+
+
+def test_closing_waits_for_the_batch_in_flight() -> None:
+    network = Network()
+    batcher = Batcher(network, 8, 100, lambda _: None)
+
+    async def scenario() -> None:
+        task = await keep_busy(batcher, network)
+        threading.Timer(0.05, network.gate.set).start()
+        await asyncio.to_thread(batcher.close)
+        assert network.gate.is_set()
+        assert features_of(await task) == [0, 0]
+
+    run(scenario())
+
+
+def test_as_many_images_as_the_queue_holds_are_admitted(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=5)
+    with batcher.admit(2), batcher.admit(3):
+        assert batcher.admitted == 5
+    assert batcher.admitted == 0
+
+
+def test_more_images_than_the_queue_holds_are_refused_with_the_limit_and_a_time_to_come_back(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=5)
+    batcher.seconds_per_image = 0.8
+    with batcher.admit(4):
+        with pytest.raises(Overloaded) as caught, batcher.admit(2):
+            pass
+        assert str(caught.value) == (
+            "4 images are waiting and 2 more would pass the limit of 5 (HUBEL_MAX_QUEUE); try again in 4 s"
+        )
+        assert caught.value.headers() == {"retry-after": "4"}  # 4 images of 0.8 s, rounded up
+        assert batcher.admitted == 4
+        with batcher.admit(1):
+            assert batcher.admitted == 5
+
+
+def test_the_time_to_come_back_is_at_least_a_second(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=1)
+    with batcher.admit(1), pytest.raises(Overloaded) as caught, batcher.admit(1):
+        pass
+    assert caught.value.retry_after_seconds == 1
+
+
+def test_places_are_free_again_after_an_error(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=5)
+    with pytest.raises(ValueError, match="bad image"), batcher.admit(5):
+        raise ValueError("bad image")
+    assert batcher.admitted == 0
+
+
+def test_the_time_an_image_takes_is_learnt_from_the_batches(make_batcher: MakeBatcher) -> None:
+    def slow(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+        time.sleep(0.1)
+        return answers(images, outputs)
+
+    batcher = make_batcher(slow)
+    before = batcher.seconds_per_image
+
+    async def scenario() -> None:
+        await submit(batcher, 1)
+
+    run(scenario())
+    assert batcher.seconds_per_image > before

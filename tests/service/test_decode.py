@@ -1,0 +1,92 @@
+"""Stage decode: each limit, with the value, the limit and the setting in its message."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from models.input import InputSpec
+from models.preprocess import preprocess
+from service.decode import decode
+from service.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
+from tests.factories import make_image
+
+SPEC = InputSpec(height=32, width=32, resize=36)
+MAX_PIXELS, MAX_SIDE_PIXELS = 50_000_000, 12_000
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The first bytes of a PNG that announces a size and holds no pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_an_image_within_the_limits_becomes_what_was_measured_in_training(format: str) -> None:
+    image = make_image(format, 100, 80, seed=3)
+    pixels = decode(image, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    assert np.array_equal(pixels, preprocess(image, SPEC))
+
+
+def test_limits_are_inclusive() -> None:
+    assert decode(make_image("PNG", 40, 50), SPEC, 2000, 50).shape == (32, 32, 3)
+
+
+def test_too_many_pixels_are_refused_with_the_value_the_limit_and_the_setting() -> None:
+    with pytest.raises(ImageTooLarge) as caught:
+        decode(png_header(9000, 8000), SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+    assert str(caught.value) == (
+        "image has 72.0 MP (9000x8000 pixels), the limit is 50 MP (HUBEL_MAX_PIXELS); send a smaller one"
+    )
+
+
+def test_one_pixel_too_many_is_refused() -> None:
+    with pytest.raises(ImageTooLarge, match=r"HUBEL_MAX_PIXELS"):
+        decode(make_image("PNG", 40, 50), SPEC, 1999, 50)
+
+
+@pytest.mark.parametrize(("width", "height"), [(12_001, 10), (10, 12_001), (60_000, 60_000)])
+def test_a_side_too_long_is_refused_with_the_value_the_limit_and_the_setting(width: int, height: int) -> None:
+    with pytest.raises(ImageTooLarge) as caught:
+        decode(png_header(width, height), SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+    assert str(caught.value) == (
+        f"image is {width}x{height} pixels, the limit is 12000 a side (HUBEL_MAX_SIDE_PIXELS); send a smaller one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        pytest.param(b"hello, this is a text file\n", "no image format known here", id="text"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "looks like SVG", id="SVG"),
+        pytest.param(b"<?xml version='1.0'?><svg/>", "looks like XML or SVG", id="SVG with a declaration"),
+        pytest.param(make_image("GIF"), "looks like GIF", id="GIF"),
+        pytest.param(make_image("BMP"), "looks like BMP", id="BMP"),
+        pytest.param(make_image("TIFF"), "looks like TIFF", id="TIFF"),
+    ],
+)
+def test_another_format_is_refused_with_what_it_looks_like_and_what_is_accepted(data: bytes, what: str) -> None:
+    with pytest.raises(UnsupportedFormat) as caught:
+        decode(data, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+    assert what in str(caught.value)
+    assert "accepted are JPEG, PNG and WebP" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        pytest.param(b"", "the image is empty (0 bytes)", id="no bytes"),
+        pytest.param(b"\xff\xd8\xff", "the JPEG header is damaged or cut off", id="three bytes"),
+        pytest.param(make_image("JPEG")[:-200], "the JPEG file is damaged or cut off", id="cut off JPEG"),
+        pytest.param(make_image("PNG")[:-200], "the PNG file is damaged or cut off", id="cut off PNG"),
+        pytest.param(make_image("WEBP")[:-50], "the WEBP file is damaged or cut off", id="cut off WebP"),
+        pytest.param(png_header(10, 10), "the PNG file is damaged or cut off", id="a header alone"),
+        pytest.param(png_header(0, 10), "the PNG header announces 0x10 pixels", id="no width"),
+    ],
+)
+def test_a_damaged_image_is_refused_with_its_fault(data: bytes, what: str) -> None:
+    with pytest.raises(UndecodableImage) as caught:
+        decode(data, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+    assert what in str(caught.value)

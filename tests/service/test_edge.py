@@ -1,0 +1,303 @@
+"""The outermost layer, driven without a server: routes, request ids, problem details, timings, metric labels."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from service.edge import OTHER, Edge, Reply, Request, Routes, Scope, describe, reply_json
+from service.errors import ImageTooLarge, Overloaded
+from service.read import Disconnected
+
+SECRET = "/srv/secret/model.onnx"
+
+
+@dataclass
+class Response:
+    """What the application sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def echo(request: Request) -> Reply:
+    return reply_json({"id": request.id, "given": request.parameters("a", "b")})
+
+
+async def plain(request: Request) -> Reply:
+    return reply_json(request.parameters())
+
+
+async def timed(request: Request) -> Reply:
+    with request.stage("read"):
+        await asyncio.sleep(0.01)
+    request.record("infer", 0.25)
+    request.record("infer", 0.125)
+    return Reply(b"done", media_type="text/plain", headers={"x-more": "yes"})
+
+
+async def refused(request: Request) -> Reply:
+    with request.stage("decode"):
+        raise ImageTooLarge("image has 64 MP, the limit is 50 MP (HUBEL_MAX_PIXELS)")
+
+
+async def overloaded(request: Request) -> Reply:
+    raise Overloaded("come back", 3)
+
+
+async def broken(request: Request) -> Reply:
+    raise RuntimeError(f"cannot read {SECRET}")
+
+
+async def abandoned(request: Request) -> Reply:
+    raise Disconnected
+
+
+ROUTES: Routes = {
+    "/echo": ("POST", echo),
+    "/page": ("GET", echo),
+    "/plain": ("GET", plain),
+    "/timed": ("POST", timed),
+    "/refused": ("POST", refused),
+    "/overloaded": ("POST", overloaded),
+    "/broken": ("POST", broken),
+    "/abandoned": ("POST", abandoned),
+}
+
+
+class Inner:
+    """Stands in for BentoML's application: notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: object, send: object) -> None:
+        self.seen.append(scope["type"])
+
+
+async def no_body() -> MutableMapping[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def call(scope: Scope, edge: Edge | None = None) -> list[MutableMapping[str, Any]]:
+    """The messages that the edge sends for a scope."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run((edge or Edge(Inner(), lambda: ROUTES))(scope, no_body, send))
+    return sent
+
+
+def request(
+    path: str, method: str = "POST", query: str = "", headers: Mapping[str, str] | None = None, edge: Edge | None = None
+) -> Response:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+    scope: Scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
+    start, body = call(scope, edge)
+    assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
+    decoded = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
+    assert len(decoded) == len(start["headers"])
+    return Response(start["status"], decoded, body["body"])
+
+
+def count(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+def test_a_request_gets_its_handler_s_answer() -> None:
+    response = request("/echo", query="a=1&b=x%20y", headers={"x-request-id": "me"})
+    assert response.status == 200
+    assert response.json() == {"id": "me", "given": {"a": "1", "b": "x y"}}
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["content-length"] == str(len(response.body))
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("given", ["a", "7f3c-1.B_x", "x" * 64])
+def test_a_safe_request_id_is_echoed(given: str) -> None:
+    assert request("/echo", headers={"x-request-id": given}).headers["x-request-id"] == given
+    assert request("/broken", headers={"x-request-id": given}).json()["request_id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\nb", "a\n", '"', "ä", "<script>", "a,b", None])
+def test_another_request_id_is_replaced_by_a_new_one(given: str | None) -> None:
+    headers = {} if given is None else {"x-request-id": given}
+    ids = {request("/echo", headers=headers).headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(len(new) == 32 and new.isalnum() and new.isascii() for new in ids)
+
+
+def test_an_unknown_path_is_told_what_there_is() -> None:
+    response = request("/v1/classfy")
+    assert response.status == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem == {
+        "type": "urn:hubel:error:unknown_path",
+        "title": "There is nothing at this path",
+        "status": 404,
+        "code": "unknown_path",
+        "detail": "there is nothing at '/v1/classfy'; there is " + ", ".join(ROUTES),
+        "request_id": response.headers["x-request-id"],
+    }
+
+
+def test_a_long_unknown_path_is_cut_off() -> None:
+    assert len(request("/" + "x" * 5000).body) < 600
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [("/echo", "GET", "POST"), ("/echo", "HEAD", "POST"), ("/echo", "DELETE", "POST"), ("/page", "POST", "GET")],
+)
+def test_a_wrong_method_is_told_the_right_one(path: str, method: str, allowed: str) -> None:
+    response = request(path, method)
+    assert response.status == 405
+    assert response.headers["allow"].split(", ")[0] == allowed
+    assert response.json()["code"] == "wrong_method"
+    assert response.json()["detail"] == f"{path} takes {allowed}, not {method}"
+
+
+def test_head_is_answered_as_get() -> None:
+    head, get = request("/page", "HEAD"), request("/page", "GET")
+    assert head.status == get.status == 200
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("c=1", "unknown parameter 'c'; /echo takes a, b"),
+        ("A=1", "unknown parameter 'A'; /echo takes a, b"),
+        ("a=1&a=1", "parameter 'a' is there twice; send it once"),
+        ("a=1&b=2&a=3", "parameter 'a' is there twice; send it once"),
+        ("c", "unknown parameter 'c'; /echo takes a, b"),
+    ],
+)
+def test_an_unknown_or_repeated_parameter_is_refused_by_name(query: str, detail: str) -> None:
+    response = request("/echo", query=query)
+    assert (response.status, response.json()["code"]) == (422, "invalid_parameter")
+    assert response.json()["detail"] == detail
+
+
+def test_a_path_without_parameters_says_so() -> None:
+    response = request("/plain", "GET", "k=1")
+    assert (response.status, response.json()["detail"]) == (422, "unknown parameter 'k'; /plain takes none")
+
+
+def test_an_error_becomes_its_problem_details_and_headers() -> None:
+    response = request("/refused")
+    assert response.status == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == "image_too_large"
+    assert response.json()["detail"] == "image has 64 MP, the limit is 50 MP (HUBEL_MAX_PIXELS)"
+    assert request("/overloaded").headers["retry-after"] == "3"
+
+
+def test_an_unforeseen_exception_is_told_to_the_log_and_not_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "hubel"):
+        response = request("/broken", headers={"x-request-id": "find-me"})
+    assert response.status == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == "internal_error"
+    for internal in (b"RuntimeError", b"Traceback", b"secret", b".py"):
+        assert internal not in response.body
+    assert "find-me" in caplog.text
+    assert SECRET in caplog.text
+
+
+def test_after_an_exception_the_next_request_is_answered() -> None:
+    edge = Edge(Inner(), lambda: ROUTES)
+    assert [request(path, edge=edge).status for path in ("/broken", "/echo")] == [500, 200]
+
+
+def test_server_timing_tells_each_stage_and_of_several_images_the_slowest() -> None:
+    response = request("/timed")
+    stages = dict(stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
+    assert list(stages) == ["read", "infer"]
+    assert float(stages["read"]) >= 10
+    assert stages["infer"] == "250.00"
+    assert response.headers["x-more"] == "yes"
+    assert response.headers["content-type"] == "text/plain"
+
+
+def test_server_timing_is_there_for_a_refused_request_too() -> None:
+    assert request("/refused").headers["server-timing"].startswith("decode;dur=")
+    assert "server-timing" not in request("/nothing").headers
+
+
+def test_nothing_is_sent_to_a_client_that_hung_up() -> None:
+    before = count("hubel_requests_total", route="/abandoned", status="499")
+    assert call({"type": "http", "method": "POST", "path": "/abandoned", "query_string": b"", "headers": []}) == []
+    assert count("hubel_requests_total", route="/abandoned", status="499") == before + 1
+
+
+def test_unknown_paths_share_one_metric_label() -> None:
+    before = count("hubel_requests_total", route=OTHER, status="404")
+    for path in ("/wp-login.php", "/.env", "/v1/classify/../../etc"):
+        request(path)
+    assert count("hubel_requests_total", route=OTHER, status="404") == before + 3
+    routes = {s.labels.get("route") for family in REGISTRY.collect() for s in family.samples if family.name.startswith("hubel_")}
+    assert routes.isdisjoint({"/wp-login.php", "/.env", "/v1/classify/../../etc"})
+
+
+def test_requests_stages_and_rejections_are_counted() -> None:
+    names = (
+        ("hubel_requests_total", {"route": "/refused", "status": "413"}),
+        ("hubel_request_duration_seconds_count", {"route": "/refused"}),
+        ("hubel_stage_duration_seconds_count", {"stage": "decode"}),
+        ("hubel_rejections_total", {"reason": "image_too_large"}),
+    )
+    before = [count(name, **labels) for name, labels in names]
+    request("/refused")
+    assert [count(name, **labels) for name, labels in names] == [value + 1 for value in before]
+    assert count("hubel_requests_in_progress") == 0
+
+
+def test_starting_and_stopping_is_left_to_the_inner_application() -> None:
+    inner = Inner()
+    assert call({"type": "lifespan"}, Edge(inner, lambda: ROUTES)) == []
+    assert inner.seen == ["lifespan"]
+
+
+def test_requests_do_not_reach_the_inner_application() -> None:
+    inner = Inner()
+    request("/echo", edge=Edge(inner, lambda: ROUTES))
+    request("/nothing", edge=Edge(inner, lambda: ROUTES))
+    assert inner.seen == []
+
+
+def test_a_websocket_is_closed() -> None:
+    assert call({"type": "websocket"}) == [{"type": "websocket.close", "code": 1000}]
+
+
+def test_routes_are_asked_for_once_and_only_at_the_first_request() -> None:
+    asked: list[str] = []
+
+    def routes() -> Routes:
+        asked.append("routes")
+        return ROUTES
+
+    edge = Edge(Inner(), routes)
+    assert asked == []
+    assert [request("/echo", edge=edge).status for _ in range(2)] == [200, 200]
+    assert asked == ["routes"]
+
+
+def test_an_image_s_own_error_carries_no_request_id() -> None:
+    problem = describe(ImageTooLarge("too large"))
+    assert reply_json(problem).body == (
+        b'{"type":"urn:hubel:error:image_too_large","title":"The image has too many pixels","status":413,'
+        b'"code":"image_too_large","detail":"too large"}'
+    )

@@ -1,0 +1,233 @@
+"""Stage read: bodies of every shape become images in the order sent, or an error that says what to change."""
+
+import asyncio
+import json
+from base64 import b64encode
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import pytest
+
+from service.errors import BodyTooLarge, HubelError, MalformedRequest, TooManyImages, UnsupportedEncoding
+from service.read import DRAIN_FACTOR, Disconnected, images_in, read_body
+
+LIMIT = 100  # bytes
+MULTIPART = "multipart/form-data; boundary=xyz"
+IMAGES = [b"first", b"", b"\r\n--xy\r\n\x00\xff"]  # what is in a file is not looked at here
+
+
+class Client:
+    """Sends a body in chunks as an ASGI server hands it over; counts how many were taken."""
+
+    def __init__(self, *chunks: bytes, hangs_up: bool = False) -> None:
+        self.messages: list[MutableMapping[str, Any]] = [
+            {"type": "http.request", "body": chunk, "more_body": hangs_up or i + 1 < len(chunks)} for i, chunk in enumerate(chunks)
+        ]
+        if hangs_up:
+            self.messages.append({"type": "http.disconnect"})
+        self.taken = 0
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        self.taken += 1
+        return self.messages[self.taken - 1]
+
+
+def read(client: Client, headers: Mapping[str, str] | None = None) -> bytes:
+    return asyncio.run(read_body(client.receive, headers or {}, LIMIT))
+
+
+def part(data: bytes, disposition: str = 'form-data; name="images"; filename="cat.jpg"') -> bytes:
+    return f"--xyz\r\nContent-Disposition: {disposition}\r\nContent-Type: image/jpeg\r\n\r\n".encode() + data + b"\r\n"
+
+
+def multipart(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--xyz--\r\n"
+
+
+def json_body(*images: bytes) -> bytes:
+    return json.dumps({"images": [b64encode(image).decode() for image in images]}).encode()
+
+
+def refusal(body: bytes, content_type: str, max_images: int = 3) -> HubelError:
+    with pytest.raises(HubelError) as caught:
+        images_in(body, content_type, max_images)
+    return caught.value
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * LIMIT], [b"x" * 40, b"", b"x" * 60], [b"", b"x"], [b""]])
+def test_a_body_within_the_limit_is_put_together(chunks: list[bytes]) -> None:
+    assert read(Client(*chunks)) == b"".join(chunks)
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-length": "101"}, {"transfer-encoding": "chunked"}])
+def test_a_body_over_the_limit_is_refused_however_it_was_announced(headers: dict[str, str]) -> None:
+    with pytest.raises(BodyTooLarge, match=r"the body has 101 bytes or more, the limit is 100 \(HUBEL_MAX_BODY_BYTES\)"):
+        read(Client(b"x" * 60, b"x" * 41), headers)
+
+
+def test_a_body_somewhat_over_the_limit_is_read_to_its_end_so_that_the_client_sees_the_answer() -> None:
+    client = Client(*[b"x" * 50] * 2 * DRAIN_FACTOR)
+    with pytest.raises(BodyTooLarge):
+        read(client)
+    assert client.taken == 2 * DRAIN_FACTOR
+
+
+def test_an_endless_body_is_not_read_to_its_end() -> None:
+    client = Client(*[b"x" * 50] * 1000)
+    with pytest.raises(BodyTooLarge):
+        read(client)
+    assert client.taken == 2 * DRAIN_FACTOR + 1
+
+
+def test_an_announced_length_far_over_the_limit_is_refused_before_anything_is_read() -> None:
+    client = Client(b"x")
+    with pytest.raises(BodyTooLarge, match="the body has 20000000 bytes or more"):
+        read(client, {"content-length": "20000000"})
+    assert client.taken == 0
+
+
+def test_a_compressed_body_is_refused_before_anything_is_read() -> None:
+    client = Client(b"x")
+    with pytest.raises(UnsupportedEncoding, match="content-encoding is 'gzip'; send the body as it is"):
+        read(client, {"content-encoding": "gzip"})
+    assert client.taken == 0
+
+
+def test_the_identity_encoding_is_no_compression() -> None:
+    assert read(Client(b"x"), {"content-encoding": "identity"}) == b"x"
+
+
+def test_a_client_that_hangs_up_gets_no_answer() -> None:
+    with pytest.raises(Disconnected):
+        read(Client(b"half of it", hangs_up=True))
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "", ";;"])
+def test_a_raw_body_is_one_image_whatever_it_calls_itself(content_type: str) -> None:
+    assert images_in(b"\xff\xd8\xff", content_type, 3) == [b"\xff\xd8\xff"]
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", MULTIPART, "application/json", ""])
+def test_an_empty_body_is_refused(content_type: str) -> None:
+    error = refusal(b"", content_type)
+    assert isinstance(error, MalformedRequest)
+    assert str(error) == "the body is empty; send the bytes of a JPEG, PNG or WebP file"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_multipart_files_come_in_the_order_sent(count: int) -> None:
+    assert images_in(multipart(*map(part, IMAGES[:count])), MULTIPART, 3) == IMAGES[:count]
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        'form-data; name="images"; filename="cat.jpg"',
+        'form-data; name="file"; filename="cat.jpg"',
+        "form-data; name=a; filename=b",
+        'form-data; filename="only a file name"',
+        'form-data; name="images"; filename=""',
+        'form-data; name="images"; filename="ü \\"quoted\\"; name=x.jpg"',
+    ],
+)
+def test_a_multipart_field_may_have_any_name(disposition: str) -> None:
+    assert images_in(multipart(part(b"one", disposition), part(b"two")), MULTIPART, 3) == [b"one", b"two"]
+
+
+def test_names_of_multipart_headers_may_be_in_any_case() -> None:
+    body = b'--xyz\r\ncontent-DISPOSITION: form-data; name="a"; filename="b"\r\n\r\none\r\n--xyz--\r\n'
+    assert images_in(body, "Multipart/Form-Data; Boundary=xyz", 3) == [b"one"]
+
+
+@pytest.mark.parametrize("boundary", ['"xyz"', "xyz; charset=utf-8"])
+def test_the_boundary_may_be_quoted_and_followed_by_other_options(boundary: str) -> None:
+    assert images_in(multipart(part(b"one")), f"multipart/form-data; boundary={boundary}", 3) == [b"one"]
+
+
+def test_a_form_field_that_is_no_file_is_refused_by_name() -> None:
+    error = refusal(multipart(part(b"one"), part(b"5", 'form-data; name="k"')), MULTIPART)
+    assert isinstance(error, MalformedRequest)
+    assert "the form field 'k' is not a file" in str(error)
+    assert "parameters in the query string" in str(error)
+
+
+def test_a_part_without_headers_is_refused() -> None:
+    assert "is not a file" in str(refusal(b"--xyz\r\n\r\none\r\n--xyz--\r\n", MULTIPART))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "what"),
+    [
+        pytest.param(multipart(part(b"one")), "multipart/form-data; boundary=abc", "cannot be parsed", id="another boundary"),
+        pytest.param(b"\xff\xd8\xff", MULTIPART, "cannot be parsed", id="no multipart at all"),
+        pytest.param(part(b"one"), MULTIPART, "no closing boundary", id="no closing boundary"),
+        pytest.param(multipart(part(b"one"))[:-12], MULTIPART, "no closing boundary", id="cut off"),
+        pytest.param(multipart(part(b"one")), "multipart/form-data", "no closing boundary", id="no boundary"),
+        pytest.param(multipart(part(b"one")), "multipart/form-data; boundary=", "no closing boundary", id="empty boundary"),
+        pytest.param(multipart(), MULTIPART, "holds no image", id="no part"),
+    ],
+)
+def test_a_multipart_body_that_is_not_whole_is_refused(body: bytes, content_type: str, what: str) -> None:
+    error = refusal(body, content_type)
+    assert isinstance(error, MalformedRequest)
+    assert what in str(error)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+def test_base64_images_come_in_the_order_sent(content_type: str) -> None:
+    assert images_in(json_body(*IMAGES), content_type, 3) == IMAGES
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"{", id="cut off"),
+        pytest.param(b"[]", id="an array"),
+        pytest.param(b"{}", id="no images"),
+        pytest.param(b'{"images": "aGk="}', id="images is a string"),
+        pytest.param(b'{"images": [1]}', id="an image is a number"),
+        pytest.param(b'{"images": [null]}', id="an image is null"),
+        pytest.param(b'{"images": [], "k": 5}', id="a parameter in the body"),
+        pytest.param(b'{"urls": ["http://example.com/cat.jpg"]}', id="addresses"),
+        pytest.param(b'{"images": ["\xff"]}', id="not UTF-8"),
+        pytest.param(b"\xff\xd8\xff", id="a JPEG"),
+        pytest.param(b"[" * 100_000, id="nested without end"),
+    ],
+)
+def test_json_of_another_shape_is_refused_with_the_right_one(body: bytes) -> None:
+    error = refusal(body, "application/json")
+    assert isinstance(error, MalformedRequest)
+    assert str(error).startswith('the JSON body is not {"images": ["<base64>", ...]}: ')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["not base64!", "aGk", "data:image/jpeg;base64,aGk=", "aGk=\n", "aG k=", "ünicode", "http://127.0.0.1/cat.jpg", "/etc/passwd"],
+)
+def test_text_that_is_not_base64_is_refused_with_its_place(text: str) -> None:
+    error = refusal(json.dumps({"images": ["aGk=", text]}).encode(), "application/json")
+    assert isinstance(error, MalformedRequest)
+    assert str(error).startswith("images[1] is not base64; ")
+    assert "data: prefix" in str(error)
+
+
+def test_an_empty_list_of_images_is_refused() -> None:
+    assert "holds no image" in str(refusal(b'{"images": []}', "application/json"))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "count"),
+    [
+        pytest.param(multipart(*[part(b"x")] * 5), MULTIPART, "more than 3", id="multipart"),
+        pytest.param(json_body(*[b"x"] * 5), "application/json", "5", id="base64"),
+    ],
+)
+def test_too_many_images_are_refused_with_the_limit_and_the_setting(body: bytes, content_type: str, count: str) -> None:
+    error = refusal(body, content_type)
+    assert isinstance(error, TooManyImages)
+    assert str(error) == f"the request holds {count} images, the limit is 3 (HUBEL_MAX_IMAGES); send several requests"
+
+
+def test_as_many_images_as_allowed_are_taken() -> None:
+    assert len(images_in(multipart(*[part(b"x")] * 3), MULTIPART, 3)) == 3
+    assert len(images_in(json_body(*[b"x"] * 3), "application/json", 3)) == 3

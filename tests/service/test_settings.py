@@ -1,0 +1,114 @@
+"""HUBEL_* variables become settings; a bad one is named with its value."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import models
+from service import settings
+from service.settings import Settings, SettingsError
+
+
+def test_without_variables_everything_has_its_default() -> None:
+    assert settings.read({}) == Settings()
+    assert settings.read({}).port == 3000
+    assert settings.read({}).max_body_bytes == 10 * 1024 * 1024
+    assert Path(settings.read({}).store) == Path(models.__file__).parent / "store"
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert settings.read({"HUBEL_PORT": "", "HUBEL_MODEL": ""}) == Settings()
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert settings.read({"PORT": "1", "HUBEL_PORT_NUMBER": "x", "hubel_port": "x"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("HUBEL_HOST", "0.0.0.0", "0.0.0.0"),
+        ("HUBEL_PORT", "8080", 8080),
+        ("HUBEL_WORKERS", "4", 4),
+        ("HUBEL_STORE", "/srv/models", "/srv/models"),
+        ("HUBEL_MODEL", "flowers:12", "flowers:12"),
+        ("HUBEL_DEVICE", "cuda", "cuda"),
+        ("HUBEL_THREADS", "3", 3),
+        ("HUBEL_DECODE_THREADS", "2", 2),
+        ("HUBEL_MAX_BODY_BYTES", "1000", 1000),
+        ("HUBEL_MAX_PIXELS", "1000", 1000),
+        ("HUBEL_MAX_SIDE_PIXELS", "1000", 1000),
+        ("HUBEL_MAX_IMAGES", "500", 500),
+        ("HUBEL_MAX_BATCH", "1024", 1024),
+        ("HUBEL_MAX_QUEUE", "32", 32),
+        ("HUBEL_DEADLINE_MS", "250", 250),
+        ("HUBEL_SHUTDOWN_SECONDS", "5", 5),
+        ("HUBEL_LOG_LEVEL", "debug", "debug"),
+    ],
+)
+def test_each_setting_is_read_from_its_variable(variable: str, text: str, value: object) -> None:
+    changed = msgspec.structs.replace(Settings(), **{variable.removeprefix("HUBEL_").lower(): value})
+    assert settings.read({variable: text}) == changed
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        pytest.param("HUBEL_PORT", "http", "int", id="not a number"),
+        pytest.param("HUBEL_PORT", "80.5", "int", id="a fraction"),
+        pytest.param("HUBEL_PORT", "0", "1", id="port too low"),
+        pytest.param("HUBEL_PORT", "65536", "65535", id="port too high"),
+        pytest.param("HUBEL_WORKERS", "0", "1", id="no worker"),
+        pytest.param("HUBEL_WORKERS", "65", "64", id="too many workers"),
+        pytest.param("HUBEL_THREADS", "-1", "0", id="negative threads"),
+        pytest.param("HUBEL_MAX_BODY_BYTES", "0", "1", id="no byte"),
+        pytest.param("HUBEL_MAX_BODY_BYTES", "10MB", "int", id="a number with a unit"),
+        pytest.param("HUBEL_MAX_BATCH", "1025", "1024", id="batch too large"),
+        pytest.param("HUBEL_DEADLINE_MS", "0", "1", id="no time"),
+        pytest.param("HUBEL_DEVICE", "gpu", "Invalid enum value", id="unknown device"),
+        pytest.param("HUBEL_LOG_LEVEL", "DEBUG", "Invalid enum value", id="unknown log level"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_with_what_is_allowed(variable: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.read({variable: value, "HUBEL_MODEL": "fine"})
+    reason = str(caught.value)
+    assert reason.startswith(f"{variable} is {value!r}: ")
+    assert allowed in reason.removeprefix(f"{variable} is {value!r}")
+
+
+def test_a_queue_that_cannot_hold_one_request_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"max_queue is 20, it must hold one request of max_images \(32\)"):
+        settings.read({"HUBEL_MAX_QUEUE": "20"})
+    with pytest.raises(SettingsError, match=r"max_queue is 512, .* max_images \(600\)"):
+        settings.read({"HUBEL_MAX_IMAGES": "600"})
+
+
+def test_a_short_queue_is_fine_for_small_requests() -> None:
+    config = settings.read({"HUBEL_MAX_QUEUE": "4", "HUBEL_MAX_IMAGES": "2"})
+    assert (config.max_queue, config.max_images) == (4, 2)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        setattr(settings.read({}), "port", 1)  # noqa: B010
+
+
+def test_threads_are_this_process_s_cores_shared_among_the_workers() -> None:
+    cores = os.sched_getaffinity(0)
+    assert Settings().inference_threads() == len(cores)
+    assert Settings(workers=2).inference_threads() == max(1, len(cores) // 2)
+    assert Settings(workers=2, threads=5).inference_threads() == 5
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert Settings().inference_threads() == 1
+        assert Settings(workers=2).inference_threads() == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def test_threads_that_decode_follow_those_that_infer() -> None:
+    assert Settings(threads=5).decoding_threads() == 5
+    assert Settings(threads=5, decode_threads=1).decoding_threads() == 1

@@ -1,0 +1,174 @@
+"""Dockerfile, docker-compose.yml and deploy/prometheus agree with the code; and, on request, they run for real."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prometheus_client import Counter, Gauge, Histogram
+
+from service import metrics, settings
+from service.errors import Overloaded
+from service.settings import Settings
+from tests.factories import make_image, make_package
+
+REPOSITORY = Path(__file__).parents[1]
+COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
+EXAMPLE = dict(re.findall(r"^#(\w+)=(.*)$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
+ALERTS = (REPOSITORY / "deploy/prometheus/alerts.yml").read_text()
+NAMES = {settings.PREFIX + field.upper() for field in Settings.__struct_fields__}
+SERVICES = ("hubel", "hubel-gpu")
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "docker-compose.yml", ".env.example"])
+def test_every_hubel_variable_in_a_file_is_a_setting(file: str) -> None:
+    assert set(re.findall(r"HUBEL_[A-Z_]+", (REPOSITORY / file).read_text())) <= NAMES
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_passes_every_setting_but_where_the_service_listens_and_reads(service: str) -> None:
+    assert set(COMPOSE["services"][service]["environment"]) == NAMES - {"HUBEL_HOST", "HUBEL_PORT", "HUBEL_STORE"}
+
+
+def test_the_example_shows_each_variable_of_compose_and_its_default() -> None:
+    read_by_compose = set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT)) | set(COMPOSE["services"]["hubel"]["environment"])
+    assert set(EXAMPLE) == read_by_compose
+    assert settings.read(EXAMPLE | {"HUBEL_STORE": str(REPOSITORY / EXAMPLE["HUBEL_STORE"])}) == Settings()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_gives_requests_time_to_end(service: str) -> None:
+    seconds = re.fullmatch(r"\$\{STOP_GRACE_PERIOD:-(\d+)s\}", COMPOSE["services"][service]["stop_grace_period"])
+    assert seconds is not None
+    assert int(seconds[1]) > Settings().shutdown_seconds
+    assert EXAMPLE["STOP_GRACE_PERIOD"] == f"{seconds[1]}s"
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "prometheus"])
+def test_a_service_is_confined_and_published_to_this_machine_alone(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_images_and_the_verbs_use_the_same_uv() -> None:
+    (verbs,) = re.findall(r"^UV_VERSION := (\S+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"uv==(\S+)", (REPOSITORY / "Dockerfile").read_text()) == [verbs]
+
+
+def test_alerts_ask_for_metrics_that_exist() -> None:
+    series: set[str] = set()
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            (family,) = metric.describe()
+            endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[family.type]
+            series |= {family.name + ending for ending in endings}
+    asked = set(re.findall(r"hubel_\w+(?=\{)", ALERTS))
+    assert asked
+    assert asked <= series
+    assert f'reason="{Overloaded.code}"' in ALERTS
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=120).stdout.strip()
+
+
+def succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+
+
+def why_not() -> str | None:
+    """What stands against building and running the images here; None if nothing does."""
+    if os.environ.get("HUBEL_TEST_DOCKER") != "1":
+        return "builds images and starts containers: make test-docker"
+    if shutil.which("docker") is None or not succeeds("docker", "info"):
+        return "no Docker Engine answers"
+    base = re.findall(r"^FROM (\S+:\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    for image in {*base, COMPOSE["services"]["prometheus"]["image"]}:
+        if not (succeeds("docker", "image", "inspect", image) or succeeds("docker", "pull", image)):
+            return f"the image {image} cannot be had"
+    return None
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What a Compose project of its own needs: name, free ports, a store with a small model. Removed at the end."""
+    if reason := why_not():
+        pytest.skip(reason)
+    make_package(tmp_path / "store", name="tiny")
+    values = {
+        "COMPOSE_PROJECT_NAME": f"hubel-test-{os.getpid()}",
+        "HUBEL_PORT": str(free_port()),
+        "PROMETHEUS_PORT": str(free_port()),
+        "HUBEL_STORE": str(tmp_path / "store"),
+        "HUBEL_MODEL": "tiny",
+    }
+    try:
+        yield values
+    finally:
+        make("down", values)
+        label = f"label=com.docker.compose.project={values['COMPOSE_PROJECT_NAME']}"
+        for volume in docker("volume", "ls", "-q", "-f", label).split():
+            docker("volume", "rm", volume)
+
+
+def make(verb: str, values: dict[str, str]) -> None:
+    run = subprocess.run(
+        ["make", verb], cwd=REPOSITORY, env=os.environ | values, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+
+
+@pytest.mark.docker
+def test_up_serves_a_confined_model_that_prometheus_watches_until_down(environment: dict[str, str]) -> None:
+    make("up", environment)
+    labels = [f"label=com.docker.compose.project={environment['COMPOSE_PROJECT_NAME']}", "label=com.docker.compose.service=hubel"]
+    container = docker("ps", "-q", "-f", labels[0], "-f", labels[1])
+
+    with httpx.Client(trust_env=False) as client:
+        url = f"http://127.0.0.1:{environment['HUBEL_PORT']}/v1/classify"
+        answer = client.post(url, content=make_image(color="red")).json()
+        assert answer["model"] == "tiny"
+        assert answer["results"][0]["label"] == "red"
+
+        def is_scraped() -> bool:
+            targets = client.get(f"http://127.0.0.1:{environment['PROMETHEUS_PORT']}/api/v1/targets").json()
+            return [target["health"] for target in targets["data"]["activeTargets"]] == ["up"]
+
+        wait_until(is_scraped, seconds=30)
+
+    assert docker("exec", container, "id", "-u") == "10001"
+    assert docker("exec", container, "python", "-c", "import os; print(os.access('/app', os.W_OK))") == "False"
+    assert docker("inspect", "-f", "{{.HostConfig.ReadonlyRootfs}}", container) == "true"
+    missing = "import importlib.util; print(importlib.util.find_spec('torch') is None)"
+    assert docker("exec", container, "python", "-c", missing) == "True"
+
+    docker("stop", "-t", "30", container)
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0"
+    make("down", environment)
+    assert docker("ps", "-aq", "-f", labels[0]) == ""

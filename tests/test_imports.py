@@ -1,0 +1,127 @@
+"""Who may import whom: models is the contract, service never needs training or torch, training never needs service."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("models", "service", "training")
+TRAINING_TOOLS = {"torch", "torchvision", "onnx"}
+GOVERNED = {*FOLDERS, *TRAINING_TOOLS, "bentoml", "onnxruntime"}
+
+ALLOWED = {  # of what is governed, what every file of a folder may import
+    "models": {"models"},
+    "service": {"models", "service"},
+    "training": {"models", "training", *TRAINING_TOOLS},
+}
+ALSO = {  # and single files more
+    "service/app.py": {"bentoml"},
+    "service/runtime.py": {"onnxruntime"},
+    "training/export.py": {"onnxruntime"},
+    "training/evaluate.py": {"onnxruntime"},
+    "training/quantize.py": {"onnxruntime"},
+}
+STAGES = ("read", "decode", "batcher", "runtime", "postprocess")
+
+BLOCK = """
+import importlib, sys
+blocked, modules = sys.argv[1].split(","), sys.argv[2:]
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for module in modules:
+    importlib.import_module(module)
+"""
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(source: str) -> Iterator[str]:
+    """Full names of everything imported anywhere in a source, also inside functions: "a.b" for "from a import b"."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def packages(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path.read_text())}
+
+
+def import_without(blocked: set[str], modules: list[str]) -> subprocess.CompletedProcess[str]:
+    """Import modules in a fresh interpreter that finds none of the blocked packages."""
+    command = [sys.executable, "-c", BLOCK, ",".join(sorted(blocked)), *modules]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("folder", "blocked", "left_out"),
+    [
+        pytest.param("models", GOVERNED - {"models"}, set[str](), id="models alone"),
+        pytest.param("service", {"training", *TRAINING_TOOLS}, set[str](), id="service without training"),
+        pytest.param(
+            "service",
+            {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
+            {"service.app", "service.runtime"},
+            id="service but for two files without BentoML and ONNX Runtime",
+        ),
+        pytest.param("training", {"service", "bentoml"}, set[str](), id="training without service"),
+    ],
+)
+def test_every_module_can_be_imported_without_what_its_folder_must_not_need(
+    folder: str, blocked: set[str], left_out: set[str]
+) -> None:
+    modules = [name for path in sources(folder) if (name := module_name(path)) not in left_out]
+    assert len(modules) > 5
+    result = import_without(blocked, modules)
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_is_blocked_cannot_be_imported() -> None:
+    result = import_without({"numpy"}, ["models.preprocess"])
+    assert result.returncode != 0
+    assert "numpy is blocked" in result.stderr
+
+
+@pytest.mark.parametrize("name", [str(path.relative_to(ROOT)) for folder in FOLDERS for path in sources(folder)])
+def test_each_file_imports_only_what_its_cell_allows(name: str) -> None:
+    allowed = ALLOWED[Path(name).parts[0]] | ALSO.get(name, set())
+    assert packages(ROOT / name) & GOVERNED <= allowed
+
+
+def test_models_needs_four_libraries_alone() -> None:
+    found = set[str]().union(*(packages(path) for path in sources("models")))
+    assert found - set(sys.stdlib_module_names) == {"models", "msgspec", "numpy", "PIL", "simplejpeg"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
+    names = {name.split(".")[1] for name in imported((ROOT / f"service/{stage}.py").read_text()) if name.startswith("service.")}
+    assert names <= {"errors", "schemas"}
+
+
+def test_only_the_wiring_and_the_command_line_read_the_settings() -> None:
+    readers = {path.name for path in sources("service") if "service.settings" in set(imported(path.read_text()))}
+    assert readers <= {"app.py", "__main__.py"}
+    assert "app.py" in readers
+
+
+def test_imports_inside_functions_are_seen() -> None:
+    source = "import os.path\nfrom models import registry\ndef f():\n    import torch.nn as nn\n    from bentoml import service\n"
+    assert list(imported(source)) == ["os.path", "models.registry", "torch.nn", "bentoml.service"]

@@ -1,0 +1,59 @@
+"""Fixtures of the training tests: one small run that goes the whole way, from a folder of pictures to a package."""
+
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.factories import COLOURS, make_folder, write_recipe
+from training.__main__ import main
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The networks here are so small that threads would mostly wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Journey:
+    """Folders of a run that was trained, evaluated, exported and published. Read only: change a copy."""
+
+    data: Path  # train/ and test/; one picture of each class in test/ shows the colour of another class
+    recipe: Path
+    run: Path
+    store: Path
+    package: Path
+    said: dict[str, str]  # standard output of each command, with --json
+
+
+@pytest.fixture(scope="session")
+def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
+    root = tmp_path_factory.mktemp("journey")
+    data, run, store = root / "colours", root / "run", root / "store"
+    make_folder(data / "train", each=24)
+    make_folder(data / "test", each=5, seed=500)
+    for name, other in zip(COLOURS, ("red", "blue", "green"), strict=True):
+        (data / "test" / other / "wrong.png").write_bytes((data / "test" / name / "000.png").read_bytes())
+    geometry = {"height": 16, "width": 16, "resize": 16}
+    recipe = write_recipe(root / "tiny.toml", input=geometry, epochs=4, batch_size=8, learning_rate=0.02)
+
+    commands = {
+        "train": ["train", data, "--recipe", recipe, "--out", run],
+        "evaluate": ["evaluate", run, data],
+        "export": ["export", run, data],
+        "publish": ["publish", run, "--name", "colours", "--store", store],
+    }
+    said: dict[str, str] = {}
+    for name, arguments in commands.items():
+        with redirect_stdout(StringIO()) as output:
+            assert main([*map(str, arguments), "--json"]) == 0
+        said[name] = output.getvalue()
+    return Journey(data, recipe, run, store, store / "colours" / "1", said)

@@ -1,0 +1,127 @@
+"""training/architectures: sizes as published, three outputs that fit together, the same function as torchvision's."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models as networks
+
+from training.architectures import catalogue
+from training.architectures.classifier import Classifier
+
+PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them; ours as counted by hand, 10 classes
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
+    "vgg13": 133_047_848,
+    "vgg13_bn": 133_053_736,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+    "vgg19": 143_667_240,
+    "vgg19_bn": 143_678_248,
+    "resnet10-small": 2_324_138,
+}
+
+
+def build_unfilled(architecture: str, classes: int) -> Classifier:
+    """Shapes without memory, so that the big ones cost nothing."""
+    with torch.device("meta"):
+        return catalogue.build(architecture, classes)
+
+
+def build_filled(architecture: str, classes: int) -> Classifier:
+    """Small random weights and plausible statistics of batch norms, quicker than a real initialisation; eval mode."""
+    torch.manual_seed(0)
+    model = build_unfilled(architecture, classes).to_empty(device="cpu").eval()
+    for name, value in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            value.zero_()
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        else:
+            value.uniform_(-0.1, 0.1)
+    return model
+
+
+@pytest.mark.parametrize("architecture", catalogue.ARCHITECTURES)
+def test_a_network_has_as_many_parameters_as_published(architecture: str) -> None:
+    model = build_unfilled(architecture, 10 if architecture == "resnet10-small" else 1000)
+
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[architecture]
+
+
+@pytest.mark.parametrize("architecture", catalogue.ARCHITECTURES)
+def test_the_head_has_one_row_for_each_class(architecture: str) -> None:
+    head = build_unfilled(architecture, 7).head
+
+    assert isinstance(head, nn.Linear)
+    assert head.out_features == 7
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "dimensions", "feature_map"),
+    [
+        pytest.param("resnet10-small", 32, 240, (240, 4, 4), id="resnet10-small"),
+        pytest.param("resnet10-small", 16, 240, (240, 2, 2), id="resnet10-small at half the side"),
+        pytest.param("resnet18", 64, 512, (512, 2, 2), id="resnet18"),
+        pytest.param("resnet50", 64, 2048, (2048, 2, 2), id="resnet50"),
+        pytest.param("vgg16", 64, 4096, (512, 2, 2), id="vgg16"),
+        pytest.param("vgg16_bn", 96, 4096, (512, 3, 3), id="vgg16_bn"),
+    ],
+)
+def test_the_three_outputs_have_the_shapes_of_their_names(
+    architecture: str, side: int, dimensions: int, feature_map: tuple[int, int, int]
+) -> None:
+    model = build_unfilled(architecture, 7).eval()
+
+    outputs = model.outputs(torch.empty(2, 3, side, side, device="meta"))
+
+    assert [tuple(output.shape) for output in outputs] == [(2, 7), (2, dimensions), (2, *feature_map)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "vgg11_bn"])
+def test_the_logits_are_those_of_the_plain_torchvision_network(architecture: str) -> None:
+    model = build_filled(architecture, 7)
+    with torch.device("meta"):
+        plain: Any = getattr(networks, architecture)(weights=None, num_classes=7)
+    plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)), assign=True)
+    images = torch.randn(2, 3, 64, 64)
+
+    logits, features, feature_map = model.outputs(images)
+
+    assert logits.std() > 0
+    torch.testing.assert_close(logits, plain.eval()(images))
+    torch.testing.assert_close(model(images), logits)
+    torch.testing.assert_close(model.head(features), logits)
+    torch.testing.assert_close(model.neck(feature_map), features)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18"])
+def test_the_head_on_each_cell_of_the_feature_map_averages_to_the_logits(architecture: str) -> None:
+    """What class activation maps rest on (Zhou et al. 2016, arXiv 1512.04150, section 2)."""
+    model = build_filled(architecture, 7)
+    logits, _, feature_map = model.outputs(torch.randn(2, 3, 64, 64))
+
+    cells: Tensor = model.head(feature_map.permute(0, 2, 3, 1))
+
+    torch.testing.assert_close(cells.mean((1, 2)), logits)
+
+
+@torch.inference_mode()
+def test_an_image_gets_the_same_logits_alone_as_in_a_batch() -> None:
+    model = build_filled("resnet10-small", 7)
+    images = torch.randn(5, 3, 32, 32)
+
+    torch.testing.assert_close(model(images)[3:4], model(images[3:4]))
+
+
+def test_a_name_that_is_not_in_the_catalogue_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="resnet19"):
+        catalogue.build("resnet19", 3)

@@ -1,0 +1,88 @@
+"""training/calibration.py: probabilities, temperature, calibration error and the "unsure" threshold."""
+
+import numpy as np
+import pytest
+import torch
+
+from training.calibration import calibration_error, choose_threshold, fit_temperature, softmax
+
+
+def test_probabilities_of_each_row_add_up_to_one() -> None:
+    logits = np.random.default_rng(0).normal(0, 20, (50, 10))
+
+    np.testing.assert_allclose(softmax(logits).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_softmax_agrees_with_torch_on_logits_divided_by_the_temperature(temperature: float) -> None:
+    logits = np.random.default_rng(1).normal(0, 3, (20, 7)).astype(np.float32)
+
+    expected = torch.softmax(torch.from_numpy(logits).double() / temperature, dim=1).numpy()
+
+    np.testing.assert_allclose(softmax(logits, temperature), expected)
+
+
+def test_softmax_survives_logits_beyond_the_range_of_exp() -> None:
+    assert softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])).tolist() == [[1, 0], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
+def test_fitting_finds_the_temperature_that_the_targets_were_drawn_with(true: float) -> None:
+    random = np.random.default_rng(2)
+    logits = random.normal(0, 3, (4000, 5))
+    cumulated = softmax(logits, true).cumsum(axis=1)
+    targets = (random.uniform(size=(4000, 1)) > cumulated).sum(axis=1)
+
+    assert fit_temperature(logits, targets) == pytest.approx(true, rel=0.08)
+
+
+def test_fitting_stays_finite_when_every_answer_is_right() -> None:
+    logits = 50 * np.eye(3)
+
+    assert 0 < fit_temperature(logits, np.arange(3)) < 50
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "bins", "expected"),
+    [
+        pytest.param([0.95, 0.95, 0.55, 0.55], [1, 0, 1, 1], 10, (0.9 + 0.9) / 4, id="two bins, each 0.45 off"),
+        pytest.param([0.95, 0.95, 0.55, 0.55], [1, 0, 1, 1], 1, 0, id="one bin, its gaps cancel out"),
+        pytest.param([0.5, 0.5], [1, 0], 15, 0, id="right half the time at 0.5"),
+        pytest.param([1.0, 1.0], [0, 0], 15, 1, id="always sure and always wrong"),
+        pytest.param([0.25, 0.25, 0.25, 0.75], [0, 0, 0, 1], 2, (0.75 + 0.25) / 4, id="bins weigh by their size"),
+    ],
+)
+def test_calibration_error_matches_the_sum_done_by_hand(
+    confidence: list[float], right: list[int], bins: int, expected: float
+) -> None:
+    assert calibration_error(np.array(confidence), np.array(right, bool), bins) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "expected"),
+    [
+        pytest.param([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 0], 0.8, id="errors start below 0.8"),
+        pytest.param([0.7, 0.9, 0.6, 0.8], [0, 1, 0, 1], 0.8, id="whatever the order"),
+        pytest.param([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [0, 1, 1, 1, 0, 0], 0.6, id="the lowest of several, past an early error"),
+        pytest.param([0.9, 0.8], [1, 1], 0, id="no error to halve"),
+        pytest.param([0.9, 0.8], [0, 0], 0, id="nothing but errors"),
+        pytest.param([0.9, 0.9, 0.9, 0.9], [1, 1, 0, 0], 0, id="equal answers cannot be told apart"),
+        pytest.param([0.9, 0.8, 0.8, 0.7], [1, 1, 0, 0], 0.9, id="equal answers are kept or refused together"),
+        pytest.param([0.99999, 0.99998, 0.5, 0.4], [1, 1, 0, 0], 0.9999, id="never rounded up past the answers it keeps"),
+    ],
+)
+def test_threshold_is_the_one_found_by_hand(confidence: list[float], right: list[int], expected: float) -> None:
+    assert choose_threshold(np.array(confidence), np.array(right, bool)) == expected
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 6])
+@pytest.mark.parametrize("seed", range(5))
+def test_answers_at_or_above_the_threshold_err_at_most_half_as_often(seed: int, decimals: int) -> None:
+    random = np.random.default_rng(seed)
+    confidence = random.uniform(0.3, 1, 400).round(decimals)
+    right = random.uniform(size=400) < confidence
+
+    kept = confidence >= choose_threshold(confidence, right)
+
+    assert 0 < kept.sum() < 400
+    assert (~right[kept]).mean() <= (~right).mean() / 2

@@ -1,0 +1,152 @@
+"""training/evaluate.py: figures that a recount confirms, on the images that training did not see."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.preprocess import preprocess
+from tests.factories import make_image
+from tests.training.conftest import Journey
+from tests.training.factories import make_folder, make_run
+from training import checkpoint as checkpoints
+from training import data
+from training.errors import CheckpointError, DataError
+from training.evaluate import evaluate
+
+SEVEN = ("black", "blue", "green", "orange", "red", "white", "yellow")
+
+
+def probabilities(run: Path, file: Path, temperature: float) -> list[float]:
+    """Of one file, by the plainest way there is from its bytes."""
+    checkpoint, model, _ = checkpoints.load(run)
+    pixels = preprocess(file.read_bytes(), checkpoint.recipe.input).astype(np.float32)
+    image = torch.from_numpy((pixels - checkpoint.mean) / checkpoint.std).float().permute(2, 0, 1)
+    with torch.inference_mode():
+        logits: list[float] = model.eval()(image[None])[0].tolist()
+    powers = [math.exp(logit / temperature) for logit in logits]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Pictures of seven classes and a run whose network, though untrained, answers differently for each."""
+    root = tmp_path_factory.mktemp("seven")
+    source = root / "colours"
+    make_folder(source / "train", SEVEN, each=4)
+    make_folder(source / "test", SEVEN, each=3, seed=500)
+    shutil.rmtree(source / "test" / "orange")
+    make_run(root / "run", source)
+    return root / "run", source
+
+
+def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path]) -> None:
+    run, source = seven
+
+    result = evaluate(run, source)
+
+    right: dict[str, list[bool]] = {name: [] for name in SEVEN}
+    among_five: list[bool] = []
+    confidences: list[float] = []
+    for file in sorted((source / "test").rglob("*.png")):
+        shares = probabilities(run, file, result["temperature"])
+        order = sorted(range(7), key=lambda c: -shares[c])
+        truth = SEVEN.index(file.parent.name)
+        right[file.parent.name].append(order[0] == truth)
+        among_five.append(truth in order[:5])
+        confidences.append(shares[order[0]])
+    answers = [answer for name in SEVEN for answer in right[name]]
+    bins = [int(confidence * 15) for confidence in confidences]
+    gaps = [
+        abs(sum(answer - confidence for answer, confidence, b in zip(answers, confidences, bins, strict=True) if b == wanted))
+        for wanted in set(bins)
+    ]
+    assert result["samples"] == len(answers) == 18
+    assert result["top1"] == pytest.approx(sum(answers) / 18, abs=1e-4)
+    assert result["top5"] == pytest.approx(sum(among_five) / 18, abs=1e-4)
+    assert result["top1"] < result["top5"] < 1
+    assert result["per_class"] == {
+        name: pytest.approx(sum(of_class) / 3, abs=1e-4) for name, of_class in right.items() if of_class
+    }
+    assert "orange" not in result["per_class"]
+    assert result["calibration_error"] == pytest.approx(sum(gaps) / 18, abs=1e-4)
+    assert result["coverage"] == pytest.approx(sum(c >= result["threshold"] for c in confidences) / 18, abs=1e-4)
+
+
+def test_the_result_lies_beside_the_checkpoint(seven: tuple[Path, Path]) -> None:
+    run, source = seven
+
+    result = evaluate(run, source)
+
+    assert json.loads((run / "evaluation.json").read_text()) == result
+    assert result["epoch"] == checkpoints.load(run)[0].epoch
+    assert result["dataset"] == "colours"
+
+
+def test_wrong_pictures_count_as_errors_of_the_class_they_lie_in(journey: Journey) -> None:
+    result: dict[str, Any] = json.loads(journey.said["evaluate"])
+
+    assert result["samples"] == 18
+    assert result["top1"] == pytest.approx(15 / 18, abs=1e-4)
+    assert result["per_class"] == dict.fromkeys(("blue", "green", "red"), pytest.approx(5 / 6, abs=1e-4))
+
+
+def test_test_images_are_reported_where_there_are_some_and_validation_images_otherwise(
+    seven: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, source = seven
+    checkpoint = checkpoints.load(run)[0]
+    shutil.copytree(source / "train", tmp_path / "colours" / "train")
+
+    on_test, on_validation = evaluate(run, source), evaluate(run, tmp_path / "colours")
+
+    assert (on_test["split"], on_test["samples"]) == ("test", 18)
+    test_images = data.load_folder(source / "test", checkpoint.recipe.input, checkpoint.classes)
+    assert on_test["dataset_sha256"] == data.fingerprint(test_images)
+    assert (on_validation["split"], on_validation["samples"]) == ("validation", 7)
+    assert on_validation["dataset_sha256"] == checkpoint.data["validation_sha256"]
+
+
+def test_temperature_and_threshold_are_not_chosen_on_the_test_images(seven: tuple[Path, Path], tmp_path: Path) -> None:
+    run, source = seven
+    shutil.copytree(source / "train", tmp_path / "colours" / "train")
+
+    on_test, on_validation = evaluate(run, source), evaluate(run, tmp_path / "colours")
+
+    assert (on_test["temperature"], on_test["threshold"]) == (on_validation["temperature"], on_validation["threshold"])
+
+
+def replace_all(source: Path) -> None:
+    make_folder(source / "train", SEVEN, each=4, seed=900)
+
+
+def add_pictures(source: Path) -> None:
+    for i in range(10):
+        (source / "train" / "red" / f"more{i}.png").write_bytes(make_image("PNG", seed=i, color="red"))
+
+
+@pytest.mark.parametrize("change", [replace_all, add_pictures])
+def test_other_validation_images_than_those_of_the_training_are_refused(
+    change: Callable[[Path], None], seven: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, source = seven
+    shutil.copytree(source, tmp_path / "colours")
+    change(tmp_path / "colours")
+
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'colours'} does not hold the validation images"):
+        evaluate(run, tmp_path / "colours")
+
+
+def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(seven: tuple[Path, Path], tmp_path: Path) -> None:
+    run, source = seven
+    shutil.copytree(source, tmp_path / "colours")
+    (tmp_path / "colours" / "test" / "red").rename(tmp_path / "colours" / "test" / "rouge")
+
+    with pytest.raises(DataError, match="not know: rouge"):
+        evaluate(run, tmp_path / "colours")

@@ -1,0 +1,113 @@
+"""training/export.py: a graph in one file that computes what the checkpoint does, for any number of images."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from models.manifest import MODEL
+from tests.factories import run_onnx
+from tests.training.conftest import Journey
+from training import checkpoint as checkpoints
+from training import data, evaluate, export, train
+from training.architectures.classifier import Classifier
+from training.errors import ExportError
+
+
+@pytest.fixture(scope="module")
+def pixels() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3)).astype(np.uint8)
+
+
+def test_the_graph_is_one_file_without_external_data(journey: Journey) -> None:
+    model = onnx.load(journey.run / MODEL, load_external_data=False)
+
+    assert model.graph.initializer
+    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
+    assert [path.name for path in journey.run.iterdir() if path.name.startswith(MODEL)] == [MODEL]
+
+
+def test_inputs_and_outputs_are_those_of_the_contract(journey: Journey) -> None:
+    session = onnxruntime.InferenceSession(journey.run / MODEL, providers=[export.PROVIDER])
+
+    (images,) = session.get_inputs()
+    assert (images.name, images.type, images.shape) == ("images", "tensor(uint8)", ["batch", 16, 16, 3])
+    assert [(output.name, output.type, output.shape) for output in session.get_outputs()] == [
+        ("logits", "tensor(float)", ["batch", 3]),
+        ("features", "tensor(float)", ["batch", 240]),
+        ("feature_map", "tensor(float)", ["batch", 240, 2, 2]),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_batch_of_any_size_gives_each_image_what_it_gets_alone(size: int, journey: Journey, pixels: NDArray[np.uint8]) -> None:
+    together = run_onnx(journey.run / MODEL, pixels[:size])
+
+    for i in range(size):
+        for name, alone in run_onnx(journey.run / MODEL, pixels[i : i + 1]).items():
+            np.testing.assert_allclose(together[name][i], alone[0], atol=1e-4, err_msg=name)
+    assert together["logits"].shape == (size, 3)
+
+
+@torch.inference_mode()
+def test_every_output_is_that_of_the_network(journey: Journey, pixels: NDArray[np.uint8]) -> None:
+    checkpoint, model, _ = checkpoints.load(journey.run)
+
+    outputs = run_onnx(journey.run / MODEL, pixels)
+
+    expected = model.eval().outputs(train.normalise(torch.from_numpy(pixels), checkpoint))
+    for name, value in zip(("logits", "features", "feature_map"), expected, strict=True):
+        np.testing.assert_allclose(outputs[name], value.numpy(), atol=1e-3, err_msg=name)
+    assert np.ptp(outputs["logits"], axis=0).min() > 0.01  # the images are told apart
+
+
+def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
+    checkpoint, model, _ = checkpoints.load(journey.run)
+    images = data.load_folder(journey.data / "test", checkpoint.recipe.input)
+    exported = run_onnx(journey.run / MODEL, images.pixels)["logits"]
+    expected = evaluate.logits_of(model, checkpoint, images)
+
+    result: dict[str, Any] = json.loads((journey.run / export.FILE).read_text())
+
+    assert json.loads(journey.said["export"]) == result
+    assert 0 < result["max_difference"] <= 1e-3
+    assert result["max_difference"] == pytest.approx(float(np.abs(exported - expected).max()), abs=1e-4)
+    assert result["same_top1"] == 1
+    assert result["samples"] == len(images) == 18
+    assert result["epoch"] == 4
+    assert result["top1"] == pytest.approx(float((exported.argmax(1) == images.targets).mean()), abs=1e-4)
+    assert (result["provider"], result["precision"]) == ("CPUExecutionProvider", "fp32")
+    assert result["outputs"] == {"logits": [3], "features": [240], "feature_map": [240, 2, 2]}
+
+
+def not_a_number(model: Classifier) -> None:
+    model.state_dict()["head.bias"].fill_(torch.nan)
+
+
+def beyond_float32(model: Classifier) -> None:
+    model.state_dict()["head.weight"].mul_(1e7)  # the last bit of a logit is now more than the tolerance
+
+
+@pytest.mark.parametrize(("change", "found"), [(not_a_number, "nan"), (beyond_float32, r"[0-9.e+]+")])
+def test_a_graph_that_differs_from_the_checkpoint_is_refused_and_removed(
+    change: Callable[[Classifier], None], found: str, journey: Journey, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(journey.run, run)
+    checkpoint, model, _ = checkpoints.load(run)
+    change(model)
+    checkpoints.save(run, checkpoint, model, train.make_optimizer(model, checkpoint.recipe))
+
+    with pytest.raises(ExportError, match=f"differs from the checkpoint by {found} in a logit, the limit is 0.001;"):
+        export.export(run, journey.data)
+
+    assert not (run / MODEL).exists()
+    assert not (run / export.FILE).exists()  # it spoke of an earlier graph

@@ -1,0 +1,155 @@
+"""training/package.py: a published package says what was measured and computes what was promised."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from models import registry
+from models.fingerprint import fingerprint
+from models.manifest import CARD, GOLDEN, MODEL, Manifest, PackageError
+from tests.factories import run_onnx
+from tests.training.conftest import Journey
+from training import checkpoint as checkpoints
+from training import evaluate, export, package
+from training.errors import CheckpointError
+
+
+@pytest.fixture
+def manifest(journey: Journey) -> Manifest:
+    return registry.verify(journey.package)
+
+
+def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
+    assert manifest.id == "colours:1"
+    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, "manifest.json"}
+    assert registry.resolve(journey.store, "colours") == journey.package
+    assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
+
+
+def test_the_manifest_describes_the_network(journey: Journey, manifest: Manifest) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+
+    assert manifest.architecture == "resnet10-small"
+    assert manifest.labels == ["blue", "green", "red"]
+    assert manifest.input == checkpoint.recipe.input
+    assert manifest.preprocessing == fingerprint(checkpoint.recipe.input)
+    assert manifest.outputs == {"logits": [3], "features": [240], "feature_map": [240, 2, 2]}
+
+
+def test_the_manifest_holds_the_figures_that_were_measured(journey: Journey, manifest: Manifest) -> None:
+    measured: dict[str, Any] = json.loads((journey.run / evaluate.FILE).read_text())
+    parity: dict[str, Any] = json.loads((journey.run / export.FILE).read_text())
+
+    figures = msgspec.to_builtins(manifest.evaluation)
+
+    assert manifest.temperature == measured["temperature"]
+    assert manifest.threshold == measured["threshold"]
+    for key in ("dataset", "split", "dataset_sha256", "samples", "top1", "top5", "per_class", "calibration_error", "coverage"):
+        assert figures[key] == measured[key]
+    assert figures["parity_max_difference"] == parity["max_difference"]
+    assert figures["parity_same_top1"] == parity["same_top1"]
+    assert figures["providers"] == [{"provider": "CPUExecutionProvider", "precision": "fp32", "top1": parity["top1"]}]
+
+
+def test_the_manifest_says_where_the_network_comes_from(journey: Journey, manifest: Manifest) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+    provenance = manifest.provenance
+
+    assert provenance.items() >= checkpoint.provenance.items()
+    assert provenance["recipe"]["seed"] == 0
+    assert provenance["epochs"] == 4
+    assert (provenance["mean"], provenance["std"]) == (checkpoint.mean, checkpoint.std)
+    assert provenance["data"]["folder"] == "colours"
+    assert provenance["data"]["training_images"] == 54
+    assert provenance["data"]["files_left_out"] == 0
+    assert str(journey.run.parent) not in json.dumps(provenance["data"])  # folders of this machine are nobody's business
+
+
+def test_the_golden_logits_are_what_the_graph_gives_for_the_golden_images(journey: Journey, manifest: Manifest) -> None:
+    with np.load(journey.package / GOLDEN) as golden:
+        images, logits = golden["images"], golden["logits"]
+
+    assert (images.shape, images.dtype) == ((package.GOLDEN_IMAGES, 16, 16, 3), np.uint8)
+    assert (logits.shape, logits.dtype) == ((package.GOLDEN_IMAGES, 3), np.float32)
+    np.testing.assert_allclose(run_onnx(journey.package / MODEL, images)["logits"], logits, atol=1e-4)
+    np.testing.assert_array_equal(images, package.golden_images(manifest.input))
+    assert np.ptp(logits, axis=0).min() > 0.01  # four different answers
+
+
+def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: Manifest) -> None:
+    card = (journey.package / CARD).read_text()
+
+    evaluation = manifest.evaluation
+    assert card.startswith("# colours\n")
+    assert f"| top-1 | {100 * evaluation.top1:.2f} % |" in card
+    assert f"| top-5 | {100 * evaluation.top5:.2f} % |" in card
+    assert f"temperature {manifest.temperature}) | {evaluation.calibration_error:.4f} |" in card
+    assert f"the {evaluation.samples} test images of `colours`" in card
+    for label, share in evaluation.per_class.items():
+        assert f"| {label} | {100 * share:.1f} % |" in card
+    assert f"`{manifest.provenance['command']}`" in card
+    assert f"torch {manifest.provenance['libraries']['torch']}" in card
+
+
+def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service(journey: Journey, tmp_path: Path) -> None:
+    shutil.copytree(journey.store, tmp_path / "store")
+
+    second = package.publish(journey.run, tmp_path / "store", "colours")
+
+    assert second.id == "colours:2"
+    registry.verify(tmp_path / "store" / "colours" / "2")
+    assert registry.resolve(tmp_path / "store", "colours").name == "1"
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda run: (run / name).unlink()
+
+
+def of_another_epoch(name: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        result = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps(result | {"epoch": 3}))
+
+    return change
+
+
+def of_other_images(run: Path) -> None:
+    result = json.loads((run / evaluate.FILE).read_text())
+    (run / evaluate.FILE).write_text(json.dumps(result | {"samples": 17}))
+
+
+@pytest.mark.parametrize(
+    ("change", "way_out"),
+    [
+        pytest.param(without(evaluate.FILE), "does not exist: run 'python -m training evaluate'", id="not evaluated"),
+        pytest.param(without(export.FILE), "does not exist: run 'python -m training export'", id="not exported"),
+        pytest.param(of_another_epoch(evaluate.FILE), "run 'python -m training evaluate' again", id="stale evaluation"),
+        pytest.param(of_another_epoch(export.FILE), "run 'python -m training export' again", id="stale export"),
+        pytest.param(of_other_images, "run both on the same folder", id="different images"),
+    ],
+)
+def test_a_run_that_is_not_ready_is_not_published(
+    change: Callable[[Path], None], way_out: str, journey: Journey, tmp_path: Path
+) -> None:
+    shutil.copytree(journey.run, tmp_path / "run")
+    change(tmp_path / "run")
+
+    with pytest.raises(CheckpointError, match=way_out) as caught:
+        package.publish(tmp_path / "run", tmp_path / "store", "colours")
+
+    assert str(tmp_path / "run") in str(caught.value)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["Colours", "a b", "", "ä"])
+def test_a_name_that_is_not_allowed_is_not_published(name: str, journey: Journey, tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="name"):
+        package.publish(journey.run, tmp_path / "store", name)
+
+    assert registry.names(tmp_path / "store") == []

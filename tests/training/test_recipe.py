@@ -1,0 +1,96 @@
+"""training/recipe.py: what a recipe may say, and what is said about one that cannot be followed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.factories import make_recipe, write_recipe
+from training import recipe as recipes
+from training.errors import RecipeError
+
+SHIPPED = sorted(path.stem for path in recipes.FOLDER.glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_loads_by_its_name(name: str) -> None:
+    assert recipes.load(name).epochs >= 1
+
+
+def test_a_recipe_loads_by_its_path(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.toml", epochs=7)
+
+    assert recipes.load(str(path)) == make_recipe(epochs=7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"epoch": 3}, "epoch`", id="unknown key"),
+        pytest.param({"input": {"height": 8, "width": 8, "resize": 8, "depth": 3}}, "depth", id="unknown key of the input"),
+        pytest.param({"epochs": "many"}, r"`int`, got `str`.*epochs", id="a word for a number"),
+        pytest.param({"flip": 1}, "flip", id="a number for yes or no"),
+        pytest.param({"epochs": 0}, ">= 1.*epochs", id="no epochs"),
+        pytest.param({"batch_size": 0}, ">= 1.*batch_size", id="empty batches"),
+        pytest.param({"learning_rate": 0}, "> 0.*learning_rate", id="no learning rate"),
+        pytest.param({"momentum": 1.0}, "< 1.*momentum", id="momentum that never fades"),
+        pytest.param({"weight_decay": -1e-4}, ">= 0.*weight_decay", id="negative weight decay"),
+        pytest.param({"validation_share": 0}, "> 0.*validation_share", id="nothing to validate on"),
+        pytest.param({"validation_share": 0.95}, "<= 0.9.*validation_share", id="nothing left to train on"),
+        pytest.param({"seed": 2**32}, "seed", id="seed beyond 32 bits"),
+        pytest.param({"precision": "fp8"}, "fp8.*precision", id="unknown precision"),
+        pytest.param({"architecture": "resnet19"}, "'resnet19'; known are .*resnet18", id="unknown architecture"),
+        pytest.param({"crop_padding": 8}, "crop_padding is 8, .*shorter side of the input, 8", id="shift by a whole side"),
+        pytest.param({"input": {"height": 9, "width": 8, "resize": 8}}, "9x8 is larger.*8", id="crop beyond the image"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_with_the_reason(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path / "bad.toml", **changes)
+
+    with pytest.raises(RecipeError, match=message) as caught:
+        recipes.load(str(path))
+
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"epochs = ", id="value missing"),
+        pytest.param(b"architecture = 'resnet18'", id="keys missing"),
+        pytest.param(b"architecture = '\xff'", id="not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_whole_recipe_is_refused(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(text)
+
+    with pytest.raises(RecipeError, match=str(path)):
+        recipes.load(str(path))
+
+
+@pytest.mark.parametrize("name", ["no-such", "no-such.toml", "../recipe"])
+def test_a_missing_recipe_is_an_error_that_names_those_there_are(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"no recipe '{name}'; known are {', '.join(SHIPPED)}"):
+        recipes.load(name)
+
+
+def test_an_override_replaces_the_value_of_the_file(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.toml", epochs=7)
+
+    assert recipes.load(str(path), epochs=9, seed=4) == make_recipe(epochs=9, seed=4)
+
+
+def test_an_override_of_none_leaves_the_value_of_the_file(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.toml", epochs=7)
+
+    assert recipes.load(str(path), epochs=None, learning_rate=None) == make_recipe(epochs=7)
+
+
+def test_an_override_obeys_the_same_limits(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.toml")
+
+    with pytest.raises(RecipeError, match=r">= 1.*epochs"):
+        recipes.load(str(path), epochs=-1)

@@ -1,0 +1,283 @@
+"""training/train.py: the rate, the optimizer, the loop, and what happens when it is stopped half-way."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import training
+from tests.factories import make_image
+from tests.training.conftest import Journey
+from tests.training.factories import interrupt_at, make_folder, make_images, make_recipe, make_run, write_recipe
+from training import checkpoint as checkpoints
+from training import train
+from training.architectures import catalogue
+from training.checkpoint import Checkpoint
+from training.errors import CheckpointError, DivergenceError
+
+STEPS_AN_EPOCH = 3  # of the pictures below: 24, of which 6 to validate, in batches of 6
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "colours")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.load(run)[1].state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("warmup_share", [0, 0.15, 0.5, 0.9])
+def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(warmup_share: float) -> None:
+    recipe = make_recipe(learning_rate=0.3, warmup_share=warmup_share)
+
+    rates = [train.rate_at(step, 200, recipe) for step in range(200)]
+
+    peak = int(np.argmax(rates))
+    assert peak == max(0, 200 * warmup_share - 1)
+    assert rates[peak] == pytest.approx(0.3)
+    assert (np.diff(rates[: peak + 1]) > 0).all()
+    assert (np.diff(rates[peak + 1 :]) < 0).all()
+    assert 0 < rates[-1] <= 0.3 / 20
+
+
+@pytest.mark.parametrize("warmup_share", [0, 0.15, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_the_rate_of_a_short_run_stays_above_nothing_and_reaches_its_peak(steps: int, warmup_share: float) -> None:
+    recipe = make_recipe(learning_rate=0.3, warmup_share=warmup_share)
+
+    rates = [train.rate_at(step, steps, recipe) for step in range(steps)]
+
+    assert min(rates) > 0
+    assert max(rates) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18", "vgg11_bn"])
+def test_weights_of_layers_decay_and_biases_and_norms_do_not(architecture: str) -> None:
+    with torch.device("meta"):
+        model = catalogue.build(architecture, 3)
+    decayed, kept = train.make_optimizer(model, make_recipe(weight_decay=0.01)).param_groups
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert {id(p) for p in decayed["params"]} == {id(layer.weight) for layer in layers}
+    assert {id(p) for p in kept["params"]} == {id(p) for p in model.parameters()} - {id(layer.weight) for layer in layers}
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0)
+
+
+def test_a_recipe_without_momentum_has_an_optimizer() -> None:
+    optimizer = train.make_optimizer(nn.Linear(2, 2), make_recipe(momentum=0.0))
+
+    assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0, False)
+
+
+def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
+    images = make_images([20, 20], height=8, width=6)
+    checkpoint = Checkpoint(make_recipe(), images.classes, *train.data.channel_statistics(images))
+
+    normalised = train.normalise(torch.from_numpy(images.pixels), checkpoint)
+
+    assert normalised.shape == (40, 3, 8, 6)
+    assert normalised.dtype == torch.float32
+    assert normalised.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-3)
+    assert normalised.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-2)
+    pixel = (images.pixels[5, 7, 2, 1] - checkpoint.mean[1]) / checkpoint.std[1]
+    assert normalised[5, 1, 7, 2].item() == pytest.approx(pixel)
+
+
+def test_fp32_is_never_lowered() -> None:
+    assert not train.choose_device("fp32").bf16
+
+
+def test_a_run_learns_its_training_images_better_than_by_chance(journey: Journey) -> None:
+    history = checkpoints.load(journey.run)[0].history
+
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4]
+    assert history[-1]["validation_accuracy"] > 0.6  # chance is 1/3
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_a_run_in_bf16_keeps_float32_weights(source: Path, tmp_path: Path) -> None:
+    checkpoint = train.train(source, tmp_path / "run", make_recipe(epochs=1, precision="bf16"), say=False)
+
+    assert np.isfinite(checkpoint.history[0]["validation_loss"])
+    assert {value.dtype for value in weights(tmp_path / "run").values()} == {torch.float32, torch.int64}
+
+
+def test_the_sidecar_says_what_was_trained_on(source: Path, tmp_path: Path) -> None:
+    (source / "red" / "note.png").write_text("no picture")
+    returned = train.train(source, tmp_path / "run", make_recipe(epochs=1), say=False)
+
+    checkpoint = checkpoints.load(tmp_path / "run")[0]
+
+    assert checkpoint == returned
+    training_images, validation = train.data.load_training(source, make_recipe().input, 0.25, 0)
+    assert checkpoint.data == {
+        "folder": "colours",
+        "training_images": 18,
+        "validation_images": 6,
+        "training_sha256": train.data.fingerprint(training_images),
+        "validation_sha256": train.data.fingerprint(validation),
+        "skipped": list(training_images.skipped),
+    }
+    assert len(training_images.skipped) == 1
+    assert checkpoint.provenance.keys() >= {"command", "git_commit", "libraries", "hardware"}
+    assert checkpoint.seconds > 0
+
+
+def test_progress_and_files_left_out_are_told_on_standard_error(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "red" / "note.png").write_text("no picture")
+    train.train(source, tmp_path / "run", make_recipe(epochs=1))
+
+    said = capsys.readouterr()
+
+    assert said.out == ""
+    assert f"left out: {source / 'red' / 'note.png'}: the file is no image format" in said.err
+    assert "18 training and 6 validation images of 3 classes" in said.err
+    assert "epoch 1  loss " in said.err
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch"),
+    [
+        pytest.param(STEPS_AN_EPOCH + 1, 1, id="at the start of the second epoch"),
+        pytest.param(2 * STEPS_AN_EPOCH, 1, id="at the end of the second epoch"),
+        pytest.param(3 * STEPS_AN_EPOCH, 2, id="at the last step"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="sums on a GPU may come in another order")
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_very_same_weights(
+    step: int, epoch: int, source: Path, tmp_path: Path
+) -> None:
+    whole = train.train(source, tmp_path / "whole", make_recipe(), say=False)
+    with interrupt_at(step), pytest.raises(KeyboardInterrupt):
+        train.train(source, tmp_path / "stopped", make_recipe(), say=False)
+    assert checkpoints.load(tmp_path / "stopped")[0].epoch == epoch
+    torch.manual_seed(99)  # as another process would have
+
+    resumed = train.train(source, tmp_path / "stopped", None, say=False)
+
+    assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+    assert [entry | {"seconds": 0} for entry in resumed.history] == [entry | {"seconds": 0} for entry in whole.history]
+
+
+def test_the_seed_decides_the_weights(source: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train.train(source, tmp_path / name, make_recipe(epochs=1, seed=seed), say=False)
+
+    first, again, other = (checkpoints.load(tmp_path / name)[0].history[0]["loss"] for name in "abc")
+    assert first == pytest.approx(again, rel=1e-3)
+    assert first != pytest.approx(other, rel=1e-3)
+
+
+def test_a_finished_run_is_resumed_without_another_step(source: Path, tmp_path: Path) -> None:
+    train.train(source, tmp_path / "run", make_recipe(epochs=1), say=False)
+    before = weights(tmp_path / "run")
+
+    with interrupt_at(1):
+        checkpoint = train.train(source, tmp_path / "run", None, say=False)
+
+    assert checkpoint.epoch == 1
+    assert same(weights(tmp_path / "run"), before)
+
+
+def test_a_run_is_not_overwritten(source: Path, tmp_path: Path) -> None:
+    make_run(tmp_path / "run", source)
+    before = weights(tmp_path / "run")
+
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'run'} holds a checkpoint already: add --resume"):
+        train.train(source, tmp_path / "run", make_recipe(seed=5), say=False)
+
+    assert same(weights(tmp_path / "run"), before)
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        train.train(source, tmp_path / "run", None, say=False)
+
+
+def replace_picture(source: Path) -> None:
+    (source / "red" / "001.png").write_bytes(make_image("PNG", seed=99, color="red"))
+
+
+def add_picture(source: Path) -> None:
+    (source / "red" / "more.png").write_bytes(make_image("PNG", seed=99, color="red"))
+
+
+def rename_class(source: Path) -> None:
+    (source / "red").rename(source / "rouge")
+
+
+@pytest.mark.parametrize("change", [replace_picture, add_picture, rename_class])
+def test_a_run_is_not_resumed_on_other_images(change: Callable[[Path], None], source: Path, tmp_path: Path) -> None:
+    for name in ("train", "val"):  # so that no change can hide among the validation images
+        shutil.copytree(source, tmp_path / "data" / name)
+    make_run(tmp_path / "run", tmp_path / "data")
+    change(tmp_path / "data" / "train")
+    if change is rename_class:
+        change(tmp_path / "data" / "val")
+
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'run'} was trained on other images or classes"):
+        train.train(tmp_path / "data", tmp_path / "run", None, say=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint_before(source: Path, tmp_path: Path) -> None:
+    _, model = make_run(tmp_path / "run", source, learning_rate=1e30)
+    before = (tmp_path / "run" / checkpoints.SIDECAR).read_bytes()
+
+    with pytest.raises(DivergenceError, match=r"epoch 1 .* lower learning rate than 1e\+30"):
+        train.train(source, tmp_path / "run", None, say=False)
+
+    assert (tmp_path / "run" / checkpoints.SIDECAR).read_bytes() == before
+    assert same(weights(tmp_path / "run"), model.state_dict())
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """python -m training, from the checkout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=Path(training.__file__).parent.parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_exits_130_keeps_the_last_epoch_and_tells_the_command_that_goes_on(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "my colours", each=20)
+    recipe = write_recipe(tmp_path / "tiny.toml", epochs=12)
+    with start("train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "my run")) as process:
+        assert process.stderr
+        lines = iter(process.stderr)
+        next(line for line in lines if line.startswith("epoch 1  "))
+        process.send_signal(signal.SIGINT)
+        said = "".join(lines)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    stopped_at = checkpoints.load(tmp_path / "my run")[0].epoch
+    assert 1 <= stopped_at < 12
+
+    again = shlex.split(said[said.index("python -m training train") :])
+    with start(*again[3:], "--json") as process:
+        answer, said = process.communicate()
+    assert process.returncode == 0, said
+
+    assert json.loads(answer)["epochs"] == 12
+    history = checkpoints.load(tmp_path / "my run")[0].history
+    assert [entry["epoch"] for entry in history] == list(range(1, 13))
