@@ -88,6 +88,8 @@ def sniff(data: bytes) -> Format:
         raise ImageError("the image is empty (0 bytes); send the bytes of a JPEG, PNG or WebP file")
     start = data[:64].lstrip()
     name = next((name for magic, name in OTHER_FORMATS if start.startswith(magic)), None)
+    if data[4:8] == b"ftyp":
+        name = "HEIC, AVIF or a film"
     what = f"looks like {name}" if name else "is no image format known here"
     raise UnsupportedFormat(f"the file {what}; accepted are JPEG, PNG and WebP, recognised by their first bytes")
 

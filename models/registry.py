@@ -163,9 +163,11 @@ def promote(root: Path, name: str, version: int, reason: str) -> Pointer:
 def roll_back(root: Path, name: str) -> Pointer:
     """Put the version before the one in service back; raises PackageError where there is none or it is damaged."""
     old = pointer(root, name)
-    before = [] if old is None else [v for v in old.before if v in versions(root, name)]
+    have = versions(root, name)
+    before = [] if old is None else [v for v in old.before if v in have]
     if old is None or not before:
-        raise PackageError(f"no version of {name} was in service before; promote one of {versions(root, name)}")
+        listing = ", ".join(f"{name}:{version}" for version in have) or "nothing of that name"
+        raise PackageError(f"no version of {name} was in service before; there is {listing}")
     verify(resolve(root, f"{name}:{before[-1]}"))
     return _point(root, name, Pointer(before[-1], datetime.now(UTC), f"rolled back from {old.version}", before[:-1]))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from models import registry
+from models.registry import Pointer
 from tests.factories import make_package
 
 MakeStore = Callable[..., Path]
@@ -34,3 +36,15 @@ def make_store(shelf: Path, tmp_path: Path) -> MakeStore:
         return store
 
     return make
+
+
+def contents(store: Path) -> dict[str, bytes | None]:
+    """Every file and folder below ``store``; of files the bytes."""
+    return {str(path.relative_to(store)): path.read_bytes() if path.is_file() else None for path in store.rglob("*")}
+
+
+def pointer(store: Path) -> Pointer:
+    """The pointer of tiny, which must be there."""
+    found = registry.pointer(store, "tiny")
+    assert found is not None
+    return found

@@ -8,14 +8,7 @@ import pytest
 
 from models import registry
 from models.__main__ import main
-from models.registry import Pointer
-from tests.models.conftest import MakeStore
-
-
-def pointer(store: Path, name: str = "tiny") -> Pointer:
-    found = registry.pointer(store, name)
-    assert found is not None
-    return found
+from tests.models.conftest import MakeStore, pointer
 
 
 def run(store: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -108,10 +101,10 @@ def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: py
         (["verify", "tiny:7"], "no version '7' of model tiny"),
         (["promote", "large:1"], "no model 'large'"),
         (["promote", "tiny:7"], "no version '7' of model tiny"),
-        (["rollback", "tiny"], "no version of tiny was in service before; promote one of [1]"),
-        (["rollback", "large"], "no version of large was in service before"),
+        (["rollback", "tiny"], "no version of tiny was in service before; there is tiny:1"),
+        (["rollback", "large"], "no version of large was in service before; there is nothing of that name"),
     ],
-    ids=" ".join,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_what_cannot_be_done_is_one_line_on_stderr_and_changes_nothing(
     make_store: MakeStore, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]

@@ -13,26 +13,10 @@ import pytest
 
 from models import registry
 from models.manifest import PackageError
-from models.registry import Pointer
 from tests.factories import make_files, make_manifest, make_package
-from tests.models.conftest import MakeStore
+from tests.models.conftest import MakeStore, contents, pointer
 
 PUBLISHERS = 6
-
-
-def contents(store: Path) -> dict[str, bytes | None]:
-    """Every file and folder below ``store``; of files the bytes."""
-    return {str(path.relative_to(store)): path.read_bytes() if path.is_file() else None for path in store.rglob("*")}
-
-
-def pointer(store: Path) -> Pointer:
-    found = registry.pointer(store, "tiny")
-    assert found is not None
-    return found
-
-
-def in_service(store: Path) -> int:
-    return pointer(store).version
 
 
 def make_draft_files(folder: Path) -> Path:
@@ -140,10 +124,10 @@ def test_a_package_that_cannot_be_published_leaves_the_store_untouched(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "store"]
 
 
-def test_publish_leaves_nothing_but_the_version_and_the_pointer(make_store: MakeStore) -> None:
-    store = make_store(tiny=1)
+def test_publish_leaves_nothing_but_the_version_and_the_pointer(tmp_path: Path) -> None:
+    make_package(tmp_path)
     listed = {"tiny", "tiny/1", "tiny/current.json"}
-    assert set(contents(store)) == listed | {
+    assert set(contents(tmp_path)) == listed | {
         f"tiny/1/{name}" for name in ("card.md", "golden.npz", "manifest.json", "model.onnx")
     }
 
@@ -168,7 +152,7 @@ def test_publishers_at_the_same_time_get_different_numbers(tmp_path: Path, make_
         given = list(pool.map(publish, range(PUBLISHERS)))
     assert sorted(given) == list(range(2, PUBLISHERS + 2))
     assert [registry.verify(folder).version for folder in registry.packages(store)] == [1, *sorted(given)]
-    assert in_service(store) == 1
+    assert pointer(store).version == 1
 
 
 @pytest.mark.parametrize(
