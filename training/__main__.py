@@ -22,7 +22,7 @@ def run_train(args: argparse.Namespace) -> object:
     overrides = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.learning_rate}
     recipe = None if args.resume else recipes.load(args.recipe, **overrides, seed=args.seed)
     try:
-        checkpoint = train(args.data, args.out, recipe)
+        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
     except KeyboardInterrupt:
         if (args.out / SIDECAR).is_file():
             again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--recipe", default="photos", help="name in training/recipes or path of a TOML file (default: %(default)s)"
     )
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
+    command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
     command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
     command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")

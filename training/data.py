@@ -189,6 +189,30 @@ def augment(images: torch.Tensor, generator: torch.Generator, crop_padding: int,
     return images
 
 
+def cutmix(
+    images: torch.Tensor, targets: torch.Tensor, classes: int, share: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Paste a random box of the next image of the batch into ``share`` of the images, and mix the targets by area
+    (Yun et al. 2019, arXiv 1905.04899, with alpha 1).
+
+    images: (n, height, width, 3) uint8; targets: (n,) int64. Back come images and targets (n, classes) float32.
+    """
+    n, height, width, _ = images.shape
+    mixed = torch.nn.functional.one_hot(targets, classes).float()
+    if not share:
+        return images, mixed
+    side = (torch.rand(n, 1, generator=generator) * (torch.rand(n, 1, generator=generator) < share)).sqrt()
+    centre = torch.rand(2, n, 1, generator=generator)
+    inside = [
+        (torch.arange(length) >= (c - side / 2) * length) & (torch.arange(length) < (c + side / 2) * length)
+        for c, length in zip(centre, (height, width), strict=True)
+    ]
+    box = inside[0][:, :, None] & inside[1][:, None, :]  # (n, height, width)
+    area = box.float().mean(dim=(1, 2))[:, None]
+    images = torch.where(box[..., None], images.roll(1, 0), images)
+    return images, mixed * (1 - area) + mixed.roll(1, 0) * area
+
+
 def _mirror(index: torch.Tensor, length: int) -> torch.Tensor:
     """Fold indices outside 0 to length - 1 back inside, without repeating the edge."""
     index = index.abs()

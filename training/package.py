@@ -106,6 +106,16 @@ def write_golden(model: Path, spec: InputSpec, path: Path) -> None:
     np.savez_compressed(path, images=images, logits=export.logits_of(export.open_session(model), images))
 
 
+def _started_from(source: dict[str, Any]) -> str:
+    before = source.get("started_from")
+    if before is None:
+        return ""
+    return (
+        f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
+        f"commit {before['git_commit']}).\n\n"
+    )
+
+
 def card(manifest: Manifest) -> str:
     """A page in Markdown for people who decide whether to use the model."""
     evaluation, source = manifest.evaluation, manifest.provenance
@@ -141,7 +151,7 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 out; seed {recipe["seed"]}; {source["epochs"]} epochs in {source["training_seconds"]} s on {source["hardware"]};
 commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
 
-## Limits
+{_started_from(source)}## Limits
 
 It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image of something
 else gets a wrong answer, though often an "unsure" one.

@@ -35,6 +35,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     crop_padding: Pixels = 4
     flip: bool = True
     cutout: Pixels = 0
+    cutmix: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of the images that get a box of another one pasted in
     validation_share: Annotated[float, Meta(gt=0, le=0.9)] = 0.1  # of the training images, where there is no val/ folder
     precision: Precision = "auto"
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0

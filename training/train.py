@@ -73,8 +73,15 @@ def normalise(images: Tensor, checkpoint: Checkpoint) -> Tensor:
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)  # a permuted view is channels_last already
 
 
-def start(folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, validation: ImageSet) -> Checkpoint:
-    """Checkpoint of a run that has not begun; raises CheckpointError where ``folder`` holds one already."""
+def start(
+    folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, validation: ImageSet, start_from: Path | None = None
+) -> tuple[Checkpoint, Classifier]:
+    """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``,
+    whose head stays when the classes are the same.
+
+    Raises:
+        CheckpointError: ``folder`` holds a checkpoint already, or ``start_from`` holds none of this architecture.
+    """
     if (folder / checkpoints.SIDECAR).exists():
         raise CheckpointError(f"{folder} holds a checkpoint already: add --resume to go on with it, or choose another --out")
     mean, std = data.channel_statistics(train_images)
@@ -86,7 +93,33 @@ def start(folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, va
         "validation_sha256": data.fingerprint(validation),
         "skipped": [*train_images.skipped, *(s for s in validation.skipped if s not in train_images.skipped)],
     }
-    return Checkpoint(recipe, train_images.classes, mean, std, data=facts, provenance=provenance.describe())
+    checkpoint = Checkpoint(recipe, train_images.classes, mean, std, data=facts, provenance=provenance.describe())
+    model = checkpoint.build()
+    if start_from is not None:
+        _take_over(checkpoint, model, start_from)
+    return checkpoint, model
+
+
+def _take_over(checkpoint: Checkpoint, model: Classifier, start_from: Path) -> None:
+    """Copy weights and normalisation of another checkpoint, and note where they come from."""
+    before, trained, _ = checkpoints.load(start_from)
+    if before.recipe.architecture != checkpoint.recipe.architecture:
+        raise CheckpointError(
+            f"{start_from} is a {before.recipe.architecture}, the recipe asks for a {checkpoint.recipe.architecture}; "
+            "choose a recipe or a checkpoint of the same architecture"
+        )
+    weights = trained.state_dict()
+    if before.classes != checkpoint.classes:
+        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    model.load_state_dict(weights, strict=False)
+    checkpoint.mean, checkpoint.std = before.mean, before.std
+    checkpoint.provenance["started_from"] = {
+        "command": before.provenance["command"],
+        "git_commit": before.provenance["git_commit"],
+        "epochs": before.epoch,
+        "training_seconds": round(before.seconds),
+        "training_sha256": before.data["training_sha256"],
+    }
 
 
 def resume(folder: Path, train_images: ImageSet) -> tuple[Checkpoint, Classifier, dict[str, object]]:
@@ -100,10 +133,11 @@ def resume(folder: Path, train_images: ImageSet) -> tuple[Checkpoint, Classifier
     return checkpoint, model, optimizer_state
 
 
-def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True) -> Checkpoint:
+def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
-    Saves a checkpoint after every epoch; returns the last one.
+    A new run begins with random weights, or with those of the checkpoint ``start_from``. Saves a checkpoint after
+    every epoch; returns the last one.
 
     Raises:
         DataError, CheckpointError, DivergenceError: see those.
@@ -112,8 +146,7 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True) -
     train_images, validation = data.load_training(source, settled.input, settled.validation_share, settled.seed)
     torch.manual_seed(settled.seed)
     if recipe:
-        checkpoint, state = start(folder, source, recipe, train_images, validation), None
-        model = checkpoint.build()
+        (checkpoint, model), state = start(folder, source, recipe, train_images, validation, start_from), None
     else:
         checkpoint, model, state = resume(folder, train_images)
     for reason in checkpoint.data["skipped"]:
@@ -178,15 +211,15 @@ def _train_epoch(
             rate = rate_at(checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            targets = targets.to(device.name)
+            pixels, shares = data.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
             with device.autocast():
                 logits = model(normalise(pixels.to(device.name), checkpoint))
-            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
+            loss = functional.cross_entropy(logits.float(), shares.to(device.name), label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             losses += loss.item() * len(targets)
-            right += int((logits.argmax(1) == targets).sum())
+            right += int((logits.argmax(1).cpu() == targets).sum())
             seen += len(targets)
             bar.update(len(targets))
             bar.set_postfix_str(f"loss {losses / seen:.3f}, accuracy {right / seen:.3f}", refresh=False)
