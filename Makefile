@@ -14,12 +14,13 @@ NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
 RECIPE ?= photos
 RUN ?= runs/$(NAME)
 STORE ?= models/store
+SERVICE ?= hubel
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint check train resume evaluate export publish models promote rollback up down clean
+.PHONY: help setup serve test test-docker lint check train resume evaluate export publish models promote rollback up down clean
 
 help:  ## list the verbs
-	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout
 
@@ -28,6 +29,9 @@ serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (cifar10) on HUB
 
 test: .venv/.synced  ## run the tests
 	@$(ALL) -m pytest -q
+
+test-docker: .venv/.synced  ## build the image and run it beside Prometheus, in a Docker Engine
+	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q tests/test_docker.py
 
 lint: .venv/.synced  ## check style
 	@$(ALL) -m ruff check .
@@ -61,11 +65,14 @@ promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into serv
 rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service
 	@$(SERVE) -m models rollback $(NAME) --store $(STORE)
 
-up:  ## start the service and Prometheus in Docker Compose, and wait until they are healthy
-	@$(COMPOSE) --profile monitoring up -d --build
+up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU
+	@DOCKER_BUILDKIT=1 $(COMPOSE) up -d --build $(SERVICE) prometheus
+	@for _ in $$(seq 120); do sleep 1; state=$$($(COMPOSE) ps $(SERVICE) prometheus); \
+	  [ $$(echo "$$state" | grep -c '(healthy)') -lt 2 ] || exit 0; echo "$$state" | grep -q Restarting && break; done; \
+	  $(COMPOSE) logs --tail=5 $(SERVICE) prometheus; echo "$$state"; exit 1
 
-down:  ## stop them
-	@$(COMPOSE) --profile monitoring down
+down:  ## stop and remove them; what Prometheus recorded stays
+	@$(COMPOSE) --profile monitoring --profile gpu down
 
 clean:  ## remove what was installed (not runs/, not the store)
 	rm -rf .venv .venv-serve .tools .pytest_cache .ruff_cache

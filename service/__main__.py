@@ -33,7 +33,8 @@ def main() -> int:
     except PackageError as err:
         return fail(str(err))
     except OSError as err:
-        return fail(f"cannot listen on {config.host}:{config.port}: {err.strerror}; set HUBEL_HOST or HUBEL_PORT")
+        reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there
+        return fail(f"cannot listen on {config.host}:{config.port}: {reason}; set HUBEL_HOST or HUBEL_PORT")
     with listener, tempfile.TemporaryDirectory(prefix="hubel-metrics-") as folder_of_metrics:
         os.environ["BENTOML_DO_NOT_TRACK"] = "True"
         if config.workers > 1:

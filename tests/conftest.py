@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from models.input import InputSpec
 from tests.factories import make_package
 from tests.server import Server, launch
 
@@ -16,6 +18,15 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the model tiny:1 in service. To be read, not changed."""
     store = tmp_path_factory.mktemp("served") / "store"
     make_package(store)
+    return store
+
+
+@pytest.fixture(scope="session")
+def wide_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``tiny_store``, but an image takes some 15 ms of a core, so that requests have to wait for one another."""
+    store = tmp_path_factory.mktemp("wide") / "store"
+    shapes = {"logits": [3], "features": [256], "feature_map": [256, 128, 128]}
+    make_package(store, input=InputSpec(height=512, width=512, resize=512), outputs=shapes)
     return store
 
 
@@ -39,3 +50,10 @@ def start_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def server(start_server: StartServer) -> Server:
     """A service with the tiny model and all settings at their defaults, shared by the tests that only ask it."""
     return start_server()
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client of ``server``."""
+    with server.client() as client:
+        yield client

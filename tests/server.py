@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,20 +47,49 @@ class Server:
                     pass
                 time.sleep(0.05)
         state = "did not become ready" if self.process.poll() is None else f"ended with {self.process.poll()}"
-        self.process.kill()
-        self.process.wait()
+        self.kill()
         raise AssertionError(f"the service {state}:\n{self.output()}")
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code; a service that does not end in time is killed and fails the test."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
+    def kill(self) -> None:
+        """End a service that hangs, and its workers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def processes(self) -> list[int]:
+        """Ids of the service's own process and its workers."""
+        pid = self.process.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+    def stop(self, number: int = signal.SIGTERM, group: bool = False) -> int:
+        """Send a signal, with ``group`` to the workers too, as a terminal does; return the exit code.
+
+        Raises:
+            AssertionError: it did not end in time (it is killed then), left a process behind, or keeps its port.
+        """
+        if self.process.poll() is not None:
+            return self.process.returncode
+        processes = self.processes()
+        (os.killpg if group else os.kill)(self.process.pid, number)
         try:
-            return self.process.wait(STOP_SECONDS)
+            code = self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             raise AssertionError(f"the service did not stop in {STOP_SECONDS} s:\n{self.output()}") from None
+        until = time.monotonic() + STOP_SECONDS
+        while (left := [pid for pid in processes if runs(pid)]) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not left, f"the service left processes behind: {left}"
+        socket.create_server(("127.0.0.1", self.port)).close()
+        return code
+
+
+def runs(pid: int) -> bool:
+    """The process is there and not merely waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
 
 
 def free_port() -> int:
@@ -85,5 +115,6 @@ def launch(store: Path, log: Path, **settings: str) -> Server:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a process group of its own
         )
     return Server(port, process, log)

@@ -51,7 +51,9 @@ def test_statuses_say_whose_fault_it_is() -> None:
 
 def test_the_docstring_shows_the_tree_with_every_class_and_status() -> None:
     tree = [("HubelError", "", "")]
-    tree += [(kind.__name__, kind.__mro__[1].__name__, str(kind.status) if kind in concrete() else "") for kind in kinds(HubelError)]
+    tree += [
+        (kind.__name__, kind.__mro__[1].__name__, str(kind.status) if kind in concrete() else "") for kind in kinds(HubelError)
+    ]
     assert documented_tree() == tree
 
 

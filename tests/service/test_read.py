@@ -21,7 +21,8 @@ class Client:
 
     def __init__(self, *chunks: bytes, hangs_up: bool = False) -> None:
         self.messages: list[MutableMapping[str, Any]] = [
-            {"type": "http.request", "body": chunk, "more_body": hangs_up or i + 1 < len(chunks)} for i, chunk in enumerate(chunks)
+            {"type": "http.request", "body": chunk, "more_body": hangs_up or i + 1 < len(chunks)}
+            for i, chunk in enumerate(chunks)
         ]
         if hangs_up:
             self.messages.append({"type": "http.disconnect"})
@@ -102,7 +103,9 @@ def test_a_client_that_hangs_up_gets_no_answer() -> None:
         read(Client(b"half of it", hangs_up=True))
 
 
-@pytest.mark.parametrize("content_type", ["image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "", ";;"])
+@pytest.mark.parametrize(
+    "content_type", ["image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "", ";;"]
+)
 def test_a_raw_body_is_one_image_whatever_it_calls_itself(content_type: str) -> None:
     assert images_in(b"\xff\xd8\xff", content_type, 3) == [b"\xff\xd8\xff"]
 
@@ -202,7 +205,16 @@ def test_json_of_another_shape_is_refused_with_the_right_one(body: bytes) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["not base64!", "aGk", "data:image/jpeg;base64,aGk=", "aGk=\n", "aG k=", "ünicode", "http://127.0.0.1/cat.jpg", "/etc/passwd"],
+    [
+        "not base64!",
+        "aGk",
+        "data:image/jpeg;base64,aGk=",
+        "aGk=\n",
+        "aG k=",
+        "ünicode",
+        "http://127.0.0.1/cat.jpg",
+        "/etc/passwd",
+    ],
 )
 def test_text_that_is_not_base64_is_refused_with_its_place(text: str) -> None:
     error = refusal(json.dumps({"images": ["aGk=", text]}).encode(), "application/json")

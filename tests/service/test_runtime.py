@@ -248,7 +248,10 @@ def test_a_graph_with_another_interface_than_the_contract_s_is_refused(
 @pytest.mark.parametrize(
     ("graph", "reason"),
     [
-        ({"height": 48}, "the graph of tiny:1 takes {'images': ('tensor(uint8)', [48, 32, 3])}, not images uint8 (batch, 32, 32, 3)"),
+        (
+            {"height": 48},
+            "the graph of tiny:1 takes {'images': ('tensor(uint8)', [48, 32, 3])}, not images uint8 (batch, 32, 32, 3)",
+        ),
         ({"classes": 5}, "'logits': ('tensor(float)', [5])"),
         ({"dimensions": 6}, "'features': ('tensor(float)', [6])"),
     ],

@@ -58,6 +58,12 @@ def test_calibration_error_matches_the_sum_done_by_hand(
     assert calibration_error(np.array(confidence), np.array(right, bool), bins) == pytest.approx(expected)
 
 
+def test_calibration_error_has_15_bins_unless_told_otherwise() -> None:
+    confidence, right = np.array([0.64, 0.68]), np.array([True, False])  # two of 15 bins, one of 10 or 16
+
+    assert calibration_error(confidence, right) == pytest.approx((0.36 + 0.68) / 2)
+
+
 @pytest.mark.parametrize(
     ("confidence", "right", "expected"),
     [

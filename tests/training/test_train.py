@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import training
 from tests.factories import make_image
@@ -22,6 +23,7 @@ from tests.training.factories import interrupt_at, make_folder, make_images, mak
 from training import checkpoint as checkpoints
 from training import train
 from training.architectures import catalogue
+from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError, DivergenceError
 
@@ -183,6 +185,22 @@ def test_the_seed_decides_the_weights(source: Path, tmp_path: Path) -> None:
     first, again, other = (checkpoints.load(tmp_path / name)[0].history[0]["loss"] for name in "abc")
     assert first == pytest.approx(again, rel=1e-3)
     assert first != pytest.approx(other, rel=1e-3)
+
+
+def test_every_epoch_shows_the_same_images_in_another_order(source: Path, tmp_path: Path) -> None:
+    shown: list[bytes] = []
+
+    def watch(module: object, images: tuple[torch.Tensor]) -> None:
+        if isinstance(module, Classifier) and module.training:
+            shown.extend(image.cpu().numpy().tobytes() for image in images[0])
+
+    handle = register_module_forward_pre_hook(watch)
+    train.train(source, tmp_path / "run", make_recipe(epochs=2, crop_padding=0, flip=False), say=False)
+    handle.remove()
+
+    first, second = shown[:18], shown[18:]
+    assert sorted(first) == sorted(second)
+    assert first != second
 
 
 def test_a_finished_run_is_resumed_without_another_step(source: Path, tmp_path: Path) -> None:

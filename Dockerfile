@@ -1,0 +1,55 @@
+# Three images, by target: serve (the default, CPU), serve-gpu, train.
+# Needs BuildKit: Docker has it on since 23.0; before, set DOCKER_BUILDKIT=1.
+# uv and its cache stay in the stages that build; an image holds Python, one environment and our code, and no model:
+# the store is mounted at /app/models/store.
+
+FROM python:3.11-slim-bookworm AS uv
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=0 UV_SYSTEM_CERTS=1
+RUN pip install --no-cache-dir uv==0.13.9
+WORKDIR /app
+COPY pyproject.toml uv.lock ./
+
+FROM uv AS serve-environment
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu
+
+FROM uv AS serve-gpu-environment
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu
+
+FROM uv AS train-environment
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train
+
+FROM python:3.11-slim-bookworm AS unprivileged
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel
+WORKDIR /app
+# HOME: the one folder that can be written to under a read-only root, whoever the user is
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp
+USER 10001:10001
+
+FROM unprivileged AS service
+ENV HUBEL_HOST=0.0.0.0 HUBEL_PORT=3000 BENTOML_DO_NOT_TRACK=True
+EXPOSE 3000
+# http.client, because urllib would ask a proxy that Docker puts into the environment
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-ISc", "\
+import http.client, os, sys; \
+service = http.client.HTTPConnection('localhost', int(os.environ['HUBEL_PORT']), timeout=4); \
+service.request('GET', '/readyz'); \
+sys.exit(service.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "service"]
+
+FROM unprivileged AS train
+COPY --from=train-environment /app/.venv .venv
+COPY models/ models/
+COPY training/ training/
+ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
+
+# The CUDA libraries come as wheels; the host needs the NVIDIA driver and container toolkit.
+FROM service AS serve-gpu
+COPY --from=serve-gpu-environment /app/.venv .venv
+COPY models/ models/
+COPY service/ service/
+
+FROM service AS serve
+COPY --from=serve-environment /app/.venv .venv
+COPY models/ models/
+COPY service/ service/

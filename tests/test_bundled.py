@@ -1,0 +1,65 @@
+"""The model that is in git: it serves right after a clone, and is as good over HTTP as its manifest says.
+
+HUBEL_CIFAR10 names a folder with test/CLASS/*, the images that the manifest's figures are of.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models import registry
+from models.manifest import Manifest
+from tests.conftest import StartServer
+from tests.server import ROOT, Server
+
+STORE = ROOT / "models" / "store"
+PICTURE = ROOT / "docs" / "images" / "ship.jpg"
+FOLDER = os.environ.get("HUBEL_CIFAR10", "")
+IMAGES_PER_REQUEST = 25
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return registry.verify(registry.resolve(STORE, "cifar10"))
+
+
+@pytest.fixture(scope="module")
+def bundled(start_server: StartServer) -> Server:
+    return start_server(STORE, HUBEL_MODEL="cifar10")
+
+
+def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
+    folder = registry.resolve(STORE, "cifar10")
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000_000
+    assert manifest.evaluation.split == "test"
+    assert manifest.evaluation.top1 >= 0.91
+    assert manifest.evaluation.parity_max_difference <= 1e-3
+    assert manifest.evaluation.samples >= 1000
+
+
+@pytest.mark.server
+def test_the_picture_of_the_readme_is_a_ship(bundled: Server) -> None:
+    with bundled.client() as client:
+        answer = client.post("/v1/classify", content=PICTURE.read_bytes()).json()
+    assert answer["model"] == "cifar10"
+    assert answer["results"][0]["label"] == "ship"
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not FOLDER, reason="HUBEL_CIFAR10 names no folder of CIFAR-10 images")
+def test_the_test_images_sent_over_http_give_the_top1_of_the_manifest(bundled: Server, manifest: Manifest) -> None:
+    files = [path for label in manifest.labels for path in sorted((Path(FOLDER) / "test" / label).iterdir())]
+    assert len(files) == manifest.evaluation.samples
+    chunks = [files[i : i + IMAGES_PER_REQUEST] for i in range(0, len(files), IMAGES_PER_REQUEST)]
+
+    def classify(client: httpx.Client, chunk: list[Path]) -> list[str]:
+        answer = client.post("/v1/classify", files=[("images", (p.name, p.read_bytes())) for p in chunk])
+        return [result["label"] for result in answer.json()["results"]]
+
+    with bundled.client() as client, ThreadPoolExecutor(4) as pool:
+        labels = [label for chunk in pool.map(lambda c: classify(client, c), chunks) for label in chunk]
+    right = [label == path.parent.name for label, path in zip(labels, files, strict=True)]
+    assert abs(sum(right) / len(right) - manifest.evaluation.top1) <= 0.001

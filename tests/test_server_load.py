@@ -1,0 +1,118 @@
+"""The real service under many clients: batches, overload, several worker processes, the deadline."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.client import assert_problem, labels_of, results_of, samples, send
+from tests.conftest import StartServer
+from tests.factories import make_image
+from tests.server import Server
+
+pytestmark = pytest.mark.server
+
+CLIENTS = 32
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+def test_many_clients_are_computed_together_and_each_gets_its_own_answer(start_server: StartServer, wide_store: Path) -> None:
+    server = start_server(wide_store, HUBEL_MAX_BATCH="8", HUBEL_THREADS="1")
+    images = [make_image(FORMATS[i % 3], seed=i) for i in range(CLIENTS)]
+    with server.client() as client:
+        alone = [results_of(send(client, "/v1/features", [image], "raw"))[0]["features"] for image in images]
+        assert len({tuple(features) for features in alone}) == CLIENTS
+        before = samples(client)
+        together = asyncio.run(features_from_many_clients(server.url, images, rounds=2))
+        after = samples(client)
+    for features in together:
+        assert np.array(features) == pytest.approx(np.array(alone), abs=1e-5)
+    passes, computed = (
+        after[f"hubel_batch_size_images_{name}"] - before[f"hubel_batch_size_images_{name}"] for name in ("count", "sum")
+    )
+    assert computed == 2 * CLIENTS
+    assert computed / passes > 2
+    assert server.stop() == 0
+
+
+async def features_from_many_clients(url: str, images: list[bytes], rounds: int) -> list[list[list[float]]]:
+    """For each round the features of every image; each image has a client of its own, all send at once."""
+
+    async def features(client: httpx.AsyncClient, image: bytes) -> list[float]:
+        response = await client.post("/v1/features", content=image)
+        return results_of(response)[0]["features"]
+
+    async with make_client(url) as client:
+        return [list(await asyncio.gather(*(features(client, image) for image in images))) for _ in range(rounds)]
+
+
+def make_client(url: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=CLIENTS)
+    return httpx.AsyncClient(base_url=url, timeout=60, limits=limits, trust_env=False)
+
+
+def test_overload_is_refused_with_a_time_to_come_back_and_the_rest_is_answered(
+    start_server: StartServer, wide_store: Path
+) -> None:
+    server = start_server(wide_store, HUBEL_MAX_QUEUE="4", HUBEL_MAX_IMAGES="4", HUBEL_MAX_BATCH="1", HUBEL_THREADS="1")
+    responses = asyncio.run(posts_from_many_clients(server.url, [make_image()] * CLIENTS))
+    refused = [response for response in responses if response.status_code != 200]
+    assert 4 <= len(responses) - len(refused) < CLIENTS
+    for response in refused:
+        problem = assert_problem(response, 503, "overloaded")
+        assert "the limit of 4 (HUBEL_MAX_QUEUE)" in problem["detail"]
+        assert int(response.headers["retry-after"]) >= 1
+    with server.client() as client:
+        assert send(client, "/v1/classify", [make_image()] * 4).status_code == 200
+        assert samples(client)['hubel_rejections_total{reason="overloaded"}'] == len(refused)
+        assert samples(client)["hubel_queue_depth_images"] == 0
+    assert server.stop() == 0
+
+
+async def posts_from_many_clients(url: str, images: list[bytes]) -> list[httpx.Response]:
+    async with make_client(url) as client:
+        return list(await asyncio.gather(*(client.post("/v1/classify", content=image) for image in images)))
+
+
+@pytest.fixture(scope="module")
+def workers(start_server: StartServer) -> Iterator[Server]:
+    """Two worker processes with a short deadline. SIGTERM ends them too."""
+    server = start_server(HUBEL_WORKERS="2", HUBEL_DEADLINE_MS="2000")
+    assert len(server.processes()) >= 3
+    yield server
+    assert server.stop() == 0
+
+
+def test_two_workers_answer_and_their_metrics_are_added_up(workers: Server) -> None:
+    responses = asyncio.run(posts_from_many_clients(workers.url, [make_image(color="red")] * 60))
+    assert [labels_of("/v1/classify", results_of(response)) for response in responses] == [["red"]] * 60
+    name = 'hubel_requests_total{route="/v1/classify",status="200"}'
+    assert [one_scrape(workers, name, 60) for _ in range(10)] == [60] * 10
+
+
+def one_scrape(server: Server, name: str, expected: float) -> float:
+    """A value over a new connection, so that either worker may answer; an answer is sent just before it is counted."""
+    until = time.monotonic() + 5
+    while True:
+        with server.client() as client:
+            value = samples(client)[name]
+        if value == expected or time.monotonic() > until:
+            return value
+
+
+def test_a_body_that_does_not_come_is_refused_at_the_deadline(workers: Server) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", workers.port), timeout=30) as connection:
+        connection.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf of it")
+        head, _, body = connection.recv(4000).partition(b"\r\n\r\n")
+    assert time.monotonic() - began >= 2
+    assert head.startswith(b"HTTP/1.1 504 ")
+    problem = json.loads(body)
+    assert problem["code"] == "deadline_exceeded"
+    assert problem["detail"].startswith("no answer within 2000 ms (HUBEL_DEADLINE_MS)")

@@ -1,0 +1,118 @@
+"""The real service as a process: how it stops, and how it does not start."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import onnxruntime
+import pytest
+
+from models.manifest import MODEL
+from tests.client import body_of, results_of
+from tests.conftest import StartServer
+from tests.factories import make_image, make_package
+from tests.server import READY_SECONDS, Server, launch
+
+pytestmark = pytest.mark.server
+
+GPU = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"], ids=["one worker", "two workers"])
+def test_ctrl_c_in_a_terminal_ends_it_well(start_server: StartServer, workers: str) -> None:
+    server = start_server(HUBEL_WORKERS=workers)
+    with server.client() as client:
+        assert client.get("/livez").status_code == 200
+        assert server.stop(signal.SIGINT, group=True) == 0
+    assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_while_the_model_is_loading_ends_it_well(tiny_store: Path, tmp_path: Path, number: signal.Signals) -> None:
+    server = launch(tiny_store, tmp_path / "log.txt")
+    until = time.monotonic() + 30
+    while "loading tiny:1" not in server.output() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.stop(number) == 0
+    assert "serving" not in server.output()
+    assert "Traceback" not in server.output()
+
+
+def test_requests_in_flight_at_sigterm_are_answered(start_server: StartServer, wide_store: Path) -> None:
+    server = start_server(wide_store, HUBEL_MAX_BATCH="8", HUBEL_THREADS="1")
+    images = [make_image("PNG", seed=i) for i in range(32)]
+
+    async def scenario() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+            requests = [asyncio.create_task(client.post("/v1/classify", **body_of(images, "multipart"))) for _ in range(4)]
+            while "hubel_requests_in_progress 5.0" not in (await client.get("/metrics")).text:
+                assert not any(request.done() for request in requests)
+            server.process.send_signal(signal.SIGTERM)
+            return list(await asyncio.gather(*requests))
+
+    for response in asyncio.run(scenario()):
+        assert len(results_of(response)) == 32
+    assert server.stop() == 0
+
+
+def end_of(server: Server) -> list[str]:
+    """The lines that a service wrote before it ended by itself with the exit code 1."""
+    try:
+        server.process.wait(READY_SECONDS)
+    finally:
+        code = server.stop()
+    assert code == 1, server.output()
+    return server.output().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        pytest.param({"HUBEL_MODEL": "nobody"}, "no model 'nobody' in ", id="unknown model"),
+        pytest.param({"HUBEL_MODEL": "tiny:9"}, "no version '9' of model tiny", id="unknown version"),
+        pytest.param({"HUBEL_STORE": "/nowhere"}, "no model 'tiny' in /nowhere; there is none", id="no store"),
+        pytest.param({"HUBEL_PORT": "http"}, "HUBEL_PORT is 'http': ", id="bad setting"),
+        pytest.param({"HUBEL_MAX_QUEUE": "1"}, "the settings do not fit together: ", id="settings that do not fit"),
+        pytest.param({"HUBEL_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1:", id="an address of another machine"),
+        pytest.param(
+            {"HUBEL_DEVICE": "cuda"},
+            "HUBEL_DEVICE is cuda but ",
+            id="no GPU",
+            marks=pytest.mark.skipif(GPU, reason="this machine may have a usable GPU"),
+        ),
+    ],
+)
+def test_what_it_cannot_start_with_is_told_in_one_line(
+    tiny_store: Path, tmp_path: Path, settings: dict[str, str], reason: str
+) -> None:
+    (line,) = end_of(launch(tiny_store, tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", **settings))
+    assert line.startswith(f"error: {reason}")
+
+
+def test_a_port_in_use_is_told_in_one_line(tiny_store: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        lines = end_of(launch(tiny_store, tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", HUBEL_PORT=port))
+    assert lines == [f"error: cannot listen on 127.0.0.1:{port}: Address already in use; set HUBEL_HOST or HUBEL_PORT"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"], ids=["one worker", "two workers"])
+def test_a_damaged_package_is_told_in_one_line(tiny_store: Path, tmp_path: Path, workers: str) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    with open(store / "tiny" / "1" / MODEL, "ab") as file:
+        file.write(b"\0")
+    (line,) = end_of(launch(store, tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", HUBEL_WORKERS=workers))
+    assert line.startswith("error: ")
+    assert "model.onnx was changed: its SHA-256 is " in line
+
+
+@pytest.mark.parametrize("workers", ["1", "2"], ids=["one worker", "two workers"])
+def test_a_package_that_answers_otherwise_than_promised_is_not_served(tmp_path: Path, workers: str) -> None:
+    make_package(tmp_path / "store", golden_error=3.0)
+    lines = end_of(launch(tmp_path / "store", tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", HUBEL_WORKERS=workers))
+    (line,) = {line for line in lines if "uvicorn.error: Child process" not in line}  # each worker may say it
+    assert line.startswith("error: tiny:1 answers its golden inputs differently")
