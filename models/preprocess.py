@@ -186,13 +186,17 @@ def _decode_jpeg(data: bytes, image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit grey: Pillow would clip at 255
-        grey = np.asarray(image).astype(np.uint32) * 255 + 32767
-        return Image.fromarray((grey // 65535).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image).astype(np.uint32)
+        grey *= 255
+        grey += 32767
+        grey //= 65535
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(canvas, rgba).convert("RGB")
-    return image.convert("RGB")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        canvas = Image.new("RGB", rgba.size, BACKGROUND)
+        canvas.paste(rgba, mask=rgba)
+        return canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _orientation(image: Image.Image) -> Any:

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from models import registry
@@ -19,7 +18,6 @@ log = logging.getLogger("hubel")
 
 
 def main() -> int:
-    began = time.monotonic()
     try:
         config = settings.read()
     except SettingsError as err:
@@ -39,7 +37,7 @@ def main() -> int:
         os.environ["BENTOML_DO_NOT_TRACK"] = "True"
         if config.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder_of_metrics
-        return serve(config, listener, folder, began)
+        return serve(config, listener, folder)
 
 
 def fail(reason: str) -> int:
@@ -50,6 +48,7 @@ def fail(reason: str) -> int:
 def set_up_log(config: Settings) -> None:
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed body
 
 
 def bind(config: Settings) -> socket.socket:
@@ -58,7 +57,7 @@ def bind(config: Settings) -> socket.socket:
     return socket.create_server((config.host, config.port), family=family, backlog=2048)
 
 
-def serve(config: Settings, listener: socket.socket, folder: Path, began: float) -> int:
+def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
     """Run one process, or several under uvicorn's supervisor, which replaces one that dies."""
     import uvicorn  # after the environment is set: it is read when these are imported
     from uvicorn.config import STARTUP_FAILURE
@@ -79,7 +78,7 @@ def serve(config: Settings, listener: socket.socket, folder: Path, began: float)
         server_header=False,
         timeout_graceful_shutdown=config.shutdown_seconds,
     )
-    log.info("loading %s:%s", folder.parent.name, folder.name)
+    log.info("loading %s:%s to serve it at http://%s:%d", folder.parent.name, folder.name, config.host, config.port)
     if config.workers > 1:
         supervisor = Multiprocess(options, [listener])
         supervisor.run()
@@ -88,11 +87,9 @@ def serve(config: Settings, listener: socket.socket, folder: Path, began: float)
     from service.runtime import DeviceError
 
     try:
-        runtime = app.load()
+        app.load()
     except (PackageError, DeviceError) as err:
         return fail(str(err))
-    place = f"http://{config.host}:{config.port}"
-    log.info("serving %s on %s at %s after %.1f s", runtime.manifest.id, runtime.provider, place, time.monotonic() - began)
     server = uvicorn.Server(options)
     server.run(sockets=[listener])
     return 0 if server.started else FAILED

@@ -121,7 +121,8 @@ class Batcher:
                 _fail(batch[0], err)
                 return
             for job in batch:
-                await self._compute([job])
+                if not job.answer.done():
+                    await self._compute([job])
             return
         seconds = time.perf_counter() - began
         self.seconds_per_image += 0.1 * (seconds / len(batch) - self.seconds_per_image)

@@ -43,7 +43,7 @@ def test_a_signal_while_the_model_is_loading_ends_it_well(tiny_store: Path, tmp_
 
 
 def test_requests_in_flight_at_sigterm_are_answered(start_server: StartServer, wide_store: Path) -> None:
-    server = start_server(wide_store, HUBEL_MAX_BATCH="8", HUBEL_THREADS="1")
+    server = start_server(wide_store, HUBEL_MAX_BATCH="8", HUBEL_THREADS="1", HUBEL_DEADLINE_MS="60000")
     images = [make_image("PNG", seed=i) for i in range(32)]
 
     async def scenario() -> list[httpx.Response]:

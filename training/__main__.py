@@ -11,16 +11,19 @@ import models
 from models.manifest import PackageError
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
-from training.errors import TrainingError
+from training.errors import RecipeError, TrainingError
 from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
+DEFAULT_RECIPE = "photos"
 STORE = Path(models.__file__).parent / "store"
 
 
 def run_train(args: argparse.Namespace) -> object:
-    overrides = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.learning_rate}
-    recipe = None if args.resume else recipes.load(args.recipe, **overrides, seed=args.seed)
+    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
+    if args.resume and any(value is not None for value in (args.recipe, args.start_from, *overrides.values())):
+        raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
+    recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     try:
         checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
     except KeyboardInterrupt:
@@ -61,9 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a network on a folder of class folders")
     command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    command.add_argument(
-        "--recipe", default="photos", help="name in training/recipes or path of a TOML file (default: %(default)s)"
-    )
+    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
     command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")

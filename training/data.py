@@ -147,8 +147,12 @@ def fingerprint(images: ImageSet) -> str:
 
 def channel_statistics(images: ImageSet) -> tuple[list[float], list[float]]:
     """Mean and standard deviation (1 at least, to divide by) of each channel, in units of the 0 to 255 scale."""
-    sample = images.pixels[:: max(1, len(images) // 5000)].reshape(-1, 3)
-    return sample.mean(0).round(2).tolist(), sample.std(0).clip(1).round(2).tolist()
+    sample = images.pixels[:: max(1, len(images) // 5000)]
+    values = np.arange(256)
+    counts = [np.bincount(sample[..., channel].ravel(), minlength=256) for channel in range(3)]
+    mean = np.array([np.average(values, weights=count) for count in counts])
+    variance = np.array([np.average((values - m) ** 2, weights=count) for m, count in zip(mean, counts, strict=True)])
+    return mean.round(2).tolist(), np.sqrt(variance).clip(1).round(2).tolist()
 
 
 def batches(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from models.manifest import MODEL, OUTPUTS
 from training import checkpoint as checkpoints
-from training import evaluate
+from training import data, evaluate
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.errors import ExportError
@@ -69,6 +69,7 @@ def export(run: Path, source: Path) -> dict[str, Any]:
     result = {
         "epoch": checkpoint.epoch,
         "samples": len(images),
+        "dataset_sha256": data.fingerprint(images),
         "max_difference": difference,
         "same_top1": float((exported.argmax(1) == expected.argmax(1)).mean()),
         "provider": PROVIDER,

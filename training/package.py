@@ -37,7 +37,9 @@ def publish(run: Path, store: Path, name: str) -> Manifest:
     checkpoint, _, _ = checkpoints.load(run)
     evaluation = _read(run / evaluate.FILE, "evaluate", checkpoint)
     parity = _read(run / export.FILE, "export", checkpoint)
-    if evaluation["samples"] != parity["samples"]:
+    if not (run / manifests.MODEL).is_file():
+        raise CheckpointError(f"{run / manifests.MODEL} does not exist: run 'python -m training export' again")
+    if evaluation["dataset_sha256"] != parity["dataset_sha256"]:
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
     draft = _draft(name, checkpoint, evaluation, parity)
     with tempfile.TemporaryDirectory() as folder:

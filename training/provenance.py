@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
 
 
@@ -18,8 +20,13 @@ def describe() -> dict[str, object]:
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "hardware": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
+        "hardware": ", ".join([processor(), f"{len(os.sched_getaffinity(0))} cores", *gpu()]),
     }
+
+
+def gpu() -> list[str]:
+    """Name of the GPU that torch would use; empty where there is none."""
+    return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
 
 
 def git_commit() -> str:

@@ -63,8 +63,7 @@ def make_run(folder: Path, source: Path, **changes: Any) -> tuple[Checkpoint, Cl
     """The checkpoint of an untrained network for the images of ``source``, saved in ``folder``."""
     recipe = make_recipe(**changes)
     training, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
-    checkpoint = train.start(folder, source, recipe, training, validation)
-    model = checkpoint.build()
+    checkpoint, model = train.start(folder, source, recipe, training, validation)
     checkpoints.save(folder, checkpoint, model, train.make_optimizer(model, recipe))
     return checkpoint, model
 

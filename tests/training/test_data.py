@@ -383,6 +383,56 @@ def test_cutout_paints_one_grey_square_that_may_reach_over_the_edge() -> None:
     assert spans[0] == spans[1] == inside | {(0, 0), (0, 1), (6, 7), (7, 7)}
 
 
+def mix(images: ImageSet, share: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, targets = torch.from_numpy(images.pixels), torch.from_numpy(images.targets)
+    return data.cutmix(pixels, targets, len(images.classes), share, generator(seed))
+
+
+def test_cutmix_of_no_image_leaves_pixels_and_targets() -> None:
+    images = make_images([2, 3])
+
+    pixels, shares = mix(images, 0)
+
+    np.testing.assert_array_equal(pixels.numpy(), images.pixels)
+    np.testing.assert_array_equal(shares.numpy(), np.eye(2, dtype=np.float32)[images.targets])
+
+
+def test_cutmix_pastes_a_box_of_another_image_and_mixes_the_targets_by_its_area() -> None:
+    images = make_images([1] * 200, height=8, width=10)  # each image a class of its own
+
+    pixels, shares = (value.numpy() for value in mix(images, 1))
+
+    areas: list[float] = []
+    for i in range(200):
+        pasted = (pixels[i] != images.pixels[i]).any(axis=2)
+        np.testing.assert_array_equal(pixels[i][pasted], images.pixels[i - 1][pasted])
+        assert pasted.sum() == pasted.any(axis=1).sum() * pasted.any(axis=0).sum()  # a box
+        area = pasted.mean()
+        assert shares[i, i] == pytest.approx(1 - area, abs=1e-6)
+        assert shares[i, i - 1] == pytest.approx(area, abs=1e-6)
+        areas.append(float(area))
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert min(areas) < 0.1
+    assert max(areas) > 0.7
+
+
+def test_cutmix_leaves_the_other_share_of_the_images_and_its_input_alone() -> None:
+    images = make_images([500, 500])
+
+    pixels, _ = mix(images, 0.3)
+
+    mixed = (pixels.numpy() != images.pixels).any(axis=(1, 2, 3)).mean()
+    assert 0.2 < mixed < 0.35  # a box may have no pixel
+    np.testing.assert_array_equal(images.pixels, make_images([500, 500]).pixels)
+
+
+def test_cutmix_is_decided_by_the_generator_alone() -> None:
+    images = make_images([10, 10])
+
+    assert torch.equal(mix(images, 0.5, seed=1)[0], mix(images, 0.5, seed=1)[0])
+    assert not torch.equal(mix(images, 0.5, seed=1)[0], mix(images, 0.5, seed=2)[0])
+
+
 def test_cutout_reaches_every_pixel() -> None:
     painted = augment(make_images([400, 400], height=8, width=8), cutout=3).numpy()
 

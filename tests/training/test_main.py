@@ -73,13 +73,22 @@ def test_without_json_the_answer_is_one_line_for_each_fact(
 def test_options_of_the_command_line_go_before_the_recipe(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "colours", each=4)
     recipe = write_recipe(tmp_path / "tiny.toml")
-    options = {"--epochs": "1", "--batch-size": "5", "--learning-rate": "0.01", "--seed": "8"}
+    make_run(tmp_path / "before", source, seed=7)
+    options = {
+        "--start-from": str(tmp_path / "before"),
+        "--epochs": "1",
+        "--batch-size": "5",
+        "--learning-rate": "0.01",
+        "--seed": "8",
+    }
 
     arguments = ["train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "run")]
     assert main([*arguments, *(word for option in options.items() for word in option)]) == 0
 
-    followed = checkpoints.load(tmp_path / "run")[0].recipe
+    checkpoint = checkpoints.load(tmp_path / "run")[0]
+    followed = checkpoint.recipe
     assert (followed.epochs, followed.batch_size, followed.learning_rate, followed.seed) == (1, 5, 0.01, 8)
+    assert checkpoint.provenance["started_from"]["epochs"] == 0
 
 
 @pytest.mark.parametrize(
@@ -90,6 +99,11 @@ def test_options_of_the_command_line_go_before_the_recipe(tmp_path: Path) -> Non
         pytest.param(["train", "{data}", "--out", "{tmp}/new", "--epochs", "0"], ">= 1", id="no epochs"),
         pytest.param(["train", "{data}", "--out", "{run}", "--recipe", "{recipe}"], "add --resume", id="a run in the way"),
         pytest.param(["train", "{data}", "--out", "{tmp}/new", "--resume"], "no checkpoint in", id="nothing to resume"),
+        pytest.param(
+            ["train", "{data}", "--out", "{run}", "--resume", "--epochs", "9"],
+            "leave the other options out",
+            id="resume by another recipe",
+        ),
         pytest.param(["evaluate", "{tmp}/none", "{data}"], "no checkpoint in", id="nothing to evaluate"),
         pytest.param(["evaluate", "{run}", "{tmp}/none"], "not a folder", id="no data to evaluate on"),
         pytest.param(["export", "{tmp}/none", "{data}"], "no checkpoint in", id="nothing to export"),

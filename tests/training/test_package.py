@@ -97,6 +97,14 @@ def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: 
     assert f"torch {manifest.provenance['libraries']['torch']}" in card
 
 
+def test_the_card_of_a_run_that_started_from_another_names_that_one(manifest: Manifest) -> None:
+    before = {"command": "python -m training train old", "epochs": 9, "training_seconds": 60, "git_commit": "abc"}
+    started = msgspec.structs.replace(manifest, provenance=manifest.provenance | {"started_from": before})
+
+    assert "It started from" not in package.card(manifest)
+    assert "weights of `python -m training train old` (9 epochs in 60 s, commit abc)" in package.card(started)
+
+
 def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service(journey: Journey, tmp_path: Path) -> None:
     shutil.copytree(journey.store, tmp_path / "store")
 
@@ -121,7 +129,7 @@ def of_another_epoch(name: str) -> Callable[[Path], None]:
 
 def of_other_images(run: Path) -> None:
     result = json.loads((run / evaluate.FILE).read_text())
-    (run / evaluate.FILE).write_text(json.dumps(result | {"samples": 17}))
+    (run / evaluate.FILE).write_text(json.dumps(result | {"dataset_sha256": "0" * 64}))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,7 @@ def of_other_images(run: Path) -> None:
         pytest.param(without(export.FILE), "does not exist: run 'python -m training export'", id="not exported"),
         pytest.param(of_another_epoch(evaluate.FILE), "run 'python -m training evaluate' again", id="stale evaluation"),
         pytest.param(of_another_epoch(export.FILE), "run 'python -m training export' again", id="stale export"),
+        pytest.param(without(MODEL), "does not exist: run 'python -m training export' again", id="no graph"),
         pytest.param(of_other_images, "run both on the same folder", id="different images"),
     ],
 )

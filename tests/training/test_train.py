@@ -21,7 +21,7 @@ from tests.factories import make_image
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_images, make_recipe, make_run, write_recipe
 from training import checkpoint as checkpoints
-from training import train
+from training import data, train
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -88,7 +88,7 @@ def test_a_recipe_without_momentum_has_an_optimizer() -> None:
 
 def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
     images = make_images([20, 20], height=8, width=6)
-    checkpoint = Checkpoint(make_recipe(), images.classes, *train.data.channel_statistics(images))
+    checkpoint = Checkpoint(make_recipe(), images.classes, *data.channel_statistics(images))
 
     normalised = train.normalise(torch.from_numpy(images.pixels), checkpoint)
 
@@ -126,13 +126,13 @@ def test_the_sidecar_says_what_was_trained_on(source: Path, tmp_path: Path) -> N
     checkpoint = checkpoints.load(tmp_path / "run")[0]
 
     assert checkpoint == returned
-    training_images, validation = train.data.load_training(source, make_recipe().input, 0.25, 0)
+    training_images, validation = data.load_training(source, make_recipe().input, 0.25, 0)
     assert checkpoint.data == {
         "folder": "colours",
         "training_images": 18,
         "validation_images": 6,
-        "training_sha256": train.data.fingerprint(training_images),
-        "validation_sha256": train.data.fingerprint(validation),
+        "training_sha256": data.fingerprint(training_images),
+        "validation_sha256": data.fingerprint(validation),
         "skipped": list(training_images.skipped),
     }
     assert len(training_images.skipped) == 1
@@ -166,9 +166,10 @@ def test_progress_and_files_left_out_are_told_on_standard_error(
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_very_same_weights(
     step: int, epoch: int, source: Path, tmp_path: Path
 ) -> None:
-    whole = train.train(source, tmp_path / "whole", make_recipe(), say=False)
+    recipe = make_recipe(cutout=2, cutmix=0.5)
+    whole = train.train(source, tmp_path / "whole", recipe, say=False)
     with interrupt_at(step), pytest.raises(KeyboardInterrupt):
-        train.train(source, tmp_path / "stopped", make_recipe(), say=False)
+        train.train(source, tmp_path / "stopped", recipe, say=False)
     assert checkpoints.load(tmp_path / "stopped")[0].epoch == epoch
     torch.manual_seed(99)  # as another process would have
 
@@ -212,6 +213,50 @@ def test_a_finished_run_is_resumed_without_another_step(source: Path, tmp_path: 
 
     assert checkpoint.epoch == 1
     assert same(weights(tmp_path / "run"), before)
+
+
+def test_a_run_that_starts_from_another_begins_with_its_weights_and_normalisation(source: Path, tmp_path: Path) -> None:
+    before, trained = make_run(tmp_path / "before", source, seed=7)
+    other = make_folder(tmp_path / "other", seed=300)
+
+    started = train.train(
+        other, tmp_path / "run", make_recipe(epochs=1, learning_rate=1e-9), say=False, start_from=tmp_path / "before"
+    )
+
+    for name, value in checkpoints.load(tmp_path / "run")[1].named_parameters():
+        torch.testing.assert_close(value, trained.get_parameter(name), rtol=0, atol=1e-6)
+    assert (started.mean, started.std) == (before.mean, before.std)
+    assert started.provenance["started_from"] == {
+        "command": before.provenance["command"],
+        "git_commit": before.provenance["git_commit"],
+        "epochs": 0,
+        "training_seconds": 0,
+        "training_sha256": before.data["training_sha256"],
+    }
+
+
+def test_a_run_that_starts_from_one_of_other_classes_gets_a_head_of_its_own(source: Path, tmp_path: Path) -> None:
+    _, trained = make_run(tmp_path / "before", source, seed=7)
+    other = make_folder(tmp_path / "other", ("black", "white", "yellow"))
+    images = data.load_training(other, make_recipe().input, 0.25, 0)
+
+    _, model = train.start(tmp_path / "run", other, make_recipe(), *images, tmp_path / "before")
+
+    differing = {name for name, value in model.named_parameters() if not torch.equal(value, trained.get_parameter(name))}
+    assert differing == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("start_from", "reason"),
+    [("none", "no checkpoint in"), ("before", "before is a resnet10-small, the recipe asks for a resnet18")],
+)
+def test_a_run_does_not_start_from_what_does_not_fit(start_from: str, reason: str, source: Path, tmp_path: Path) -> None:
+    make_run(tmp_path / "before", source)
+
+    with pytest.raises(CheckpointError, match=reason):
+        train.train(source, tmp_path / "run", make_recipe(architecture="resnet18"), say=False, start_from=tmp_path / start_from)
+
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_overwritten(source: Path, tmp_path: Path) -> None:
