@@ -7,22 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Manifest
+from models.probability import softmax
 from service.schemas import Classification, Features, Prediction, Ranking
 
 Row = NDArray[np.float32]
 Encoding = Literal["float", "base64"]
 
 
-def probabilities(logits: Row, temperature: float) -> NDArray[np.float64]:
-    """Softmax of logits divided by the temperature: (classes,) float64, sums to 1."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max())
-    return powers / powers.sum()
-
-
 def classify(logits: Row, manifest: Manifest) -> Classification:
     """The likeliest class."""
-    shares = probabilities(logits, manifest.temperature)
+    shares = softmax(logits, manifest.temperature)
     best = int(logits.argmax())
     probability = float(shares[best])
     return Classification(manifest.labels[best], round(probability, 6), probability < manifest.threshold)
@@ -30,7 +24,7 @@ def classify(logits: Row, manifest: Manifest) -> Classification:
 
 def rank(logits: Row, manifest: Manifest, k: int) -> Ranking:
     """The k likeliest classes; k is at most the number of classes."""
-    shares = probabilities(logits, manifest.temperature)
+    shares = softmax(logits, manifest.temperature)
     order = np.argsort(-logits, kind="stable")[:k]
     top = [Prediction(manifest.labels[i], round(float(shares[i]), 6)) for i in order]
     return Ranking(top, bool(shares[order[0]] < manifest.threshold))

@@ -7,15 +7,10 @@ right (n,) bool.
 import numpy as np
 from numpy.typing import NDArray
 
+from models.probability import softmax
+
 Floats = NDArray[np.floating]
 TEMPERATURES = np.geomspace(0.05, 20, 600)  # steps of 1 %
-
-
-def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """Probabilities (n, classes) of logits divided by ``temperature``."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(logits: Floats, targets: NDArray[np.int64]) -> float:

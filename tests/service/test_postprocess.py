@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.manifest import Manifest
-from service.postprocess import Encoding, classify, encode_features, probabilities, rank
+from service.postprocess import Encoding, classify, encode_features, rank
 from service.schemas import Prediction
 from tests.factories import make_manifest
 
@@ -19,20 +19,6 @@ def row(*values: float) -> NDArray[np.float32]:
 
 def manifest(temperature: float = 1.0, threshold: float = 0.5, labels: tuple[str, ...] = ("cat", "dog", "owl")) -> Manifest:
     return make_manifest(labels=labels, temperature=temperature, threshold=threshold)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_probabilities_are_the_softmax_of_logits_divided_by_the_temperature(temperature: float) -> None:
-    logits = [1.5, -2.0, 0.25]
-    powers = [math.exp(value / temperature) for value in logits]
-    expected = [power / sum(powers) for power in powers]
-    assert probabilities(row(*logits), temperature) == pytest.approx(expected, rel=1e-6)
-
-
-def test_probabilities_of_huge_logits_are_finite_and_sum_to_one() -> None:
-    shares = probabilities(row(5000, 4999, -5000), 1.0)
-    assert shares == pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.e), 0], abs=1e-9)
-    assert shares.sum() == pytest.approx(1)
 
 
 def test_the_likeliest_class_is_the_answer() -> None:

@@ -1,29 +1,10 @@
-"""training/calibration.py: probabilities, temperature, calibration error and the "unsure" threshold."""
+"""training/calibration.py: temperature, calibration error and the "unsure" threshold."""
 
 import numpy as np
 import pytest
-import torch
 
-from training.calibration import calibration_error, choose_threshold, fit_temperature, softmax
-
-
-def test_probabilities_of_each_row_add_up_to_one() -> None:
-    logits = np.random.default_rng(0).normal(0, 20, (50, 10))
-
-    np.testing.assert_allclose(softmax(logits).sum(axis=1), 1)
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_softmax_agrees_with_torch_on_logits_divided_by_the_temperature(temperature: float) -> None:
-    logits = np.random.default_rng(1).normal(0, 3, (20, 7)).astype(np.float32)
-
-    expected = torch.softmax(torch.from_numpy(logits).double() / temperature, dim=1).numpy()
-
-    np.testing.assert_allclose(softmax(logits, temperature), expected)
-
-
-def test_softmax_survives_logits_beyond_the_range_of_exp() -> None:
-    assert softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])).tolist() == [[1, 0], [0.5, 0.5]]
+from models.probability import softmax
+from training.calibration import calibration_error, choose_threshold, fit_temperature
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
