@@ -39,6 +39,10 @@ class Checkpoint(Struct, forbid_unknown_fields=True):
     def build(self) -> Classifier:
         return catalogue.build(self.recipe.architecture, len(self.classes))
 
+    def answering(self, model: Classifier) -> Classifier:
+        """The network as it is evaluated, exported and served: ``model``, or its mirrored form."""
+        return model.mirrored() if self.recipe.mirror else model
+
 
 def save(folder: Path, checkpoint: Checkpoint, model: Classifier, optimizer: torch.optim.Optimizer) -> None:
     """Write weights, then the sidecar that names them, then remove the weights before."""

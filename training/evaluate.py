@@ -44,7 +44,7 @@ def validation_images(source: Path, checkpoint: Checkpoint) -> ImageSet:
 def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet) -> NDArray[np.float32]:
     """Logits (n, classes) float32 of images as they are, computed by torch in full precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.eval().to(device)
+    model = checkpoint.answering(model).eval().to(device)
     parts: list[NDArray[np.float32]] = []
     for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False):
         pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)

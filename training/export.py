@@ -85,7 +85,7 @@ def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path) -> None:
     """Trace the network with a batch of free size and write one file without external data."""
     spec = checkpoint.recipe.input
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)  # sizes 0 and 1 would be fixed in the graph
-    servable = Servable(model.cpu(), checkpoint).eval()
+    servable = Servable(checkpoint.answering(model).cpu(), checkpoint).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making
         torch.onnx.export(

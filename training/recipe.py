@@ -36,6 +36,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     flip: bool = True
     cutout: Pixels = 0
     cutmix: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of the images that get a box of another one pasted in
+    mirror: bool = False  # answer from the image and its mirror image together, at twice the work
     validation_share: Annotated[float, Meta(gt=0, le=0.9)] = 0.1  # of the training images, where there is no val/ folder
     precision: Precision = "auto"
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0

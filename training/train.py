@@ -229,7 +229,7 @@ def _train_epoch(
 @torch.inference_mode()
 def evaluate(model: Classifier, checkpoint: Checkpoint, images: ImageSet, device: Device) -> tuple[float, float]:
     """Mean cross-entropy and top-1 accuracy on images as they are."""
-    model.eval()
+    model = checkpoint.answering(model).eval()
     loss, right = 0.0, 0
     for pixels, targets in _in_order(images, max(checkpoint.recipe.batch_size, 64)):
         targets = targets.to(device.name)

@@ -125,6 +125,19 @@ def test_an_image_gets_the_same_logits_alone_as_in_a_batch() -> None:
     torch.testing.assert_close(model(images)[3:4], model(images[3:4]), rtol=1e-4, atol=1e-4)
 
 
+@torch.inference_mode()
+def test_the_mirrored_form_answers_the_mean_for_an_image_and_its_mirror_image() -> None:
+    model = build_filled("resnet10-small", 7)
+    images = torch.randn(3, 3, 32, 32)
+    logits, features, feature_map = model.mirrored().outputs(images)
+    plain, turned = model.outputs(images), model.outputs(images.flip(3))
+
+    torch.testing.assert_close(logits, (plain[0] + turned[0]) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features, (plain[1] + turned[1]) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(feature_map, (plain[2] + turned[2].flip(3)) / 2, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits, plain[0], atol=1e-3)
+
+
 def test_a_name_that_is_not_in_the_catalogue_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="resnet19"):
         catalogue.build("resnet19", 3)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -55,6 +56,20 @@ def test_a_batch_of_any_size_gives_each_image_what_it_gets_alone(size: int, jour
         for name, alone in run_onnx(journey.run / MODEL, pixels[i : i + 1]).items():
             np.testing.assert_allclose(together[name][i], alone[0], atol=1e-4, err_msg=name)
     assert together["logits"].shape == (size, 3)
+
+
+def test_a_mirrored_network_gives_an_image_and_its_mirror_image_the_same_answer(
+    journey: Journey, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    checkpoint, model, _ = checkpoints.load(journey.run)
+    checkpoint.recipe = msgspec.structs.replace(checkpoint.recipe, mirror=True)
+    export.write_onnx(model, checkpoint, tmp_path / MODEL)
+
+    logits = run_onnx(tmp_path / MODEL, pixels)["logits"]
+
+    np.testing.assert_allclose(run_onnx(tmp_path / MODEL, pixels[:, :, ::-1].copy())["logits"], logits, atol=1e-4)
+    np.testing.assert_allclose(run_onnx(tmp_path / MODEL, pixels[2:3])["logits"][0], logits[2], atol=1e-4)
+    assert not np.allclose(logits, run_onnx(journey.run / MODEL, pixels)["logits"], atol=1e-3)
 
 
 @torch.inference_mode()
