@@ -38,7 +38,7 @@ lint: .venv/.synced  ## check style
 	@$(ALL) -m ruff format --check .
 
 check: .venv/.synced  ## check types and the lock file
-	@$(ALL) -m pyright
+	@$(ALL) -m basedpyright
 	@$(UV) lock --check -q
 
 train: .venv/.synced  ## train on DATA=folder by RECIPE=photos into RUN=runs/NAME
