@@ -1,12 +1,16 @@
 """python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C."""
 
+import argparse
 import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from models import registry
 from models.manifest import PackageError
@@ -17,7 +21,18 @@ FAILED = 1
 log = logging.getLogger("hubel")
 
 
-def main() -> int:
+def make_parser() -> argparse.ArgumentParser:
+    defaults = [f"  {settings.PREFIX}{name.upper()}={value}" for name, value in msgspec.structs.asdict(Settings()).items()]
+    return argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve one model over HTTP until SIGTERM or Ctrl-C.",
+        epilog="Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    make_parser().parse_args(arguments)
     try:
         config = settings.read()
     except SettingsError as err:
