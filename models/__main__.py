@@ -6,17 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from models import manifest as manifests
 from models import registry
 from models.manifest import PackageError
 
 FAILED = 1
-STORE = Path(__file__).parent / "store"
 
 
 def run_list(args: argparse.Namespace) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for folder in registry.packages(args.store):
-        manifest = registry.manifests.read(folder)
+        manifest = manifests.read(folder)
         pointer = registry.pointer(args.store, manifest.name)
         rows.append(
             {
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_rollback)
 
     for command in commands.choices.values():
-        command.add_argument("--store", type=Path, default=STORE, help="folder of the packages (default: %(default)s)")
+        command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
         command.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

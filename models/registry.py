@@ -18,6 +18,7 @@ from msgspec import Struct
 from models import manifest as manifests
 from models.manifest import Count, Manifest, PackageError
 
+STORE = Path(__file__).parent / "store"  # the one in the checkout
 POINTER = "current.json"
 
 

@@ -98,16 +98,24 @@ def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
         supervisor = Multiprocess(options, [listener])
         supervisor.run()
         return FAILED if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
+    if not load():
+        return FAILED
+    server = uvicorn.Server(options)
+    server.run(sockets=[listener])
+    return 0 if server.started else FAILED
+
+
+def load() -> bool:
+    """Load the model of this process; says why where it cannot."""
     from service import app
     from service.runtime import DeviceError
 
     try:
         app.load()
     except (PackageError, DeviceError) as err:
-        return fail(str(err))
-    server = uvicorn.Server(options)
-    server.run(sockets=[listener])
-    return 0 if server.started else FAILED
+        fail(str(err))
+        return False
+    return True
 
 
 def worker() -> object:
@@ -115,13 +123,9 @@ def worker() -> object:
     from uvicorn.config import STARTUP_FAILURE
 
     from service import app
-    from service.runtime import DeviceError
 
     set_up_log(app.SETTINGS)
-    try:
-        app.load()
-    except (PackageError, DeviceError) as err:
-        fail(str(err))
+    if not load():
         sys.exit(STARTUP_FAILURE)
     return app.application()
 

@@ -23,15 +23,12 @@ from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
 from service.errors import ClientError, DeadlineExceeded, InvalidParameter
 from service.openapi import document
-from service.postprocess import Encoding, Row, classify, encode_features, rank
+from service.postprocess import Row, classify, encode_features, rank
 from service.read import images_in, read_body
 from service.runtime import Runtime
-from service.schemas import Answer, Failure
+from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
 SETTINGS = settings.read()
-DEFAULT_K = 5
-BOOLEANS = {"true": True, "false": False}
-ENCODINGS: dict[str, Encoding] = {"float": "float", "base64": "base64"}
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -101,7 +98,7 @@ class Hubel:
 
     async def top_k(self, request: Request) -> Reply:
         classes = len(self.manifest.labels)
-        text = request.parameters("k").get("k", str(min(DEFAULT_K, classes)))
+        text = request.parameters("k").get("k", str(default_k(classes)))
         if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= classes):
             raise InvalidParameter(f"k is {text[:50]!r}, it must be a whole number from 1 to {classes}, the number of classes")
         return await self.answer(request, "logits", lambda logits, manifest: rank(logits, manifest, int(text)))

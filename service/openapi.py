@@ -7,13 +7,11 @@ import msgspec
 
 from models.preprocess import FORMATS
 from service.errors import HubelError
-from service.schemas import Classification, Failure, Features, Problem, Ranking
+from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Features, Problem, Ranking, default_k
 
 Json = dict[str, Any]
 REF = "#/components/schemas/{name}"
 BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
-BOOLEAN: Json = {"type": "string", "enum": ["true", "false"], "default": "true"}
-ENCODING: Json = {"type": "string", "enum": ["float", "base64"], "default": "float"}
 TEXT: Json = {"200": {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OBJECT: Json = {"200": {"description": "as documented", "content": {"application/json": {"schema": {"type": "object"}}}}}
 
@@ -21,7 +19,7 @@ OBJECT: Json = {"200": {"description": "as documented", "content": {"application
 def document(classes: int, max_images: int) -> Json:
     """The document for a model of that many classes."""
     _, schemas = msgspec.json.schema_components((Classification, Ranking, Features, Failure, Problem), ref_template=REF)
-    k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": min(5, classes)}
+    k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": default_k(classes)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Hubel", "version": "1", "description": "Classify, rank and describe images."},
@@ -32,7 +30,7 @@ def document(classes: int, max_images: int) -> Json:
                 "features",
                 "The feature vector of each image",
                 Features,
-                {"normalize": BOOLEAN, "encoding": ENCODING},
+                {"normalize": _choice(BOOLEANS), "encoding": _choice(ENCODINGS)},
                 max_images,
             ),
             "/v1/models": _get("models", "The model in service", OBJECT),
@@ -44,6 +42,10 @@ def document(classes: int, max_images: int) -> Json:
         },
         "components": {"schemas": schemas},
     }
+
+
+def _choice(values: Mapping[str, object]) -> Json:
+    return {"type": "string", "enum": list(values), "default": next(iter(values))}
 
 
 def _get(operation: str, summary: str, responses: Json) -> Json:

@@ -1,17 +1,15 @@
 """Stage postprocess: one image's logits (classes,) or features (dimensions,), float32 -> its result."""
 
 from base64 import b64encode
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Manifest
 from models.probability import softmax
-from service.schemas import Classification, Features, Prediction, Ranking
+from service.schemas import Classification, Encoding, Features, Prediction, Ranking
 
 Row = NDArray[np.float32]
-Encoding = Literal["float", "base64"]
 
 
 def classify(logits: Row, manifest: Manifest) -> Classification:

@@ -6,7 +6,7 @@ The whole body is held in memory, so its limit bounds what a request can cost be
 import binascii
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +14,9 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BodyTooLarge, MalformedRequest, TooManyImages, UnsupportedEncoding
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DRAIN_FACTOR = 4  # a body of up to this many limits is read to its end, so that the client sees the answer
@@ -90,7 +93,6 @@ def images_in(body: bytes, content_type: str, max_images: int) -> list[bytes]:
 def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
     """Contents of the parts that have a file name. Other form fields are refused: parameters go into the query."""
     files: list[bytearray] = []
-    names: list[str] = []
     header = {"name": b"", "value": b""}
     disposition: dict[bytes, bytes] = {}
 
@@ -101,9 +103,9 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
 
     def end_headers() -> None:
         if b"filename" not in disposition:
-            names.append(disposition.get(b"name", b"").decode("utf-8", "replace"))
+            name = disposition.get(b"name", b"").decode("utf-8", "replace")
             raise MalformedRequest(
-                f"the form field {names[-1]!r} is not a file; send images as files (curl -F images=@cat.jpg) and "
+                f"the form field {name!r} is not a file; send images as files (curl -F images=@cat.jpg) and "
                 "parameters in the query string"
             )
         if len(files) == max_images:
@@ -112,24 +114,17 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
         disposition.clear()
 
     ended: list[bool] = []
-    parser = (
-        MultipartParser(
-            boundary,
-            {
-                "on_header_field": lambda data, start, end: header.update(name=header["name"] + data[start:end]),
-                "on_header_value": lambda data, start, end: header.update(value=header["value"] + data[start:end]),
-                "on_header_end": end_header,
-                "on_headers_finished": end_headers,
-                "on_part_data": lambda data, start, end: files[-1].extend(memoryview(data)[start:end]),
-                "on_end": lambda: ended.append(True),
-            },
-        )
-        if boundary
-        else None
-    )
+    callbacks: MultipartCallbacks = {
+        "on_header_field": lambda data, start, end: header.update(name=header["name"] + data[start:end]),
+        "on_header_value": lambda data, start, end: header.update(value=header["value"] + data[start:end]),
+        "on_header_end": end_header,
+        "on_headers_finished": end_headers,
+        "on_part_data": lambda data, start, end: files[-1].extend(memoryview(data)[start:end]),
+        "on_end": lambda: ended.append(True),
+    }
     try:
-        if parser is not None:
-            parser.write(body)
+        if boundary:
+            MultipartParser(boundary, callbacks).write(body)
     except MultipartParseError as err:
         raise MalformedRequest("the multipart body cannot be parsed; is its boundary the one in Content-Type?") from err
     if not ended:

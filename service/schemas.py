@@ -1,6 +1,19 @@
 """The public API as types: what the endpoints answer. docs/api.md shows each with an example."""
 
+from typing import Literal
+
 from msgspec import Struct
+
+Encoding = Literal["float", "base64"]
+
+# What the query's parameters can be; the first is the default.
+BOOLEANS = {"true": True, "false": False}
+ENCODINGS: dict[str, Encoding] = {"float": "float", "base64": "base64"}
+
+
+def default_k(classes: int) -> int:
+    """Classes that /v1/top-k answers where it is not told how many."""
+    return min(5, classes)
 
 
 class Problem(Struct, omit_defaults=True):

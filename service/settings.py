@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-import models
+from models import registry
 
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
@@ -25,7 +24,7 @@ class Settings(Struct, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 3000
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    store: str = str(Path(models.__file__).parent / "store")
+    store: str = str(registry.STORE)
     model: str = "cifar10"
     device: Device = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0

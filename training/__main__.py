@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import models
+from models import registry
 from models.manifest import PackageError
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
@@ -16,7 +16,6 @@ from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
 DEFAULT_RECIPE = "photos"
-STORE = Path(models.__file__).parent / "store"
 
 
 def run_train(args: argparse.Namespace) -> object:
@@ -82,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
-    command.add_argument("--store", type=Path, default=STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.set_defaults(run=run_publish)
 
     for command in commands.choices.values():

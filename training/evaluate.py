@@ -61,8 +61,8 @@ def evaluate(run: Path, source: Path) -> dict[str, Any]:
         CheckpointError, DataError: see those.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    validation = validation_images(source, checkpoint)
     images, split = evaluation_images(source, checkpoint)
+    validation = images if split == "validation" else validation_images(source, checkpoint)
     held_out = logits_of(model, checkpoint, validation)
     temperature = calibration.fit_temperature(held_out, validation.targets)
     confidence, right = _answers(held_out, validation.targets, temperature)

@@ -21,6 +21,7 @@ from training import data, evaluate
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.errors import ExportError
+from training.train import normalise
 
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
@@ -31,18 +32,13 @@ BATCH = 64
 class Servable(nn.Module):
     """images (batch, height, width, 3) uint8 RGB -> logits, features, feature_map, all float32."""
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, classifier: Classifier, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.classifier = classifier
-        self.register_buffer("mean", torch.tensor(checkpoint.mean))
-        self.register_buffer("scale", 1 / torch.tensor(checkpoint.std))
+        self.checkpoint = checkpoint
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        normalised = (images.float() - self.mean) * self.scale
-        return self.classifier.outputs(normalised.permute(0, 3, 1, 2))
+        return self.classifier.outputs(normalise(images, self.checkpoint))
 
 
 def export(run: Path, source: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -122,15 +123,13 @@ def _take_over(checkpoint: Checkpoint, model: Classifier, start_from: Path) -> N
     }
 
 
-def resume(folder: Path, train_images: ImageSet) -> tuple[Checkpoint, Classifier, dict[str, object]]:
-    """The checkpoint in ``folder``; raises CheckpointError when it was trained on other images."""
-    checkpoint, model, optimizer_state = checkpoints.load(folder)
+def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -> None:
+    """Raises CheckpointError when the checkpoint in ``folder`` was trained on other images."""
     if checkpoint.data["training_sha256"] != data.fingerprint(train_images):
         raise CheckpointError(
             f"{folder} was trained on other images or classes than {checkpoint.data['folder']} holds now; "
             "bring the data back, or start again with another --out"
         )
-    return checkpoint, model, optimizer_state
 
 
 def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None) -> Checkpoint:
@@ -142,13 +141,15 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
     Raises:
         DataError, CheckpointError, DivergenceError: see those.
     """
-    settled = recipe or checkpoints.load(folder)[0].recipe
+    saved = None if recipe else checkpoints.load(folder)
+    settled = saved[0].recipe if saved else cast(Recipe, recipe)
     train_images, validation = data.load_training(source, settled.input, settled.validation_share, settled.seed)
     torch.manual_seed(settled.seed)
-    if recipe:
-        (checkpoint, model), state = start(folder, source, recipe, train_images, validation, start_from), None
+    if saved:
+        checkpoint, model, state = saved
+        check_images(checkpoint, folder, train_images)
     else:
-        checkpoint, model, state = resume(folder, train_images)
+        (checkpoint, model), state = start(folder, source, settled, train_images, validation, start_from), None
     for reason in checkpoint.data["skipped"]:
         _log(f"left out: {reason}", say)
     _log(
