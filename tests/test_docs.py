@@ -21,7 +21,7 @@ from training.architectures.catalogue import ARCHITECTURES
 from training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])  # not what tools leave in hidden folders
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
