@@ -1,12 +1,15 @@
-"""What uv.lock installs for a service: ONNX Runtime once, and nothing of training."""
+"""What uv.lock installs for a service: one ONNX Runtime, and nothing of training."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
-LOCK = tomllib.loads((Path(__file__).parents[1] / "uv.lock").read_text())
+ROOT = Path(__file__).parents[1]
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def locked_for(extra: str) -> set[str]:
@@ -30,15 +33,35 @@ def locked_for(extra: str) -> set[str]:
     return {name.split("'")[1] for name in found}
 
 
-@pytest.mark.parametrize(("extra", "runtime"), [("serve-cpu", "onnxruntime"), ("serve-gpu", "onnxruntime-gpu")])
-def test_a_serving_environment_has_one_onnx_runtime_and_no_torch(extra: str, runtime: str) -> None:
+@pytest.mark.parametrize(
+    ("extra", "runtimes"), [("serve-cpu", {"onnxruntime", "onnxruntime-openvino"}), ("serve-gpu", {"onnxruntime-gpu"})]
+)
+def test_a_serving_environment_has_onnx_runtime_and_no_torch(extra: str, runtimes: set[str]) -> None:
     names = locked_for(extra)
-    assert {"bentoml", "prometheus-client", "numpy", runtime} <= names
-    assert {name for name in names if name.startswith("onnxruntime")} == {runtime}
+    assert {"bentoml", "prometheus-client", "numpy"} <= names
+    assert {name for name in names if name.startswith("onnxruntime")} == runtimes
     assert not {"torch", "torchvision", "onnx", "onnxscript", "pytest"} & names
+
+
+@pytest.mark.parametrize("extra", ["serve-cpu", "train"])
+@pytest.mark.parametrize(
+    ("system", "machine", "python", "runtime"),
+    [
+        ("linux", "x86_64", "3.11", "onnxruntime-openvino"),
+        ("linux", "x86_64", "3.13", "onnxruntime-openvino"),
+        ("linux", "x86_64", "3.14", "onnxruntime"),
+        ("linux", "aarch64", "3.11", "onnxruntime"),
+        ("darwin", "arm64", "3.12", "onnxruntime"),
+    ],
+)
+def test_each_platform_gets_one_onnx_runtime(extra: str, system: str, machine: str, python: str, runtime: str) -> None:
+    place = {"sys_platform": system, "platform_machine": machine, "python_version": python}
+    wanted = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"][extra]]
+    names = [w.name for w in wanted if w.name.startswith("onnxruntime") and (w.marker is None or w.marker.evaluate(place))]
+    assert names == [runtime]
 
 
 def test_a_training_environment_has_torch_and_no_bentoml() -> None:
     names = locked_for("train")
-    assert {"torch", "torchvision", "onnx", "onnxruntime"} <= names
+    assert {"torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-openvino"} <= names
     assert "bentoml" not in names
