@@ -42,7 +42,15 @@ SYSTEMS: tuple[System, ...] = (
         "/v1/classify",
         many=True,
     ),
-    System("litserve", "LitServe", "bench-litserve", "litserve", ("-m", "benchmarks.peers.litserve_server"), "/predict"),
+    System(
+        "litserve",
+        "LitServe",
+        "bench-litserve",
+        "litserve",
+        ("-m", "benchmarks.peers.litserve_server"),
+        "/predict",
+        content="multipart",
+    ),
     System("mosec", "mosec", "bench-mosec", "mosec", ("-m", "benchmarks.peers.mosec_server"), "/inference"),
     System(
         "ray",
@@ -51,7 +59,8 @@ SYSTEMS: tuple[System, ...] = (
         "ray",
         ("-m", "benchmarks.peers.ray_server"),
         "/",
-        environment=(("RAY_USAGE_STATS_ENABLED", "0"),),
+        # No telemetry; and its own ports, too, on 127.0.0.1, as on a Mac.
+        environment=(("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")),
     ),
     System(
         "fastapi",

@@ -1,0 +1,55 @@
+"""Hubel with one part changed: batches are made by BentoML's dispatcher instead of service/batcher.py.
+
+CorkDispatcher is what @bentoml.api(batchable=True) puts before a method; it learns how long batches take and waits for
+more requests accordingly.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from bentoml._internal.marshal.dispatcher import CorkDispatcher
+
+from models.preprocess import Pixels
+from service import __main__, app
+from service.batcher import Arrays, Batcher, Job
+from service.errors import DeadlineExceeded
+
+
+def refuse() -> NoReturn:
+    """What the dispatcher calls for a request that it gives up."""
+    raise DeadlineExceeded("the image waited too long and was not computed")
+
+
+class DispatchedBatcher(Batcher):
+    """Hubel's admission, BentoML's queue."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        dispatcher: CorkDispatcher[Job, Arrays] = CorkDispatcher(
+            app.SETTINGS.deadline_ms, app.SETTINGS.max_batch, fallback=refuse, get_batch_size=lambda _: 1
+        )
+        self.dispatch = dispatcher(self._run_batch)
+
+    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float) -> Job:
+        job = Job(pixels, outputs, deadline, asyncio.get_running_loop().create_future(), time.perf_counter())
+        job.answer.set_result(await self.dispatch(job))
+        return job
+
+    def _run_batch(self, jobs: Sequence[Job]) -> list[Arrays]:
+        """In a thread of the dispatcher's."""
+        began = time.perf_counter()
+        outputs = tuple(sorted({name for job in jobs for name in job.outputs}))
+        arrays = self.compute(np.stack([job.pixels for job in jobs]), outputs)
+        self.observe(len(jobs))
+        for job in jobs:
+            job.queue_seconds, job.infer_seconds = began - job.queued, time.perf_counter() - began
+        return [{name: arrays[name][row] for name in job.outputs} for row, job in enumerate(jobs)]
+
+
+if __name__ == "__main__":
+    app.Batcher = DispatchedBatcher
+    sys.exit(__main__.main())
