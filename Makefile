@@ -16,8 +16,13 @@ RUN ?= runs/$(NAME)
 STORE ?= models/store
 SERVICE ?= hubel
 
+SYSTEMS ?=
+MODELS ?=
+ROUNDS ?= 5
+SCALE ?= 1
+
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-docker lint check train resume evaluate export publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-docker lint check train resume evaluate export publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -26,6 +31,9 @@ setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything b
 
 serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (cifar10) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
 	@exec $(SERVE) -m service
+
+bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS (all), ROUNDS=5 times; WRITE=1 puts a part into RESULTS.md
+	@UV=$(UV) $(SERVE) -m benchmarks --systems "$(SYSTEMS)" --models "$(MODELS)" --rounds $(ROUNDS) --scale $(SCALE) $(if $(WRITE),--write)
 
 test: .venv/.synced  ## run the tests
 	@$(ALL) -m pytest -q
@@ -75,7 +83,7 @@ down:  ## stop and remove them; what Prometheus recorded stays
 	@$(COMPOSE) --profile monitoring --profile gpu down
 
 clean:  ## remove what was installed (not runs/, not the store)
-	rm -rf .venv .venv-serve .tools .pytest_cache .ruff_cache
+	rm -rf .venv .venv-serve .venv-bench .bench .tools .pytest_cache .ruff_cache
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync -q --locked --extra train --extra serve-cpu

@@ -19,16 +19,20 @@ class Bodies:
     content_type: str
     bodies: Sequence[bytes]
     images: int = 1  # in each body
+    method: str = "POST"
 
     @cached_property
     def requests(self) -> list[bytes]:
         """Whole HTTP/1.1 requests, head and body."""
         return [
-            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {self.content_type}\r\n"
+            f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {self.content_type}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
             for body in self.bodies
         ]
+
+
+TRIVIAL = Bodies("/livez", "text/plain", [b""], method="GET")  # what shows how fast a client can be
 
 
 def single(system: System, photos: Sequence[bytes]) -> Bodies:

@@ -17,28 +17,13 @@ from statistics import median
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from benchmarks.classifier import MAX_BATCH, Classifier
+from benchmarks.results import Measured, Turn
 from models.preprocess import Pixels
 
 WARM_BATCHES = 2
 LEAST_BATCHES, LEAST_SINGLES = 5, 10
-
-
-class Turn(Struct):
-    """Measure the floor for ``seconds``, and single images, one after another, for ``bare_seconds``."""
-
-    seconds: float
-    bare_seconds: float
-
-
-class Measured(Struct):
-    """rate: images a second. core_ms: CPU time for an image. bare_ms: median of one image's decode and run alone."""
-
-    rate: float
-    core_ms: float
-    bare_ms: float
 
 
 class Floor:

@@ -1,11 +1,12 @@
 """The closed-loop client: wrk, one thread in C, with as many connections as there are clients."""
 
-import os
+import resource
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -70,15 +71,20 @@ def load(port: int, sent: Bodies, clients: int, seconds: float, cpu_of: Callable
     command = [find(), "-t1", f"-c{clients}", f"-d{whole}s", "--timeout", "30s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}"]
     with tempfile.TemporaryDirectory() as folder:
         file = write(sent, Path(folder))
-        before = os.times()
+        before = children_cpu()
         process = subprocess.Popen([*command, "--", str(file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         cores = watch(whole, cpu_of)
         text, _ = process.communicate(timeout=whole + 60)
-        after = os.times()
+        used = children_cpu() - before
     if process.returncode != 0:
         raise RuntimeError(f"wrk failed: {text.strip()}")
-    used = after.children_user + after.children_system - before.children_user - before.children_system
     return summarise(parse(text), clients, sent.images, whole, cores, used)
+
+
+def children_cpu() -> float:
+    """CPU time of this process's children that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def write(sent: Bodies, folder: Path) -> Path:
@@ -111,7 +117,7 @@ def summarise(output: Output, clients: int, images: int, seconds: float, cores: 
     rate = rate_of(answered) * images * good
     p50, p99 = output.p50 / 1000, output.p99 / 1000
     if clients == 1:
-        gaps = [1000 * (b - a) for a, b in zip(answered, answered[1:], strict=False)]
+        gaps = [1000 * (b - a) for a, b in pairwise(answered)]
         p50, p99 = percentile(gaps, 50), percentile(gaps, 99)
     return Closed(
         clients,

@@ -1,0 +1,122 @@
+"""One turn of one system: what its clients see, and the floor's turn that stands on either side of it."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from benchmarks import bodies, environments, poisson, processes, wrk
+from benchmarks.bodies import Bodies
+from benchmarks.poisson import Plan
+from benchmarks.processes import Server
+from benchmarks.results import Load, Measured, Record, Round, Turn
+from benchmarks.systems import System
+
+MANY_CLIENTS = 4
+WARM_SECONDS = 1
+PATIENCE = 10.0  # seconds that an overloaded server has for what it took on
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long each thing is measured, in seconds, for a model that the floor runs at ``rate`` images a second."""
+
+    rate: float
+    scale: float = 1.0
+
+    def closed(self, in_flight: int) -> int:
+        """Long enough for half a dozen rounds of all that is in flight, within bounds."""
+        return round(self.scale * min(9, max(3, math.ceil(6 * in_flight / self.rate))))
+
+    @property
+    def alone(self) -> int:
+        return round(2 * self.scale)
+
+    @property
+    def floor(self) -> Turn:
+        return Turn(1.5 * self.scale, 0.5 * self.scale)
+
+    @property
+    def open(self) -> float:
+        return 5.0 * self.scale
+
+
+class FloorProcess:
+    """The floor, up and idle until its turn. ``folder`` holds the photographs."""
+
+    def __init__(self, package: Path, folder: Path) -> None:
+        self.turns: list[Measured] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.floor", str(folder)],
+            cwd=processes.ROOT,
+            env=environments.variables(None, package),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.input, self.output = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
+        if self.output.readline().strip() != "ready":
+            raise processes.StartError("the floor does not start; what it printed is above")
+
+    def measure(self, turn: Turn) -> Measured:
+        self.input.write(msgspec.json.encode(turn).decode() + "\n")
+        self.input.flush()
+        self.turns.append(msgspec.json.decode(self.output.readline(), type=Measured))
+        return self.turns[-1]
+
+    def memory_mb(self) -> float:
+        return processes.memory_of([self.process.pid])
+
+    def stop(self) -> None:
+        self.input.close()
+        self.process.wait()
+
+
+@dataclass
+class Subject:
+    """A system that is up, and what it is asked."""
+
+    system: System
+    server: Server
+    single: Bodies
+    several: Bodies | None
+    record: Record
+
+    def closed(self, sent: Bodies, clients: int, seconds: int) -> wrk.Closed:
+        result = wrk.load(self.server.port, sent, clients, seconds, self.server.cpu_seconds)
+        self.server.wait_until_idle()
+        return result
+
+    def turn(self, floor: FloorProcess, before: Measured, pace: Pace) -> Measured:
+        """Measure once and keep it; returns the floor's turn after it, which is the one before the next."""
+        self.closed(self.single, bodies.IMAGES, WARM_SECONDS)
+        busy = self.closed(self.single, 32, pace.closed(32))
+        alone = self.closed(self.single, 1, pace.alone)
+        many = None
+        if self.several:
+            many = self.closed(self.several, MANY_CLIENTS, pace.closed(MANY_CLIENTS * bodies.IMAGES))
+        self.record.memory_mb = self.server.memory_mb()
+        after = floor.measure(pace.floor)
+        self.record.rounds.append(Round(before, after, busy, alone, many))
+        return after
+
+    def open(self, shares: Sequence[float], overload: float, pace: Pace) -> None:
+        """Open loops at shares of the capacity, and at ``overload`` times it, unless that is 0."""
+        for share in shares:
+            plan = Plan(self.server.port, "", share * self.record.capacity, pace.open)
+            self.record.loads.append(Load(share, poisson.load(plan, self.single)))
+            self.server.wait_until_idle()
+        if overload:
+            plan = Plan(self.server.port, "", overload * self.record.capacity, pace.open, PATIENCE)
+            self.record.overload = poisson.load(plan, self.single)
+            self.server.wait_until_idle()
+
+
+def ask(system: System, photos: Sequence[bytes]) -> tuple[Bodies, Bodies | None]:
+    """What a system is asked: single photographs, and several at a time where it takes that."""
+    return bodies.single(system, photos), bodies.several(system, photos) if system.many else None
