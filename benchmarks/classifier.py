@@ -23,7 +23,10 @@ class Classifier:
     def __init__(self) -> None:
         self.settings = settings.read()
         self.runtime = Runtime(
-            Path(os.environ["BENCH_PACKAGE"]), self.settings.device, self.settings.inference_threads()
+            Path(os.environ["BENCH_PACKAGE"]),
+            self.settings.device,
+            self.settings.precision,
+            self.settings.inference_threads(),
         )
         self.runtime.warm(MAX_BATCH)
         self.manifest = self.runtime.manifest

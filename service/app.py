@@ -5,6 +5,8 @@ Each stage is a module of that name; this one wires and times them.
 
 import asyncio
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +18,21 @@ import bentoml
 
 from models import registry
 from models.manifest import Manifest
-from models.preprocess import FORMATS
+from models.precision import GRAPHS
+from models.preprocess import FORMATS, Pixels
 from service import metrics, settings
-from service.batcher import Batcher, Job
+from service.batcher import Arrays, Batcher, Job
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, InvalidParameter
+from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter
 from service.openapi import document
 from service.postprocess import Row, classify, encode_features, rank
-from service.read import images_in, read_body
+from service.read import images_in, read_body, while_connected
 from service.runtime import Runtime
 from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
 SETTINGS = settings.read()
+INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -38,12 +42,13 @@ Finish = Callable[[Row, Manifest], Any]
 def load() -> Runtime:
     """The model in service, checked and warm; once in a process."""
     began = time.perf_counter()
-    runtime = Runtime(registry.resolve(Path(SETTINGS.store), SETTINGS.model), SETTINGS.device, SETTINGS.inference_threads())
+    threads = SETTINGS.inference_threads()
+    folder = registry.resolve(Path(SETTINGS.store), SETTINGS.model)
+    runtime = Runtime(folder, SETTINGS.device, SETTINGS.precision, threads)
     runtime.warm(SETTINGS.max_batch)
     seconds = time.perf_counter() - began
-    log.info(
-        "loaded %s on %s, %d threads, in %.1f s", runtime.manifest.id, runtime.provider, SETTINGS.inference_threads(), seconds
-    )
+    what = (runtime.manifest.id, runtime.provider, runtime.precision)
+    log.info("loaded %s on %s in %s, %d threads, in %.1f s", *what, threads, seconds)
     return runtime
 
 
@@ -62,10 +67,33 @@ class Hubel:
         self.runtime = load()
         self.manifest = self.runtime.manifest
         self.pool = ThreadPoolExecutor(SETTINGS.decoding_threads(), "decode")
-        self.batcher = Batcher(self.runtime.run, SETTINGS.max_batch, SETTINGS.max_queue, metrics.BATCH_SIZE.observe)
-        sha256 = self.manifest.files["model.onnx"]
-        metrics.MODEL_INFO.labels(self.manifest.name, str(self.manifest.version), sha256, self.runtime.provider).set(1)
+        self.batcher = Batcher(
+            self.compute_batch,
+            max_batch=SETTINGS.max_batch,
+            max_wait=SETTINGS.max_wait_ms / 1000,
+            max_queue=SETTINGS.max_queue,
+            max_queue_seconds=SETTINGS.max_queue_ms / 1000,
+            observe=metrics.BATCH_SIZE.observe,
+            drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
+        )
+        self.announce()
+
+    def announce(self) -> None:
+        """Say in the metrics what is in service and what computes it."""
+        sha256 = self.manifest.files[GRAPHS[self.runtime.precision]]
+        what = (self.manifest.name, str(self.manifest.version), sha256, self.runtime.provider, self.runtime.precision)
+        metrics.MODEL_INFO.labels(*what).set(1)
         metrics.MODEL_LOADED.set_to_current_time()
+        metrics.PASSED_OVER.set(len(self.runtime.passed_over))
+
+    def compute_batch(self, images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+        """A pass of the network. Where the GPU is lost for good, the process ends, and another can take its place."""
+        try:
+            return self.runtime.run(images, outputs)
+        except DeviceLost:
+            log.critical("the GPU failed, this process ends")
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -114,10 +142,11 @@ class Hubel:
         deadline = time.perf_counter() + SETTINGS.deadline_ms / 1000
         try:
             async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
+                self.batcher.check(1)  # before the body is read: what is refused costs little
                 with request.stage("read"):
                     body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes)
                     images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
-                with self.batcher.admit(len(images)):
+                with self.batcher.admit(len(images)), while_connected(request.receive):
                     metrics.QUEUE_DEPTH.set(self.batcher.admitted)
                     jobs = await self.compute(request, images, output, deadline)
         except TimeoutError as err:
@@ -138,7 +167,8 @@ class Hubel:
         """A finished job for each image, or why it could not be used. An error of a single image is raised."""
         if len(images) == 1:
             return [await self.compute_one(request, images[0], output, deadline)]
-        tasks = (self.compute_one(request, image, output, deadline) for image in images)
+        bulk = len(images) > INTERACTIVE_IMAGES
+        tasks = (self.compute_one(request, image, output, deadline, bulk) for image in images)
         jobs = await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
             if isinstance(job, ClientError):
@@ -147,11 +177,11 @@ class Hubel:
                 raise job
         return cast(list[Job | ClientError], jobs)
 
-    async def compute_one(self, request: Request, image: bytes, output: str, deadline: float) -> Job:
+    async def compute_one(self, request: Request, image: bytes, output: str, deadline: float, bulk: bool = False) -> Job:
         with request.stage("decode"):
             limits = (self.manifest.input, SETTINGS.max_pixels, SETTINGS.max_side_pixels)
             pixels = await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, *limits)
-        job = await self.batcher.submit(pixels, (output,), deadline)
+        job = await self.batcher.submit(pixels, (output,), deadline, bulk)
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
@@ -184,14 +214,16 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
 
 def describe_service(runtime: Runtime) -> dict[str, object]:
     """Limits, formats and what computes."""
-    limits = ("max_body_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue", "deadline_ms")
+    limits = ("max_body_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
+    times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
     return {
         "model": runtime.manifest.id,
         "provider": runtime.provider,
-        "precision": "fp32",
+        "precision": runtime.precision,
+        "passed_over": runtime.passed_over,
         "preprocessing": runtime.manifest.preprocessing,
         "formats": FORMATS,
-        "limits": {name: getattr(SETTINGS, name) for name in limits},
+        "limits": {name: getattr(SETTINGS, name) for name in limits + times},
         "bentoml": bentoml.__version__,
     }
 

@@ -1,18 +1,21 @@
 """Stage queue: single images -> batches -> single answers.
 
-An idle network starts at once on what is there; while it runs, the next batch gathers. Work whose waiter is gone or
-whose deadline has passed is dropped before it runs. When a batch fails, its members are tried one by one, so that a
-bad one fails alone. Neighbours: runtime.py computes a batch, app.py submits images.
+An idle network starts at once on what is there. While it runs, the next batch gathers, and as soon as that is full it is
+put together, so that the network goes from one to the other without a pause. Work whose waiter is gone or whose deadline
+has passed is dropped before it runs. When a batch fails, its members are tried one by one, so that a bad one fails alone.
+Neighbours: runtime.py computes a batch, app.py submits images.
 """
 
 import asyncio
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +25,13 @@ from service.errors import DeadlineExceeded, Overloaded
 
 Arrays = dict[str, NDArray[np.float32]]
 Compute = Callable[[Pixels, tuple[str, ...]], Arrays]
+Reason = Literal["disconnected", "deadline"]
+
+BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
+AHEAD = 2  # batches handed to the thread: one that runs, one that is ready
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One image on its way: pixels (height, width, 3) uint8; times in seconds of time.perf_counter."""
 
@@ -37,106 +44,205 @@ class Job:
     infer_seconds: float = 0.0
 
 
+@dataclass(eq=False)
+class Batch:
+    """Jobs that are computed together; pixels (n, height, width, 3) uint8, one row a job."""
+
+    jobs: list[Job]
+    pixels: Pixels
+    began: float = 0.0
+    ended: float = 0.0
+    runs: list[int] = field(default_factory=list[int])  # images computed together: all, or one by one after a failure
+    answers: dict[Job, Arrays | Exception] = field(default_factory=dict["Job", "Arrays | Exception"])
+
+
 class Batcher:
-    """One queue and one batch in flight.
+    """One queue with two lanes, interactive before bulk, and one thread that computes.
 
     compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each; runs in a thread of its own.
-    observe: called with the size of every batch that ran.
+    max_batch: images computed together. max_wait: seconds that a batch which is not full waits for more, after the
+    network was busy. max_queue, max_queue_seconds: how much may wait. observe: called with the size of every batch that
+    ran. drop: called with the reason for every image that was not computed.
     """
 
-    def __init__(self, compute: Compute, max_batch: int, max_queue: int, observe: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        max_batch: int,
+        max_queue: int,
+        max_queue_seconds: float = math.inf,
+        max_wait: float = 0.0,
+        observe: Callable[[int], object] = lambda size: None,
+        drop: Callable[[Reason], object] = lambda reason: None,
+    ) -> None:
         self.compute = compute
         self.max_batch = max_batch
         self.max_queue = max_queue
+        self.max_queue_seconds = max_queue_seconds
+        self.max_wait = max_wait
         self.observe = observe
+        self.drop = drop
         self.admitted = 0  # images of requests that are being decoded, queued or computed
-        self.seconds_per_image = 0.01  # moving average, for Retry-After
-        self.jobs: deque[Job] = deque()
-        self.thread = ThreadPoolExecutor(1, "infer")
-        self.running: asyncio.Task[None] | None = None
+        self.seconds_per_image = 0.0  # moving average while busy; 0 until a batch has run
+        self.lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())  # interactive, bulk
+        self.in_flight = 0  # batches handed to the thread
+        self.last_end = 0.0
+        self.planned = False  # _feed will be called soon
+        self.hold: asyncio.TimerHandle | None = None  # until when a batch that is not full waits
+        self.work: SimpleQueue[tuple[Batch, asyncio.AbstractEventLoop] | None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._work, name="infer")
+        self.thread.start()
+
+    def check(self, images: int) -> None:
+        """Raises Overloaded when there are no places for so many images."""
+        waiting_seconds = self.admitted * self.seconds_per_image
+        retry = max(1, math.ceil(waiting_seconds))
+        if waiting_seconds > self.max_queue_seconds:
+            raise Overloaded(
+                f"{self.admitted} images are waiting, which takes {waiting_seconds:.1f} s; the limit is "
+                f"{self.max_queue_seconds:g} s (HUBEL_MAX_QUEUE_MS); try again in {retry} s",
+                retry,
+            )
+        if self.admitted + images > self.max_queue:
+            raise Overloaded(
+                f"{self.admitted} images are waiting and {images} more would pass the limit of {self.max_queue} "
+                f"(HUBEL_MAX_QUEUE); try again in {retry} s",
+                retry,
+            )
 
     @contextmanager
     def admit(self, images: int) -> Generator[None]:
         """Hold places for the images of one request; raises Overloaded when there are not enough."""
-        if self.admitted + images > self.max_queue:
-            wait = max(1, math.ceil(self.admitted * self.seconds_per_image))
-            raise Overloaded(
-                f"{self.admitted} images are waiting and {images} more would pass the limit of {self.max_queue} "
-                f"(HUBEL_MAX_QUEUE); try again in {wait} s",
-                wait,
-            )
+        self.check(images)
         self.admitted += images
         try:
             yield
         finally:
             self.admitted -= images
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float) -> Job:
+    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
         """Have one image computed: the job, with its answer, one row of each output.
 
         Raises:
             DeadlineExceeded: ``deadline`` (time.perf_counter) passed before it was computed.
         """
-        now = time.perf_counter()
-        job = Job(pixels, outputs, deadline, asyncio.get_running_loop().create_future(), now)
-        self.jobs.append(job)
-        if self.running is None:
-            self.running = asyncio.create_task(self._run())
+        loop = asyncio.get_running_loop()
+        job = Job(pixels, outputs, deadline, loop.create_future(), time.perf_counter())
+        self.lanes[bulk].append(job)
+        if not self.planned:
+            self.planned = True
+            loop.call_soon(self._feed, loop)  # what arrives in this turn of the loop goes along
         await job.answer
         return job
 
-    async def _run(self) -> None:
-        """Compute batches until the queue is empty."""
-        try:
-            await asyncio.sleep(0)  # what arrived in this turn of the loop goes along
-            while batch := self._take():
-                await self._compute(batch)
-        finally:
-            self.running = None
+    def _feed(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over the next batch: at once to an idle network, to a busy one when it is full."""
+        self.planned = False
+        while waiting := len(self.lanes[0]) + len(self.lanes[1]):
+            full = waiting >= self.max_batch
+            if self.in_flight == AHEAD or (not full and (self.in_flight or self.hold)):
+                return
+            if self.hold:
+                self.hold.cancel()
+                self.hold = None
+            if batch := self._take():
+                self.in_flight += 1
+                self.work.put((batch, loop))
 
-    def _take(self) -> list[Job]:
-        """The next batch: the oldest jobs that somebody still waits for in time."""
-        batch: list[Job] = []
+    def _take(self) -> Batch | None:
+        """The next batch: the oldest jobs that somebody still waits for in time, interactive ones before bulk."""
+        interactive, bulk = self.lanes
+        jobs: list[Job] = []
         now = time.perf_counter()
-        while self.jobs and len(batch) < self.max_batch:
-            job = self.jobs.popleft()
+        share = min(len(bulk), self.max_batch // BULK_SHARE)
+        for lane, limit in ((interactive, self.max_batch - share), (bulk, self.max_batch), (interactive, self.max_batch)):
+            while lane and len(jobs) < limit:
+                job = lane.popleft()
+                if self._wanted(job, now):
+                    jobs.append(job)
+        if not jobs:
+            return None
+        return Batch(jobs, jobs[0].pixels[None] if len(jobs) == 1 else np.stack([job.pixels for job in jobs]))
+
+    def _wanted(self, job: Job, now: float) -> bool:
+        """Whether somebody still waits for it in time; if not, it is dropped."""
+        late = job.deadline < now
+        if not (late or job.answer.done()):
+            return True
+        self.drop("deadline" if late else "disconnected")
+        if not job.answer.done():
+            job.answer.set_exception(DeadlineExceeded(f"the image waited {now - job.queued:.1f} s and was not computed"))
+        return False
+
+    def _work(self) -> None:
+        """The thread that computes, batch after batch."""
+        while task := self.work.get():
+            batch, loop = task
+            self._compute(batch)
+            try:
+                loop.call_soon_threadsafe(self._deliver, batch, loop)
+            except RuntimeError:  # the loop has ended, nobody waits
+                return
+
+    def _compute(self, batch: Batch) -> None:
+        """Note the answers of those jobs that somebody still waits for in time."""
+        batch.began = time.perf_counter()
+        rows = [i for i, job in enumerate(batch.jobs) if not job.answer.done() and job.deadline >= batch.began]
+        if rows:
+            jobs = [batch.jobs[i] for i in rows]
+            pixels = batch.pixels if len(rows) == len(batch.jobs) else batch.pixels[rows]
+            if not self._try(batch, pixels, jobs) and len(jobs) > 1:
+                for i, job in enumerate(jobs):
+                    self._try(batch, pixels[i : i + 1], [job])
+        batch.ended = time.perf_counter()
+
+    def _try(self, batch: Batch, pixels: Pixels, jobs: list[Job]) -> bool:
+        """One pass of the network, which computes what its members need; whether it went well."""
+        try:
+            arrays = self.compute(pixels, tuple(sorted({name for job in jobs for name in job.outputs})))
+            rows = [{name: arrays[name][row] for name in job.outputs} for row, job in enumerate(jobs)]
+        except Exception as err:
+            batch.answers.update(dict.fromkeys(jobs, err))
+            return False
+        batch.answers.update(zip(jobs, rows, strict=True))
+        batch.runs.append(len(jobs))
+        return True
+
+    def _deliver(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer, after the next batch was handed over."""
+        self.in_flight -= 1
+        waiting = len(self.lanes[0]) + len(self.lanes[1])
+        if self.max_wait and not self.in_flight and 0 < waiting < self.max_batch:
+            self.hold = loop.call_later(self.max_wait, self._release, loop)
+        self._feed(loop)
+        self._measure(batch)
+        for job in batch.jobs:
+            if (answer := batch.answers.get(job)) is None:
+                self._wanted(job, batch.began)
+                continue
+            job.queue_seconds, job.infer_seconds = batch.began - job.queued, batch.ended - batch.began
             if job.answer.done():
                 continue
-            if job.deadline < now:
-                job.answer.set_exception(DeadlineExceeded(f"the image waited {now - job.queued:.1f} s and was not computed"))
-                continue
-            job.queue_seconds = now - job.queued
-            batch.append(job)
-        return batch
-
-    async def _compute(self, batch: list[Job]) -> None:
-        outputs = tuple(sorted({name for job in batch for name in job.outputs}))
-        began = time.perf_counter()
-        try:
-            pixels = np.stack([job.pixels for job in batch])
-            arrays = await asyncio.get_running_loop().run_in_executor(self.thread, self.compute, pixels, outputs)
-            answers = [{name: arrays[name][row] for name in job.outputs} for row, job in enumerate(batch)]
-        except Exception as err:
-            if len(batch) == 1:
-                _fail(batch[0], err)
-                return
-            for job in batch:
-                if not job.answer.done():
-                    await self._compute([job])
-            return
-        seconds = time.perf_counter() - began
-        self.seconds_per_image += 0.1 * (seconds / len(batch) - self.seconds_per_image)
-        self.observe(len(batch))
-        for job, answer in zip(batch, answers, strict=True):
-            job.infer_seconds = seconds
-            if not job.answer.done():
+            if isinstance(answer, Exception):
+                job.answer.set_exception(answer)
+            else:
                 job.answer.set_result(answer)
 
+    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.hold = None
+        self._feed(loop)
+
+    def _measure(self, batch: Batch) -> None:
+        """Seconds an image, from the end of the batch before where the network was busy since then."""
+        for size in batch.runs:
+            self.observe(size)
+        if batch.runs:
+            seconds = (batch.ended - max(self.last_end, batch.began)) / sum(batch.runs)
+            self.seconds_per_image += (0.1 if self.seconds_per_image else 1.0) * (seconds - self.seconds_per_image)
+        self.last_end = batch.ended
+
     def close(self) -> None:
-        """End the thread once the batch in flight is done."""
-        self.thread.shutdown()
-
-
-def _fail(job: Job, error: Exception) -> None:
-    if not job.answer.done():
-        job.answer.set_exception(error)
+        """End the thread once the batches in flight are done."""
+        self.work.put(None)
+        self.thread.join()

@@ -15,6 +15,8 @@ HubelError
     ServerError
         InternalError           500
         Overloaded              503
+        OutOfMemory             503  no room on the GPU for a batch
+        DeviceLost              503  the GPU failed, the process ends
         DeadlineExceeded        504
 """
 
@@ -101,6 +103,20 @@ class Overloaded(ServerError):
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(self.retry_after_seconds)}
+
+
+class OutOfMemory(ServerError):
+    status, code, title = 503, "out_of_memory", "The GPU is out of memory"
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class DeviceLost(ServerError):
+    status, code, title = 503, "device_lost", "The GPU failed"
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "5"}
 
 
 class DeadlineExceeded(ServerError):

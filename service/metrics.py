@@ -36,12 +36,22 @@ STAGE_SECONDS = Histogram(
 )
 IMAGES = Counter("hubel_images_total", "Images answered, good and bad ones.", ["route"])
 BATCH_SIZE = Histogram("hubel_batch_size_images", "Images computed together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+DROPPED = Counter(
+    "hubel_dropped_images_total",
+    "Images that were queued and not computed: their client had hung up, or their deadline had passed.",
+    ["reason"],
+)
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
 REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
 MODEL_INFO = Gauge(
     "hubel_model_info",
     "Always 1; the labels say which model is in service and what computes it.",
-    ["name", "version", "sha256", "provider"],
+    ["name", "version", "sha256", "provider", "precision"],
+    multiprocess_mode="livemax",
+)
+PASSED_OVER = Gauge(
+    "hubel_passed_over_providers",
+    "Faster ways to compute the model that failed when it was loaded; the log and /v1/info say why.",
     multiprocess_mode="livemax",
 )
 MODEL_LOADED = Gauge(

@@ -3,9 +3,11 @@
 The whole body is held in memory, so its limit bounds what a request can cost before it is decoded.
 """
 
+import asyncio
 import binascii
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -59,6 +61,35 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes
     if size > max_body_bytes:
         raise BodyTooLarge(_too_large(size, max_body_bytes))
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+@contextmanager
+def while_connected(receive: Receive) -> Generator[None]:
+    """Cancel what is awaited inside as soon as the client hangs up. For after the body, which is all that clients send.
+
+    Raises:
+        Disconnected: it did.
+    """
+    task = asyncio.current_task()
+    gone = False
+
+    def cancel(_: object) -> None:
+        nonlocal gone
+        gone = True
+        if task:
+            task.cancel()
+
+    watch = asyncio.ensure_future(receive())  # what comes after the body is http.disconnect
+    watch.add_done_callback(cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and task and task.uncancel() == 0:
+            raise Disconnected from None
+        raise
+    finally:
+        watch.remove_done_callback(cancel)
+        watch.cancel()
 
 
 def _too_large(size: int, limit: int) -> str:

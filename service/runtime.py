@@ -6,57 +6,101 @@ before the first request. Neighbours: batcher.py gathers the batches.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models import precision as precisions
 from models import registry
 from models.fingerprint import fingerprint
-from models.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageError
+from models.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
+from models.precision import CPU, CUDA, GOLDEN_TOLERANCE, GRAPHS, OPENVINO, PRECISIONS, Precision
 from models.preprocess import Pixels
+from service.errors import DeviceLost, OutOfMemory
 
 Arrays = dict[str, NDArray[np.float32]]
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-GOLDEN_TOLERANCE = 0.01  # of a logit, relative to the largest golden logit: TF32 on a GPU stays below, another graph does not
+PROVIDERS = {"auto": (CUDA, OPENVINO, CPU), "cuda": (CUDA,), "cpu": (OPENVINO, CPU)}  # best first
+EVERY_SIZE = 16  # batches up to this size are computed as they are, larger ones are filled up to the next warm size
 log = logging.getLogger("hubel")
 
 
 class DeviceError(Exception):
-    """The device asked for cannot be had; ``str()`` says what there is."""
+    """The device or precision asked for cannot be had; ``str()`` says what there is."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute a package."""
+
+    provider: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.provider} in {self.precision}"
 
 
 class Runtime:
     """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time.
 
+    provider, precision: what computes. passed_over: faster ways that this package and machine should have but that
+    failed, and why; empty where all is well.
+
     Raises:
         PackageError: the package is not what its manifest says, or was made with other preprocessing.
-        DeviceError: ``device`` is "cuda" and there is no usable GPU.
+        DeviceError: the device or the precision asked for cannot be had.
     """
 
-    def __init__(self, folder: Path, device: str, threads: int) -> None:
+    def __init__(self, folder: Path, device: str, precision: str, threads: int) -> None:
         self.manifest = registry.verify(folder)
         _check_preprocessing(self.manifest)
-        self.session = _open(folder / MODEL, device, threads)
-        self.provider = self.session.get_providers()[0]
+        self.provider: str
+        self.precision: Precision
+        self.sizes: tuple[int, ...] = ()
+        self.passed_over: list[str] = []
+        ways = choose(self.manifest, device, precision)
+        for way in ways:
+            try:
+                self._open(folder, way, threads)
+                return
+            except (PackageError, DeviceError) as err:
+                if way == ways[-1]:
+                    raise
+                self.passed_over.append(f"{way}: {err}")
+                log.warning("passed over %s: %s", way, err)
+
+    def _open(self, folder: Path, way: Way, threads: int) -> None:
+        self.provider, self.precision = way.provider, way.precision
+        self.session = _session(folder / GRAPHS[way.precision], way, threads)
         _check_graph(self.session, self.manifest)
         self._replay(folder / GOLDEN)
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
-        """Compute the outputs named, and only those: images (n, height, width, 3) uint8 -> arrays of n rows, float32."""
-        values = self.session.run(list(outputs), {"images": images})
-        return {name: np.asarray(value) for name, value in zip(outputs, values, strict=True)}
+        """Compute the outputs named: images (n, height, width, 3) uint8 -> arrays of n rows, float32.
+
+        Raises:
+            OutOfMemory: the GPU has no room for this batch; smaller ones may fit.
+            DeviceLost: the GPU cannot be used any more by this process.
+        """
+        n = len(images)
+        size = next((size for size in self.sizes if size >= n), n)
+        if size > n:
+            images = np.concatenate([images, np.zeros((size - n, *images.shape[1:]), np.uint8)])
+        try:
+            values = self.session.run(list(outputs), {"images": images})
+        except Exception as err:  # ONNX Runtime's own classes share no base
+            raise _explain(err) from err
+        return {name: np.asarray(value)[:n] for name, value in zip(outputs, values, strict=True)}
 
     def warm(self, max_batch: int) -> None:
-        """Run batches of 1, 2, 4 … ``max_batch``, so that no request pays for the first of its size."""
-        spec, size = self.manifest.input, 1
-        while True:
+        """Run a batch of every size that will occur, so that no request pays for the first of its size."""
+        spec = self.manifest.input
+        self.sizes = sizes(max_batch)
+        for size in self.sizes:
             self.run(np.zeros((size, spec.height, spec.width, 3), np.uint8), OUTPUTS[:2])
-            if size == max_batch:
-                return
-            size = min(2 * size, max_batch)
 
     def _replay(self, path: Path) -> None:
         """Compare with the answers that the package was published with."""
@@ -64,7 +108,7 @@ class Runtime:
             with np.load(path, allow_pickle=False) as golden:
                 images, expected = golden["images"], golden["logits"]
             logits = self.run(images, ["logits"])["logits"]
-            limit = GOLDEN_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+            limit = GOLDEN_TOLERANCE[self.precision] * max(1.0, float(np.abs(expected).max()))
             difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
         except Exception as err:  # NumPy's, zipfile's and ONNX Runtime's own classes share no base
             raise PackageError(f"{path} does not hold images for this graph and their logits; publish the package again") from err
@@ -75,6 +119,53 @@ class Runtime:
             )
 
 
+def sizes(max_batch: int) -> tuple[int, ...]:
+    """Sizes of the batches that are computed: each up to EVERY_SIZE, then in steps of half a power of two."""
+    found = {*range(1, min(max_batch, EVERY_SIZE) + 1), max_batch}
+    step = EVERY_SIZE
+    while step < max_batch:
+        found |= {size for size in (step * 3 // 2, step * 2) if size < max_batch}
+        step *= 2
+    return tuple(sorted(found))
+
+
+def choose(manifest: Manifest, device: str, precision: str) -> list[Way]:
+    """Ways to compute the package on the device asked for, fastest first, as far as this ONNX Runtime has them.
+
+    Raises:
+        DeviceError: there is none; it says why and what there is.
+    """
+    installed = [p for p in PROVIDERS[device] if p in onnxruntime.get_available_providers()]
+    if not installed:
+        raise DeviceError(_no_gpu(f"has no {CUDA}"))
+    wanted = PRECISIONS if precision == "auto" else (precision,)
+    refusals = {p: precisions.refusal(manifest, p) for p in PRECISIONS}
+    possible = [Way(provider, p) for provider in installed for p in precisions.computable(provider)]
+    ways = [way for way in possible if way.precision in wanted and refusals[way.precision] is None]
+    if not ways:
+        offered = sorted({way.precision for way in possible if refusals[way.precision] is None})
+        reason = refusals[wanted[0]] or f"nothing here computes in it ({', '.join(installed)})"
+        raise DeviceError(f"HUBEL_PRECISION is {precision} but {reason}; set it to auto or {' or '.join(offered)}")
+    return ways
+
+
+def _no_gpu(reason: str) -> str:
+    return (
+        f"HUBEL_DEVICE is cuda but ONNX Runtime {onnxruntime.__version__} {reason}; install the extra serve-gpu on a machine "
+        "with an NVIDIA driver, or set HUBEL_DEVICE to auto or cpu"
+    )
+
+
+def _explain(error: Exception) -> Exception:
+    """What ONNX Runtime's error means for the service; errors that mean nothing special stay as they are."""
+    text = str(error)
+    if "out of memory" in text or "Failed to allocate memory" in text:
+        return OutOfMemory("the GPU has no memory left for this batch; try again, or lower HUBEL_MAX_BATCH")
+    if "CUDA failure" in text or "CUDA error" in text or "CUDNN failure" in text:
+        return DeviceLost("the GPU failed; this process ends so that another can take its place")
+    return error
+
+
 def _check_preprocessing(manifest: Manifest) -> None:
     if (ours := fingerprint(manifest.input)) != manifest.preprocessing:
         raise PackageError(
@@ -83,29 +174,24 @@ def _check_preprocessing(manifest: Manifest) -> None:
         )
 
 
-def _open(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the best provider there is, which for "cuda" must be the GPU: ONNX Runtime falls back silently."""
+def _session(path: Path, way: Way, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the provider named, and no other: ONNX Runtime falls back to the CPU silently."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores between batches
-    options.log_severity_level = 3
-    wanted = [CPU] if device == "cpu" else [CUDA, CPU]
-    available = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    if CUDA in available:
+    options.log_severity_level = 4  # what is wrong is said below
+    if way.provider == OPENVINO:  # it optimises the graph itself, and knows a quantized one as it was written
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if way.provider == CUDA:
         onnxruntime.preload_dlls()
+    chosen = (way.provider, precisions.provider_options(way.provider, way.precision, threads))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=available)
+        session = onnxruntime.InferenceSession(path, options, providers=[chosen])
     except Exception as err:  # ONNX Runtime's own classes share no base
         raise PackageError(f"{path} cannot be opened by ONNX Runtime: {str(err).splitlines()[0]}") from err
-    used = session.get_providers()[0]
-    if device == "cuda" and used != CUDA:
-        raise DeviceError(
-            f"HUBEL_DEVICE is cuda but ONNX Runtime {onnxruntime.__version__} would run on {used}; install the extra serve-gpu "
-            "on a machine with an NVIDIA driver, or set HUBEL_DEVICE to auto or cpu"
-        )
-    if device == "auto" and CUDA in available and used != CUDA:
-        log.warning("no usable GPU, running on %s", used)
+    if (used := session.get_providers()[0]) != way.provider:
+        raise DeviceError(_no_gpu(f"would run on {used}") if way.provider == CUDA else f"ONNX Runtime would run on {used}")
     return session
 
 

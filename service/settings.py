@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from models import registry
+from models.precision import Precision
 
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -27,14 +30,17 @@ class Settings(Struct, frozen=True):
     store: str = str(registry.STORE)
     model: str = "cifar10"
     device: Device = "auto"
+    precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
     decode_threads: Annotated[int, Meta(ge=0)] = 0
     max_body_bytes: Count = 10 * 1024 * 1024
     max_pixels: Count = 50_000_000
     max_side_pixels: Count = 12_000
     max_images: Count = 32
-    max_batch: Annotated[int, Meta(ge=1, le=1024)] = 32
+    max_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
+    max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_queue: Count = 512
+    max_queue_ms: Count = 1500
     deadline_ms: Count = 10_000
     shutdown_seconds: Count = 25
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -45,11 +51,21 @@ class Settings(Struct, frozen=True):
 
     def inference_threads(self) -> int:
         """Threads of one session: as asked for, else this process's cores shared among the workers."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return self.threads or max(1, available_cores() // self.workers)
 
     def decoding_threads(self) -> int:
         """Threads that decode: as asked for, else as many as infer."""
         return self.decode_threads or self.inference_threads()
+
+
+def available_cores(quota: Path = CPU_QUOTA) -> int:
+    """Cores that this process may use: its cpuset's, or fewer where a container is given less time than that."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        allowed, period = quota.read_text().split()
+        return min(cores, max(1, int(allowed) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return cores
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:

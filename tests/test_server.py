@@ -96,15 +96,18 @@ def test_the_model_is_described(client: httpx.Client) -> None:
 def test_the_service_describes_its_limits_and_formats(client: httpx.Client) -> None:
     info = client.get("/v1/info").json()
     assert info["model"] == "tiny:1"
-    assert info["provider"] in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    assert info["provider"] in ("CPUExecutionProvider", "OpenVINOExecutionProvider", "CUDAExecutionProvider")
+    assert (info["precision"], info["passed_over"]) == ("fp32", [])
     assert info["formats"] == ["jpeg", "png", "webp"]
     assert info["limits"] == {
         "max_body_bytes": 10 * 1024 * 1024,
         "max_pixels": 50_000_000,
         "max_side_pixels": 12_000,
         "max_images": 32,
-        "max_batch": 32,
+        "max_batch": 16,
         "max_queue": 512,
+        "max_wait_ms": 0.0,
+        "max_queue_ms": 1500,
         "deadline_ms": 10_000,
     }
 
@@ -157,7 +160,9 @@ def test_metrics_count_requests_images_and_stages(client: httpx.Client) -> None:
 def test_metrics_name_the_model_and_what_computes_it(client: httpx.Client, tiny_store: Path) -> None:
     sha256 = manifests.read(tiny_store / "tiny" / "1").files[MODEL]
     provider = client.get("/v1/info").json()["provider"]
-    assert samples(client)[f'hubel_model_info{{name="tiny",provider="{provider}",sha256="{sha256}",version="1"}}'] == 1
+    what = f'{{name="tiny",precision="fp32",provider="{provider}",sha256="{sha256}",version="1"}}'
+    assert samples(client)["hubel_model_info" + what] == 1
+    assert samples(client)["hubel_passed_over_providers"] == 0
 
 
 def test_unknown_paths_do_not_make_new_series(client: httpx.Client) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg")
+LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-openvino", "numpy", "pillow", "simplejpeg")
 
 
 def describe() -> dict[str, object]:
@@ -19,9 +19,15 @@ def describe() -> dict[str, object]:
         "command": shlex.join(["python", "-m", "training", *sys.argv[1:]]),
         "git_commit": git_commit(),
         "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": libraries(),
         "hardware": ", ".join([processor(), f"{len(os.sched_getaffinity(0))} cores", *gpu()]),
     }
+
+
+def libraries() -> dict[str, str]:
+    """Versions of those that are installed: of the two ONNX Runtimes, an environment holds one."""
+    installed = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed[name] for name in LIBRARIES if name in installed}
 
 
 def gpu() -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from models.precision import cpu_has_bf16
 from training import checkpoint as checkpoints
 from training import data, provenance
 from training.architectures.classifier import Classifier
@@ -23,8 +24,6 @@ from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import CheckpointError, DivergenceError
 from training.recipe import Recipe
-
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,7 @@ def choose_device(precision: str) -> Device:
     """A GPU where there is one. "auto" is bf16 where the hardware multiplies it natively, else fp32."""
     if torch.cuda.is_available():
         return Device("cuda", precision != "fp32" and torch.cuda.is_bf16_supported(including_emulation=False))
-    return Device("cpu", precision == "bf16" or (precision == "auto" and _cpu_has_bf16()))
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        return False
-    return not BFLOAT16_FLAGS.isdisjoint(flags.split())
+    return Device("cpu", precision == "bf16" or (precision == "auto" and cpu_has_bf16()))
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:

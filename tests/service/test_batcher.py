@@ -57,10 +57,8 @@ class Network:
 def make_batcher() -> Iterator[MakeBatcher]:
     made: list[Batcher] = []
 
-    def make(
-        compute: Compute, max_batch: int = 8, max_queue: int = 100, observe: Callable[[int], object] = lambda _: None
-    ) -> Batcher:
-        made.append(Batcher(compute, max_batch, max_queue, observe))
+    def make(compute: Compute, max_batch: int = 8, max_queue: int = 100, **options: Any) -> Batcher:
+        made.append(Batcher(compute, max_batch=max_batch, max_queue=max_queue, **options))
         return made[-1]
 
     yield make
@@ -285,7 +283,7 @@ def test_the_sizes_of_batches_and_the_times_of_images_are_told(make_batcher: Mak
 
 def test_closing_waits_for_the_batch_in_flight() -> None:
     network = Network()
-    batcher = Batcher(network, 8, 100, lambda _: None)
+    batcher = Batcher(network, max_batch=8, max_queue=100)
 
     async def scenario() -> None:
         task = await keep_busy(batcher, network)

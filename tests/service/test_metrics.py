@@ -15,7 +15,7 @@ from service import metrics
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("seconds", "images", "bytes")
-UNITLESS = ("hubel_requests_in_progress", "hubel_model_info")
+UNITLESS = ("hubel_requests_in_progress", "hubel_model_info", "hubel_passed_over_providers")
 
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 
@@ -79,7 +79,7 @@ from service import metrics
 metrics.IMAGES.labels("/test").inc(2)
 metrics.BATCH_SIZE.observe(4)
 metrics.QUEUE_DEPTH.set(5)
-metrics.MODEL_INFO.labels("tiny", "1", "abc", "CPU").set(1)
+metrics.MODEL_INFO.labels("tiny", "1", "abc", "CPU", "int8").set(1)
 print("counted", flush=True)
 sys.stdin.readline()
 """
@@ -109,4 +109,4 @@ def test_a_scrape_adds_up_the_processes_that_share_a_folder(tmp_path: Path) -> N
     assert values["hubel_batch_size_images_sum"] == 8
     assert values["hubel_batch_size_images_count"] == 2
     assert values["hubel_queue_depth_images"] == 10
-    assert values['hubel_model_info{name="tiny",provider="CPU",sha256="abc",version="1"}'] == 1
+    assert values['hubel_model_info{name="tiny",precision="int8",provider="CPU",sha256="abc",version="1"}'] == 1

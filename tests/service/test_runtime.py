@@ -19,10 +19,14 @@ from models import registry
 from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import GOLDEN, MODEL, OUTPUTS, PackageError
-from service.runtime import CPU, CUDA, DeviceError, Runtime
+from models.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
+from service.errors import DeviceLost, OutOfMemory
+from service.runtime import DeviceError, Runtime, sizes
 from tests.factories import LABELS, make_package, make_picture, run_onnx
 
-GPU = CUDA in onnxruntime.get_available_providers()
+INSTALLED = onnxruntime.get_available_providers()
+GPU = CUDA in INSTALLED
+BEST = OPENVINO if OPENVINO in INSTALLED else CPU  # on a machine without a GPU
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +67,12 @@ def npz(**arrays: Any) -> bytes:
 
 def refusal(package: Path) -> str:
     with pytest.raises(PackageError) as caught:
-        Runtime(package, "cpu", threads=1)
+        Runtime(package, "cpu", "auto", threads=1)
     return str(caught.value)
 
 
 def test_a_package_answers_as_its_graph_does(published: Path) -> None:
-    runtime = Runtime(published, "cpu", threads=1)
+    runtime = Runtime(published, "cpu", "auto", threads=1)
     images = pictures("red", "green", "blue", "red")
     expected = run_onnx(published / MODEL, images)
     given = runtime.run(images, OUTPUTS)
@@ -80,7 +84,7 @@ def test_a_package_answers_as_its_graph_does(published: Path) -> None:
 
 
 def test_only_what_was_asked_for_is_computed_and_in_any_order(published: Path) -> None:
-    runtime = Runtime(published, "cpu", threads=1)
+    runtime = Runtime(published, "cpu", "auto", threads=1)
     images = pictures("red", "blue")
     assert list(runtime.run(images, ["features"])) == ["features"]
     both = runtime.run(images, ["logits", "features"])
@@ -89,7 +93,7 @@ def test_only_what_was_asked_for_is_computed_and_in_any_order(published: Path) -
 
 
 def test_a_batch_answers_as_its_images_do_alone(published: Path) -> None:
-    runtime = Runtime(published, "cpu", threads=1)
+    runtime = Runtime(published, "cpu", "auto", threads=1)
     images = pictures(*LABELS, *LABELS)
     together = runtime.run(images, ["features"])["features"]
     alone = [runtime.run(images[i : i + 1], ["features"])["features"][0] for i in range(len(images))]
@@ -97,20 +101,20 @@ def test_a_batch_answers_as_its_images_do_alone(published: Path) -> None:
 
 
 def test_the_runtime_says_what_it_serves_and_on_what(published: Path) -> None:
-    runtime = Runtime(published, "cpu", threads=1)
+    runtime = Runtime(published, "cpu", "auto", threads=1)
     assert runtime.manifest.id == "tiny:1"
-    assert runtime.provider == CPU
+    assert (runtime.provider, runtime.precision, runtime.passed_over) == (BEST, "fp32", [])
 
 
 @pytest.mark.skipif(GPU, reason="this machine may have a usable GPU")
 def test_auto_takes_the_processor_where_there_is_no_gpu(published: Path) -> None:
-    assert Runtime(published, "auto", threads=1).provider == CPU
+    assert Runtime(published, "auto", "auto", threads=1).provider == BEST
 
 
 @pytest.mark.skipif(GPU, reason="this machine may have a usable GPU")
 def test_cuda_is_refused_where_there_is_no_gpu(published: Path) -> None:
-    with pytest.raises(DeviceError, match=r"HUBEL_DEVICE is cuda but ONNX Runtime .* would run on CPUExecutionProvider"):
-        Runtime(published, "cuda", threads=1)
+    with pytest.raises(DeviceError, match=r"HUBEL_DEVICE is cuda but ONNX Runtime .* has no CUDAExecutionProvider"):
+        Runtime(published, "cuda", "auto", threads=1)
 
 
 class Recorder:
@@ -126,14 +130,128 @@ class Recorder:
 
 
 @pytest.mark.parametrize(
-    ("max_batch", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
+    ("max_batch", "expected"),
+    [
+        (1, [1]),
+        (3, [1, 2, 3]),
+        (16, [*range(1, 17)]),
+        (20, [*range(1, 17), 20]),
+        (64, [*range(1, 17), 24, 32, 48, 64]),
+        (100, [*range(1, 17), 24, 32, 48, 64, 96, 100]),
+    ],
 )
-def test_warming_runs_powers_of_two_and_the_largest_batch(published: Path, max_batch: int, sizes: list[int]) -> None:
-    runtime = Runtime(published, "cpu", threads=1)
+def test_small_batches_have_every_size_and_large_ones_a_few(max_batch: int, expected: list[int]) -> None:
+    assert list(sizes(max_batch)) == expected
+
+
+def test_every_size_that_will_occur_is_warmed(published: Path) -> None:
+    runtime = Runtime(published, "cpu", "auto", threads=1)
     recorder = Recorder(runtime.session)
     runtime.session = cast(Any, recorder)
-    runtime.warm(max_batch)
-    assert recorder.sizes == sizes
+    runtime.warm(40)
+    assert recorder.sizes == list(sizes(40))
+
+
+def test_a_batch_between_two_warm_sizes_is_filled_up_and_answered_as_ever(published: Path) -> None:
+    runtime = Runtime(published, "cpu", "auto", threads=1)
+    images = np.concatenate([pictures(*LABELS)] * 6)  # 18
+    expected = runtime.run(images, ["features"])["features"]
+    runtime.warm(40)
+    recorder = Recorder(runtime.session)
+    runtime.session = cast(Any, recorder)
+    given = runtime.run(images, ["features"])["features"]
+    assert recorder.sizes == [24]
+    assert given == pytest.approx(expected, abs=1e-5)
+
+
+def offer(package: Path, precision: Precision, lost: float, graph: bool = True) -> None:
+    """Have the manifest say that the package was measured in ``precision`` too, with its graph where it has its own."""
+    if graph and not (package / GRAPHS[precision]).exists():
+        shutil.copy(package / MODEL, package / GRAPHS[precision])
+    files = {path.name: registry.sha256(path) for path in package.iterdir() if path.name != manifests.FILE}
+    manifest = manifests.read(package)
+    reference = manifest.evaluation.providers[0]
+    measured = msgspec.structs.replace(reference, precision=precision, top1=round(reference.top1 - lost, 4))
+    evaluation = msgspec.structs.replace(manifest.evaluation, providers=[*manifest.evaluation.providers, measured])
+    manifests.write(package, msgspec.structs.replace(manifest, evaluation=evaluation, files=files))
+
+
+def test_auto_takes_the_fastest_precision_that_was_measured(package: Path) -> None:
+    offer(package, "int8", lost=0.003)
+    runtime = Runtime(package, "cpu", "auto", threads=1)
+    assert (runtime.provider, runtime.precision) == (BEST, "int8")
+    assert Runtime(package, "cpu", "fp32", threads=1).precision == "fp32"
+
+
+def test_a_precision_that_loses_too_much_is_not_offered(package: Path) -> None:
+    offer(package, "int8", lost=0.0031)
+    assert Runtime(package, "cpu", "auto", threads=1).precision == "fp32"
+    reason = r"HUBEL_PRECISION is int8 but tiny:1 loses 0\.31 points of top-1 in int8, the limit is 0\.3; set it to auto or fp32"
+    with pytest.raises(DeviceError, match=reason):
+        Runtime(package, "cpu", "int8", threads=1)
+
+
+def test_the_worst_provider_decides_whether_a_precision_is_offered(package: Path) -> None:
+    offer(package, "int8", lost=0.0)
+    offer(package, "int8", lost=0.01)
+    assert Runtime(package, "cpu", "auto", threads=1).precision == "fp32"
+
+
+def test_a_precision_that_was_not_measured_is_refused(package: Path) -> None:
+    with pytest.raises(DeviceError, match=r"HUBEL_PRECISION is bf16 but the accuracy of tiny:1 was not measured in bf16"):
+        Runtime(package, "cpu", "bf16", threads=1)
+    with pytest.raises(DeviceError, match=r"HUBEL_PRECISION is int8 but tiny:1 holds no model\.int8\.onnx"):
+        Runtime(package, "cpu", "int8", threads=1)
+
+
+def test_a_precision_that_the_device_does_not_compute_in_is_refused(package: Path) -> None:
+    offer(package, "fp16", lost=0.0)
+    with pytest.raises(DeviceError, match=r"HUBEL_PRECISION is fp16 but nothing here computes in it \(.*CPUExecutionProvider\)"):
+        Runtime(package, "cpu", "fp16", threads=1)
+
+
+@pytest.mark.skipif(BEST == CPU, reason="ONNX Runtime has no OpenVINO provider here")
+@pytest.mark.parametrize("bf16", [True, False])
+def test_bf16_is_taken_where_the_processor_multiplies_it(package: Path, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.precision.cpu_has_bf16", lambda: bf16)
+    offer(package, "bf16", lost=0.0)
+    runtime = Runtime(package, "cpu", "auto", threads=1)
+    assert (runtime.provider, runtime.precision) == (OPENVINO, "bf16" if bf16 else "fp32")
+
+
+def test_a_faster_way_that_answers_otherwise_is_passed_over_and_that_is_told(package: Path) -> None:
+    change_graph(package, use_other_weights)
+    shutil.move(package / MODEL, package / GRAPHS["int8"])
+    original = make_package(package.parents[2] / "again")
+    shutil.copy(original / MODEL, package / MODEL)
+    offer(package, "int8", lost=0.0)
+    runtime = Runtime(package, "cpu", "auto", threads=1)
+    assert runtime.precision == "fp32"
+    assert runtime.passed_over[0].startswith(f"{BEST} in int8: tiny:1 answers its golden inputs differently on {BEST}")
+
+
+class Failing:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, NDArray[np.uint8]]) -> Any:
+        raise RuntimeError(self.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("[ONNXRuntimeError] : 6 : BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer", OutOfMemory),
+        ("CUDA failure 2: out of memory ; GPU=0", OutOfMemory),
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", DeviceLost),
+        ("Got invalid dimensions for input", RuntimeError),
+    ],
+)
+def test_errors_of_a_gpu_are_told_apart(published: Path, text: str, kind: type[Exception]) -> None:
+    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime.session = cast(Any, Failing(text))
+    with pytest.raises(kind):
+        runtime.run(pictures("red"), ["logits"])
 
 
 def test_a_package_that_was_changed_is_refused(package: Path) -> None:
@@ -164,7 +282,7 @@ def test_small_differences_between_processors_are_no_fault(package: Path) -> Non
     with np.load(package / GOLDEN) as golden:
         images, logits = golden["images"], golden["logits"]
     replace(package, GOLDEN, npz(images=images, logits=logits + np.float32(0.005)))
-    assert Runtime(package, "cpu", threads=1).manifest.id == "tiny:1"
+    assert Runtime(package, "cpu", "auto", threads=1).manifest.id == "tiny:1"
 
 
 IMAGES, LOGITS = np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 3), np.float32)
@@ -262,6 +380,6 @@ def test_a_graph_with_other_shapes_than_its_manifest_is_refused(tmp_path: Path, 
 
 
 def test_a_package_with_an_input_that_is_not_square_is_served(tmp_path: Path) -> None:
-    runtime = Runtime(make_package(tmp_path, input=InputSpec(height=16, width=24, resize=30)), "cpu", threads=1)
+    runtime = Runtime(make_package(tmp_path, input=InputSpec(height=16, width=24, resize=30)), "cpu", "auto", threads=1)
     runtime.warm(2)
     assert runtime.run(np.zeros((3, 16, 24, 3), np.uint8), ["logits"])["logits"].shape == (3, 3)
