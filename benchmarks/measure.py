@@ -4,7 +4,7 @@ import http.client
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,7 +94,7 @@ class Run:
             say(subject.record.model, subject.system, "done")
 
     @contextmanager
-    def up(self, model: str, package: Path, systems: Sequence[System], place: Path) -> Iterator[list[Subject]]:
+    def up(self, model: str, package: Path, systems: Sequence[System], place: Path) -> Generator[list[Subject]]:
         """Systems that are up; the ones that do not come up get a record that says why."""
         subjects: list[Subject] = []
         try:

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import takewhile
 
+from benchmarks.poisson import Seen
 from benchmarks.results import Results
 
 MODEL = "resnet50"
 WIDTH, PANEL, GAP = 800, 300, 62
-LEFT, RIGHT, TOP = 70, 196, 64
+LEFT, RIGHT, TOP = 70, 208, 64
 # Okabe and Ito's colours, which the colour-blind tell apart; yellow left out, it is too pale for a line.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 INK, FAINT = "#333333", "#dddddd"
@@ -40,14 +42,19 @@ class Axes:
 
 
 def curves_of(results: Results) -> list[Curve]:
-    """The systems that were asked at several loads."""
+    """The systems that were asked at several loads, as far as they answered."""
     curves: list[Curve] = []
     for record in results.of(MODEL):
         seen = [load.seen for load in sorted(record.loads, key=lambda load: load.share)]
-        points = [(one.planned, one.answers["200"].p50_ms, one.answers["200"].p99_ms) for one in seen if "200" in one.answers]
+        points = [(one.planned, one.answers["200"].p50_ms, one.answers["200"].p99_ms) for one in takewhile(answered, seen)]
         if len(points) > 2:
             curves.append(Curve(record.title, points))
     return curves
+
+
+def answered(seen: Seen) -> bool:
+    """Whether all but one request in a hundred was: a server that refuses is not fast."""
+    return "200" in seen.answers and seen.answers["200"].count >= 0.99 * (seen.sent + seen.unsent)
 
 
 def draw(curves: Sequence[Curve]) -> str:
@@ -88,22 +95,30 @@ def grid(axes: Axes, name: str) -> list[str]:
 
 
 def lines(axes: Axes, curves: Sequence[Curve], number: int) -> list[str]:
-    """The curves, and their names to the right, as high as their ends as far as they do not overlap."""
-    ends = [(axes.y(curve.points[-1][number]), i) for i, curve in enumerate(curves)]
-    places = dict(zip([i for _, i in sorted(ends)], apart([y for y, _ in sorted(ends)], 18, axes.top + PANEL), strict=True))
+    """The curves, the first one bold and on top, and their names to the right, about as high as their ends."""
+    ends = sorted((axes.y(curve.points[-1][number]), i) for i, curve in enumerate(curves))
+    places = apart([y for y, _ in ends], 18, axes.top + PANEL)
     parts: list[str] = []
-    for i, curve in enumerate(curves):
-        colour, points = COLOURS[i % len(COLOURS)], [(axes.x(point[0]), axes.y(point[number])) for point in curve.points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        width = 3 if i == 0 else 1.8
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width + 0.7}" fill="{colour}"/>' for x, y in points]
-        (x, y), at = points[-1], axes.x(axes.most) + 14
-        parts.append(
-            f'<path d="M{x + 5:.1f} {y:.1f} L{at - 3:.1f} {places[i]:.1f}" stroke="{colour}" stroke-width="0.8" opacity="0.6"/>'
-        )
-        parts.append(text(at, places[i] + 4.5, curve.title, 13.5, colour=colour, weight="bold" if i == 0 else "normal"))
+    for (_, i), place in sorted(zip(ends, places, strict=True), key=lambda pair: -pair[0][1]):
+        points = [(axes.x(point[0]), axes.y(point[number])) for point in curves[i].points]
+        parts += [*trace(points, COLOURS[i % len(COLOURS)], 3 if i == 0 else 1.8), *name(axes, curves[i], points[-1], place, i)]
     return parts
+
+
+def trace(points: Sequence[tuple[float, float]], colour: str, width: float) -> list[str]:
+    """One curve with a dot at each load that was measured."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    curve = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>'
+    return [curve, *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width + 0.7}" fill="{colour}"/>' for x, y in points)]
+
+
+def name(axes: Axes, curve: Curve, end: tuple[float, float], place: float, number: int) -> list[str]:
+    """A curve's name and a thin line from its end to there."""
+    colour, at = COLOURS[number % len(COLOURS)], axes.x(axes.most) + 12
+    path = f"M{end[0] + 5:.1f} {end[1]:.1f} L{at - 4:.1f} {place:.1f} H{at + 2:.1f}"
+    thin = f'<path d="{path}" stroke="{colour}" stroke-width="1" fill="none" opacity="0.7"/>'
+    dot = f'<circle cx="{at + 4:.1f}" cy="{place:.1f}" r="4" fill="{colour}"/>'
+    return [thin, dot, text(at + 12, place + 4.5, curve.title, 13, weight="bold" if number == 0 else "normal")]
 
 
 def apart(places: Sequence[float], distance: float, bottom: float) -> list[float]:
@@ -119,15 +134,15 @@ def apart(places: Sequence[float], distance: float, bottom: float) -> list[float
 
 
 def ceiling(value: float) -> float:
-    """The next of 1, 2, 3, 5 times a power of ten that is not less."""
+    """The next of 1, 2, 5 times a power of ten that is not less."""
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 3, 5, 10) if step * power >= value * 0.999999)
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999999)
 
 
 def floor_of(value: float) -> float:
     """The next such number that is not more."""
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (5, 3, 2, 1) if step * power <= value * 1.000001)
+    return next(step * power for step in (5, 2, 1) if step * power <= value * 1.000001)
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -42,7 +42,8 @@ def document(results: Results, image: str, profile: bool) -> str:
     parts = ["# Hubel beside other servers", opening(results), tables.table(["", ""], [[*row] for row in facts(results)])]
     parts += [section(results, model) for model in results.models()]
     if image:
-        parts += ["## Latency against load", f"![latency against offered load](../docs/images/{image})"]
+        note = "A line ends before the first load of which a system refused or lost more than one request in a hundred."
+        parts += ["## Latency against load", f"![latency against offered load](../docs/images/{image})", note]
     if profile:
         parts += ["## Where the time goes", "[PROFILE.md](PROFILE.md) takes a request apart."]
     return "\n\n".join([*parts, HOW.strip(), client(results)]) + "\n"
@@ -58,13 +59,20 @@ def opening(results: Results) -> str:
 def facts(results: Results) -> list[tuple[str, str]]:
     rounds = sorted({len(record.rounds) for record in results.records.values() if record.rounds})
     dates = sorted({record.measured for record in results.records.values()})
-    when = dates[0] if dates[:1] == dates[-1:] else f"{dates[0]} to {dates[-1]}" if dates else "never"
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "never"
     return [
         ("date", when),
         *results.machine.items(),
         ("rounds", "n = " + " and ".join(map(str, rounds))),
         ("images", results.photos),
+        ("other processes", disturbance(results)),
     ]
+
+
+def disturbance(results: Results) -> str:
+    """What ran beside the benchmark."""
+    used = spread_of([each.others for record in results.records.values() for each in record.rounds])
+    return f"used {used.median:.2f} cores (median of all rounds; at most {used.high:.2f})" if used else "unknown"
 
 
 def section(results: Results, model: str) -> str:

@@ -28,13 +28,16 @@ class Measured(Struct):
 
 
 class Round(Struct):
-    """One turn of a system between two of the floor. busy: 32 clients, alone: one, many: requests of 16 images."""
+    """One turn of a system between two of the floor. busy: 32 clients, alone: one, many: requests of 16 images.
+    others: cores that neither the system nor its client used, nor left free.
+    """
 
     before: Measured
     after: Measured
     busy: Closed
     alone: Closed
     many: Closed | None = None
+    others: float = 0.0
 
     def floor(self) -> float:
         return mean((self.before.rate, self.after.rate))

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import IO, cast
 
 import msgspec
 
-from benchmarks import bodies, environments, poisson, processes, wrk
+from benchmarks import bodies, environments, machine, poisson, proc, processes, wrk
+from benchmarks.arrivals import Arrivals
 from benchmarks.bodies import Bodies
-from benchmarks.poisson import Plan
 from benchmarks.processes import Server
 from benchmarks.results import Load, Measured, Record, Round, Turn
 from benchmarks.systems import System
@@ -70,7 +71,7 @@ class FloorProcess:
         return self.turns[-1]
 
     def memory_mb(self) -> float:
-        return processes.memory_of([self.process.pid])
+        return proc.memory_of([self.process.pid])
 
     def stop(self) -> None:
         self.input.close()
@@ -95,25 +96,31 @@ class Subject:
     def turn(self, floor: FloorProcess, before: Measured, pace: Pace) -> Measured:
         """Measure once and keep it; returns the floor's turn after it, which is the one before the next."""
         self.closed(self.single, bodies.IMAGES, WARM_SECONDS)
+        began, strange = time.monotonic(), self.strange_cpu()
         busy = self.closed(self.single, 32, pace.closed(32))
         alone = self.closed(self.single, 1, pace.alone)
         many = None
         if self.several:
             many = self.closed(self.several, MANY_CLIENTS, pace.closed(MANY_CLIENTS * bodies.IMAGES))
+        others = max(0.0, (self.strange_cpu() - strange) / (time.monotonic() - began))
         self.record.memory_mb = self.server.memory_mb()
         after = floor.measure(pace.floor)
-        self.record.rounds.append(Round(before, after, busy, alone, many))
+        self.record.rounds.append(Round(before, after, busy, alone, many, others))
         return after
+
+    def strange_cpu(self) -> float:
+        """CPU time that neither the server nor its clients have used."""
+        return machine.busy() - self.server.cpu_seconds() - wrk.children_cpu()
 
     def open(self, shares: Sequence[float], overload: float, pace: Pace) -> None:
         """Open loops at shares of the capacity, and at ``overload`` times it, unless that is 0."""
         for share in shares:
-            plan = Plan(self.server.port, "", share * self.record.capacity, pace.open)
-            self.record.loads.append(Load(share, poisson.load(plan, self.single)))
+            arrivals = Arrivals(self.server.port, share * self.record.capacity, pace.open)
+            self.record.loads.append(Load(share, poisson.load(arrivals, self.single)))
             self.server.wait_until_idle()
         if overload:
-            plan = Plan(self.server.port, "", overload * self.record.capacity, pace.open, PATIENCE)
-            self.record.overload = poisson.load(plan, self.single)
+            arrivals = Arrivals(self.server.port, overload * self.record.capacity, pace.open, PATIENCE)
+            self.record.overload = poisson.load(arrivals, self.single)
             self.server.wait_until_idle()
 
 
