@@ -25,16 +25,16 @@ def refuse() -> NoReturn:
 
 
 class DispatchedBatcher(Batcher):
-    """Hubel's admission, BentoML's queue."""
+    """Hubel's admission, BentoML's queue, which knows no lanes."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         dispatcher: CorkDispatcher[Job, Arrays] = CorkDispatcher(
             app.SETTINGS.deadline_ms, app.SETTINGS.max_batch, fallback=refuse, get_batch_size=lambda _: 1
         )
         self.dispatch = dispatcher(self._run_batch)
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float) -> Job:
+    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
         job = Job(pixels, outputs, deadline, asyncio.get_running_loop().create_future(), time.perf_counter())
         job.answer.set_result(await self.dispatch(job))
         return job
