@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.manifest import MODEL, Manifest
+from models.manifest import MODEL, Accuracy, Manifest
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -45,10 +45,10 @@ def computable(provider: str) -> tuple[Precision, ...]:
     return tuple(p for p in FASTEST[provider] if p != "bf16" or cpu_has_bf16())
 
 
-def loss(manifest: Manifest, precision: Precision) -> float | None:
-    """Top-1 lost against fp32, the worst of all providers it was measured on; None where it was not measured."""
-    found = {name: [a.top1 for a in manifest.evaluation.providers if a.precision == name] for name in ("fp32", precision)}
-    return max(found["fp32"]) - min(found[precision]) if all(found.values()) else None
+def loss(measured: list[Accuracy], precision: str) -> float | None:
+    """Top-1 lost against fp32, on the worst provider it was measured on; None where one of the two was not measured."""
+    found = {name: [a.top1 for a in measured if a.precision == name] for name in ("fp32", precision)}
+    return round(max(found["fp32"]) - min(found[precision]), 6) if all(found.values()) else None
 
 
 def refusal(manifest: Manifest, precision: Precision) -> str | None:
@@ -57,9 +57,9 @@ def refusal(manifest: Manifest, precision: Precision) -> str | None:
         return None
     if GRAPHS[precision] not in manifest.files:
         return f"{manifest.id} holds no {GRAPHS[precision]}"
-    if (lost := loss(manifest, precision)) is None:
+    if (lost := loss(manifest.evaluation.providers, precision)) is None:
         return f"the accuracy of {manifest.id} was not measured in {precision}"
-    if round(lost, 6) > MAX_LOSS:
+    if lost > MAX_LOSS:
         return f"{manifest.id} loses {100 * lost:.2f} points of top-1 in {precision}, the limit is {100 * MAX_LOSS:g}"
     return None
 

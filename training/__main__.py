@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from models import registry
-from models.manifest import PackageError
+from models.manifest import Manifest, PackageError
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -42,16 +42,27 @@ def run_evaluate(args: argparse.Namespace) -> object:
 
 
 def run_export(args: argparse.Namespace) -> object:
+    from training import untrained
     from training.export import export
 
-    return export(args.run_folder, args.data)
+    if args.architecture:
+        if args.run_folder:
+            raise RecipeError("give a run and its data, or --architecture and --weights none, not both")
+        return describe(untrained.publish(args.architecture, args.store), args.store)
+    if not args.data:
+        raise RecipeError("give the folder of a run and the folder it was trained on, or --architecture and --weights none")
+    return export(args.run_folder, args.data, args.fp16)
 
 
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
-    manifest = publish(args.run_folder, args.store, args.name)
-    return {"published": manifest.id, "folder": str(args.store / manifest.name / str(manifest.version))}
+    return describe(publish(args.run_folder, args.store, args.name), args.store)
+
+
+def describe(manifest: Manifest, store: Path) -> dict[str, object]:
+    """What a publishing command prints."""
+    return {"published": manifest.id, "folder": str(store / manifest.name / str(manifest.version))}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,8 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
     _add_run(command, run_evaluate)
 
-    command = commands.add_parser("export", help="write the network as ONNX and compare it with the checkpoint")
-    _add_run(command, run_export)
+    command = commands.add_parser("export", help="write the network as ONNX, in fp32 and int8, and measure both")
+    _add_run(command, run_export, optional=True)
+    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+    command.add_argument("--architecture", help="without a run: publish this network untrained, for measuring its speed")
+    command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
+    command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
 
     command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
@@ -89,9 +104,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object]) -> None:
-    command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
-    command.add_argument("data", type=Path, help="the folder trained on; its test/ is used, else the validation images")
+def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:
+    count = "?" if optional else None
+    command.add_argument("run_folder", metavar="run", type=Path, nargs=count, help="folder of the checkpoint")
+    where = "the folder trained on; its test/ is used, else the validation images"
+    command.add_argument("data", type=Path, nargs=count, help=where)
     command.set_defaults(run=run)
 
 

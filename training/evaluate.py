@@ -28,16 +28,16 @@ def evaluation_images(source: Path, checkpoint: Checkpoint) -> tuple[ImageSet, s
     """The images to report on and their split: "test" where ``source`` holds a test folder, else "validation"."""
     if (source / "test").is_dir():
         return data.load_folder(source / "test", checkpoint.recipe.input, checkpoint.classes), "test"
-    return validation_images(source, checkpoint), "validation"
+    return training_images(source, checkpoint)[1], "validation"
 
 
-def validation_images(source: Path, checkpoint: Checkpoint) -> ImageSet:
-    """The images that training held out; raises CheckpointError when ``source`` no longer holds the same."""
+def training_images(source: Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
+    """What was trained on and what was held out; raises CheckpointError when ``source`` no longer holds the same."""
     recipe = checkpoint.recipe
-    _, images = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
-    if data.fingerprint(images) != checkpoint.data["validation_sha256"]:
+    trained, held_out = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
+    if data.fingerprint(held_out) != checkpoint.data["validation_sha256"]:
         raise CheckpointError(f"{source} does not hold the validation images that this checkpoint was trained beside")
-    return images
+    return trained, held_out
 
 
 @torch.inference_mode()
@@ -62,7 +62,7 @@ def evaluate(run: Path, source: Path) -> dict[str, Any]:
     """
     checkpoint, model, _ = checkpoints.load(run)
     images, split = evaluation_images(source, checkpoint)
-    validation = images if split == "validation" else validation_images(source, checkpoint)
+    validation = images if split == "validation" else training_images(source, checkpoint)[1]
     held_out = logits_of(model, checkpoint, validation)
     temperature = calibration.fit_temperature(held_out, validation.targets)
     confidence, right = _answers(held_out, validation.targets, temperature)

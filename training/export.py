@@ -1,10 +1,12 @@
-"""Checkpoint -> model.onnx: one file, preprocessing of pixel values inside, compared with torch on real images.
+"""Checkpoint -> ONNX graphs: one file each, preprocessing of pixel values inside, measured on real images.
 
 Neighbours: evaluate.py measured the checkpoint, package.py publishes what this writes.
 """
 
 import json
+import os
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.manifest import MODEL, OUTPUTS
+from models import precision as precisions
+from models.manifest import MODEL, OUTPUTS, Accuracy
+from models.precision import CPU, GRAPHS, MAX_LOSS, OPENVINO, Precision
 from training import checkpoint as checkpoints
 from training import data, evaluate
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
+from training.data import ImageSet
 from training.errors import ExportError
+from training.quantize import quantize
 from training.train import normalise
 
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
-PROVIDER = "CPUExecutionProvider"
+CALIBRATION_IMAGES = 512
 BATCH = 64
 
 
@@ -38,21 +44,35 @@ class Servable(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.classifier.outputs(normalise(images, self.checkpoint))
+        pixels = normalise(images, self.checkpoint).to(self.classifier.head.weight.dtype)
+        logits, features, feature_map = self.classifier.outputs(pixels)
+        return logits.float(), features.float(), feature_map.float()
 
 
-def export(run: Path, source: Path) -> dict[str, Any]:
-    """Write run/model.onnx and run/parity.json, comparing both on the evaluation images of ``source``.
+def export(run: Path, source: Path, fp16: bool = False) -> dict[str, Any]:
+    """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``.
+
+    model.onnx is compared with torch. model.int8.onnx is calibrated on training images and stays only where it loses at
+    most MAX_LOSS of top-1; so does model.fp16.onnx, for GPUs, which is written with ``fp16``.
 
     Raises:
         ExportError: a logit differs by more than the tolerance; model.onnx is removed.
         CheckpointError, DataError: see those.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    images, _ = evaluate.evaluation_images(source, checkpoint)
+    trained, held_out = evaluate.training_images(source, checkpoint)
+    images = evaluate.evaluation_images(source, checkpoint)[0] if (source / "test").is_dir() else held_out
+    return write_graphs(run, checkpoint, model, images, trained.pixels, fp16)
+
+
+def write_graphs(
+    run: Path, checkpoint: Checkpoint, model: Classifier, images: ImageSet, calibration: NDArray[np.uint8], fp16: bool = False
+) -> dict[str, Any]:
+    """As ``export``, with the images to measure on and those to calibrate with, (n, height, width, 3) uint8."""
+    for name in GRAPHS.values():
+        (run / name).unlink(missing_ok=True)
     write_onnx(model, checkpoint, run / MODEL)
-    session = open_session(run / MODEL)
-    exported = logits_of(session, images.pixels)
+    exported = logits_of(open_session(run / MODEL), images.pixels)
     expected = evaluate.logits_of(model, checkpoint, images)
     difference = float(np.abs(exported - expected).max())
     if not difference <= TOLERANCE:  # NaN too
@@ -62,26 +82,57 @@ def export(run: Path, source: Path) -> dict[str, Any]:
             f"the exported graph differs from the checkpoint by {difference:.2g} in a logit, the limit is {TOLERANCE:g}; "
             "nothing was exported"
         )
+    quantize(run / MODEL, run / GRAPHS["int8"], calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)])
+    if fp16:
+        write_onnx(model, checkpoint, run / GRAPHS["fp16"], half=True)
+    providers = measure(run, images)
     result = {
         "epoch": checkpoint.epoch,
         "samples": len(images),
         "dataset_sha256": data.fingerprint(images),
         "max_difference": difference,
         "same_top1": float((exported.argmax(1) == expected.argmax(1)).mean()),
-        "provider": PROVIDER,
-        "precision": "fp32",
-        "top1": round(float((exported.argmax(1) == images.targets).mean()), 4),
-        "outputs": {output.name: output.shape[1:] for output in session.get_outputs()},
+        "providers": providers,
+        "left_out": _leave_out(run, providers),
+        "outputs": {output.name: output.shape[1:] for output in open_session(run / MODEL).get_outputs()},
     }
     (run / FILE).write_text(json.dumps(result, indent=1))
     return result
 
 
-def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path) -> None:
-    """Trace the network with a batch of free size and write one file without external data."""
+def measure(run: Path, images: ImageSet) -> list[dict[str, Any]]:
+    """Top-1 of the graphs in ``run`` on every provider and in every precision that this machine computes in."""
+    installed = [p for p in (OPENVINO, CPU) if p in onnxruntime.get_available_providers()]
+    ways: list[tuple[str, Precision]] = [(provider, p) for provider in installed for p in precisions.computable(provider)]
+    ways.append((CPU, "fp16"))  # slow there, but rounded as on a GPU
+    found: list[dict[str, Any]] = []
+    for provider, precision in ways:
+        if (run / GRAPHS[precision]).is_file():
+            logits = logits_of(open_session(run / GRAPHS[precision], provider, precision), images.pixels)
+            top1 = round(float((logits.argmax(1) == images.targets).mean()), 4)
+            found.append({"provider": provider, "precision": precision, "top1": top1})
+    return found
+
+
+def _leave_out(run: Path, providers: list[dict[str, Any]]) -> dict[str, str]:
+    """Remove graphs that lose too much; why, by precision."""
+    measured = [Accuracy(**figure) for figure in providers]
+    reasons: dict[str, str] = {}
+    graphs: tuple[Precision, ...] = ("int8", "fp16")
+    for precision in graphs:
+        lost = precisions.loss(measured, precision)
+        if lost is not None and lost > MAX_LOSS:
+            (run / GRAPHS[precision]).unlink()
+            reasons[precision] = f"loses {100 * lost:.2f} points of top-1, the limit is {100 * MAX_LOSS:g}"
+    return reasons
+
+
+def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
+    """Trace the network with a batch of free size and write one file without external data; ``half``: in fp16."""
     spec = checkpoint.recipe.input
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)  # sizes 0 and 1 would be fixed in the graph
-    servable = Servable(checkpoint.answering(model).cpu(), checkpoint).eval()
+    network = deepcopy(checkpoint.answering(model).cpu())
+    servable = Servable(network.half() if half else network, checkpoint).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making
         torch.onnx.export(
@@ -97,9 +148,16 @@ def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path) -> None:
         )
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """The exported graph on the provider whose answers are the reference."""
-    return onnxruntime.InferenceSession(path, providers=[PROVIDER])
+def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32") -> onnxruntime.InferenceSession:
+    """The graph on one provider; as it is called by default, the one whose answers are the reference."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if provider == OPENVINO:  # as the service opens it
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    threads = len(os.sched_getaffinity(0))
+    return onnxruntime.InferenceSession(
+        path, options, providers=[(provider, precisions.provider_options(provider, precision, threads))]
+    )
 
 
 def logits_of(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ Neighbours: evaluate.py and export.py must have run on the same checkpoint; mode
 """
 
 import json
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from models import registry
 from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
+from models.precision import GRAPHS
 from training import checkpoint as checkpoints
 from training import evaluate, export
 from training.checkpoint import Checkpoint
@@ -44,7 +46,8 @@ def publish(run: Path, store: Path, name: str) -> Manifest:
     draft = _draft(name, checkpoint, evaluation, parity)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
-        (files / manifests.MODEL).write_bytes((run / manifests.MODEL).read_bytes())
+        for graph in {name for name in GRAPHS.values() if (run / name).is_file()}:
+            shutil.copyfile(run / graph, files / graph)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
         (files / manifests.CARD).write_text(card(draft))
         return registry.publish(store, files, draft)
@@ -62,7 +65,6 @@ def _read(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:
 def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any]) -> Manifest:
     """The manifest without version, date and hashes, which the registry sets."""
     temperature, threshold = evaluation.pop("temperature"), evaluation.pop("threshold")
-    provider = Accuracy(parity["provider"], parity["precision"], parity["top1"])
     parities = {"parity_max_difference": parity["max_difference"], "parity_same_top1": parity["same_top1"]}
     facts = {key: value for key, value in checkpoint.data.items() if key != "skipped"}
     recipe = checkpoint.recipe
@@ -79,7 +81,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
         outputs=parity["outputs"],
         temperature=temperature,
         threshold=threshold,
-        evaluation=Evaluation(**evaluation, **parities, providers=[provider]),
+        evaluation=Evaluation(**evaluation, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
         provenance={
             **checkpoint.provenance,
             "data": facts | {"files_left_out": len(checkpoint.data["skipped"])},
@@ -93,11 +95,11 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
     )
 
 
-def golden_images(spec: InputSpec) -> NDArray[np.uint8]:
-    """Smooth random colour fields, (4, height, width, 3) uint8: made, not taken, so that a package passes on nobody's
+def golden_images(spec: InputSpec, n: int = GOLDEN_IMAGES) -> NDArray[np.uint8]:
+    """Smooth random colour fields, (n, height, width, 3) uint8: made, not taken, so that a package passes on nobody's
     pictures. They only have to make every layer work; two runtimes that agree on them compute the same."""
     random = np.random.default_rng(1962)  # Hubel and Wiesel's paper on the cat's visual cortex
-    fields = random.integers(0, 256, (GOLDEN_IMAGES, 6, 6, 3)).astype(np.uint8)
+    fields = random.integers(0, 256, (n, 6, 6, 3)).astype(np.uint8)
     size = (spec.width, spec.height)
     return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in fields])
 
@@ -116,6 +118,10 @@ def _started_from(source: dict[str, Any]) -> str:
         f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
         f"commit {before['git_commit']}).\n\n"
     )
+
+
+def _untrained(source: dict[str, Any]) -> str:
+    return "" if source["epochs"] else "Its weights are random: it is for measuring speed, its answers mean nothing.\n\n"
 
 
 def card(manifest: Manifest) -> str:
@@ -155,6 +161,6 @@ commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["librari
 
 {_started_from(source)}## Limits
 
-It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image of something
+{_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image of something
 else gets a wrong answer, though often an "unsure" one.
 """

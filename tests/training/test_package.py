@@ -13,6 +13,7 @@ import pytest
 from models import registry
 from models.fingerprint import fingerprint
 from models.manifest import CARD, GOLDEN, MODEL, Manifest, PackageError
+from models.precision import GRAPHS
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
@@ -25,9 +26,15 @@ def manifest(journey: Journey) -> Manifest:
     return registry.verify(journey.package)
 
 
+def int8_of(journey: Journey) -> set[str]:
+    """The int8 graph, where it passed the gate: 18 images are too few to foresee that."""
+    left_out = json.loads((journey.run / export.FILE).read_text())["left_out"]
+    return set() if left_out else {GRAPHS["int8"]}
+
+
 def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
     assert manifest.id == "colours:1"
-    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, "manifest.json"}
+    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, "manifest.json"} | int8_of(journey)
     assert registry.resolve(journey.store, "colours") == journey.package
     assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
 
@@ -54,7 +61,7 @@ def test_the_manifest_holds_the_figures_that_were_measured(journey: Journey, man
         assert figures[key] == measured[key]
     assert figures["parity_max_difference"] == parity["max_difference"]
     assert figures["parity_same_top1"] == parity["same_top1"]
-    assert figures["providers"] == [{"provider": "CPUExecutionProvider", "precision": "fp32", "top1": parity["top1"]}]
+    assert figures["providers"] == parity["providers"]
 
 
 def test_the_manifest_says_where_the_network_comes_from(journey: Journey, manifest: Manifest) -> None:

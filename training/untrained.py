@@ -1,0 +1,74 @@
+"""A package of a network with random weights: for measuring speed, which does not depend on the weights.
+
+It is evaluated on made images whose classes are the network's own answers in fp32, so its top-1 is the share of answers
+that a precision leaves as they are. Neighbours: export.py writes the graphs, package.py publishes.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.input import InputSpec
+from models.manifest import Manifest
+from training import checkpoint as checkpoints
+from training import data, evaluate, export, package, provenance
+from training.architectures import catalogue
+from training.checkpoint import Checkpoint
+from training.data import ImageSet
+from training.errors import RecipeError
+from training.recipe import Recipe
+from training.train import make_optimizer
+
+CLASSES = tuple(f"class-{i:03d}" for i in range(1000))
+INPUT = InputSpec(height=224, width=224, resize=256)  # the geometry that He et al. 2015 test at
+MEAN, STD = [127.5] * 3, [64.0] * 3
+IMAGES = 64
+
+
+def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
+    """Publish ``architecture`` with random weights, 1000 classes and images of 224x224 pixels under its own name.
+
+    Raises:
+        RecipeError: no such architecture.
+    """
+    if architecture not in catalogue.ARCHITECTURES:
+        raise RecipeError(f"unknown architecture {architecture!r}; known are {', '.join(catalogue.ARCHITECTURES)}")
+    torch.manual_seed(seed)
+    checkpoint = Checkpoint(Recipe(architecture, INPUT, epochs=1), CLASSES, MEAN, STD, provenance=provenance.describe())
+    model = checkpoint.build().eval()
+    pixels = package.golden_images(INPUT, IMAGES)
+    targets = evaluate.logits_of(model, checkpoint, _images(pixels, np.zeros(IMAGES, np.int64))).argmax(1)
+    images = _images(pixels, targets)
+    none = {"training_images": 0, "validation_images": 0, "skipped": [], "folder": "made images"}
+    checkpoint.data = none | {"training_sha256": data.fingerprint(images), "validation_sha256": data.fingerprint(images)}
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        checkpoints.save(run, checkpoint, model, make_optimizer(model, checkpoint.recipe))
+        export.write_graphs(run, checkpoint, model, images, pixels)
+        (run / evaluate.FILE).write_text(json.dumps(_evaluation(images)))
+        return package.publish(run, store, architecture)
+
+
+def _images(pixels: np.ndarray, targets: np.ndarray) -> ImageSet:
+    return ImageSet(pixels, targets, CLASSES, tuple(str(i) for i in range(len(pixels))), ())
+
+
+def _evaluation(images: ImageSet) -> dict[str, object]:
+    """What evaluate.json would hold: nothing was learnt, and the network agrees with itself."""
+    return {
+        "epoch": 0,
+        "dataset": "made images",
+        "split": "agreement",
+        "dataset_sha256": data.fingerprint(images),
+        "samples": len(images),
+        "top1": 1.0,
+        "top5": 1.0,
+        "per_class": {},
+        "calibration_error": 0.0,
+        "coverage": 1.0,
+        "temperature": 1.0,
+        "threshold": 0.0,
+    }
