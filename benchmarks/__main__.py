@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -41,14 +42,14 @@ def chosen(text: str, known: tuple[str, ...], what: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     try:
         if options.render:
             write(results.load(RAW))
             return 0
         return measure(options)
     except (PrepareError, StartError, wrk.MissingClient, ValueError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 1
+        return fail(str(err))
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -64,13 +65,22 @@ def measure(options: argparse.Namespace) -> int:
     run.results = Results(machine.describe(), command_of(options), words)
     if (busy := machine.others()) > machine.QUIET:
         print(f"warning: other processes use {busy:.1f} cores; the figures will suffer", flush=True)
+    failed = 0
     for model in models:
-        run.measure(model, systems)
-        keep(run.results, part and not options.write)
+        try:
+            run.measure(model, systems)
+            keep(run.results, part and not options.write)
+        except (PrepareError, StartError) as err:
+            failed = fail(f"{model}: {err}")
     print("\n" + report.tables_of(run.results, models))
     for model in models:
         print(report.last_line(run.results, model))
-    return 0
+    return failed
+
+
+def fail(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 1
 
 
 def keep(measured: Results, aside: bool) -> None:

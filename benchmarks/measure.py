@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import tempfile
 import time
 from collections.abc import Generator, Sequence
@@ -71,18 +72,18 @@ class Run:
                 if subject not in quiet:
                     say(model, subject.system, f"uses {subject.record.idle_share:.1%} of a core idle: measured alone, later")
                     subject.server.stop()
-            self.turns(quiet, floor, pace)
+            if quiet or not loud:
+                self.turns(quiet, floor, pace)
         for system in loud:
             with self.up(model, package, [system], place) as subjects:
                 self.turns(subjects, floor, pace)
 
     def turns(self, subjects: Sequence[Subject], floor: FloorProcess, pace: Pace) -> None:
         """The floor, a system, the floor, the next system, ... ``rounds`` times over; then the open loops."""
-        floor_alone = 0 if subjects else self.rounds  # nothing but the floor was asked for
         before = floor.measure(pace.floor)
-        for _ in range(floor_alone - 1):
-            floor.measure(pace.floor)
         for number in range(self.rounds):
+            if not subjects:
+                floor.measure(pace.floor)
             for subject in subjects:
                 before = subject.turn(floor, before, pace)
                 last = subject.record.rounds[-1]
@@ -125,7 +126,7 @@ class Run:
         command = [environments.python_of(system.group), *system.command]
         server = processes.start(command, environments.variables(system, package, port), port, place / f"{system.name}.log")
         try:
-            processes.wait_for_answer(server, single, began)
+            record.label = label_in(processes.wait_for_answer(server, single, began))
         except BaseException:
             server.stop()
             raise
@@ -143,6 +144,12 @@ class Run:
         record.provider, record.precision = info["provider"], info["precision"]
         seen = wrk.load(server.port, TRIVIAL, 32, 2, server.cpu_seconds)
         self.results.trivial = Trivial(seen.rate, seen.client_ms)
+
+
+def label_in(text: str) -> str:
+    """The label in an answer, wherever it stands."""
+    found = re.search(r'"label": *"([^"]*)"', text)
+    return found[1] if found else ""
 
 
 def now() -> str:

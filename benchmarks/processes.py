@@ -57,12 +57,12 @@ class Server:
         time.sleep(seconds)
         return (self.cpu_seconds() - before) / seconds
 
-    def stop(self) -> list[int]:
+    def stop(self, patience: float = STOP_SECONDS) -> list[int]:
         """SIGTERM to the server itself; what does not end is killed. Returns the processes that had to be."""
         members = self.tree()
         if self.process.poll() is None:
             self.process.terminate()
-        until = time.monotonic() + STOP_SECONDS
+        until = time.monotonic() + patience
         while (left := [pid for pid in members if runs(pid)]) and time.monotonic() < until:
             self.process.poll()
             time.sleep(0.05)
@@ -92,8 +92,8 @@ def start(command: Sequence[str], environment: Mapping[str, str], port: int, log
     return Server(process, port, log)
 
 
-def wait_for_answer(server: Server, sent: Bodies, began: float) -> None:
-    """Post a photograph until it is answered with 200, and note the seconds that took. Raises StartError."""
+def wait_for_answer(server: Server, sent: Bodies, began: float) -> str:
+    """Post a photograph until it is answered with 200, and note the seconds that took; the answer. Raises StartError."""
     reason = "it does not listen"
     while time.monotonic() - began < START_SECONDS:
         if server.process.poll() is not None:
@@ -102,7 +102,7 @@ def wait_for_answer(server: Server, sent: Bodies, began: float) -> None:
             status, text = post(server.port, sent)
             if status == 200:
                 server.start_seconds = time.monotonic() - began
-                return
+                return text
             reason = f"it answers {status}: {text[:120]!r}"
         except (OSError, http.client.HTTPException):
             pass

@@ -81,12 +81,27 @@ def section(results: Results, model: str) -> str:
     hubel = next((record for record in records if record.provider), None)
     computed = f"Computed by {hubel.provider} in {hubel.precision}." if hubel else ""
     failed = [f"{tables.title_of(record)} was not measured: {record.failed}." for record in results.of(model) if record.failed]
-    parts = [f"## {model}", computed, tables.throughput(floor, records), tables.latency(floor, records)]
+    parts = [
+        f"## {model}",
+        f"{computed} {agreement(records)}".strip(),
+        tables.throughput(floor, records),
+        tables.latency(floor, records),
+    ]
     if loads := tables.open_loop(records):
         parts += ["Requests that come at random:", loads]
     if pressed := tables.overload(records):
         parts += ["Ten times the capacity:", pressed]
     return "\n\n".join(part for part in [*parts, tables.resources(floor, records), *failed] if part)
+
+
+def agreement(records: Sequence[Record]) -> str:
+    """Whether the systems give the same answer, as the same model must."""
+    labels = {record.label for record in records}
+    if len(records) < 2:
+        return ""
+    if len(labels) == 1:
+        return "All systems name the same class for the first photograph."
+    return f"The first photograph's class: {', '.join(f'{record.label!r} by {record.title}' for record in records)}."
 
 
 def client(results: Results) -> str:

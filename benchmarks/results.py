@@ -61,7 +61,7 @@ class Load(Struct):
 
 
 class Record(Struct):
-    """One system with one model. ``failed`` says why there is nothing else."""
+    """One system with one model. ``failed`` says why there is nothing else. label: its answer to the first photograph."""
 
     model: str
     system: str
@@ -71,6 +71,7 @@ class Record(Struct):
     provider: str = ""
     precision: str = ""
     failed: str = ""
+    label: str = ""
     start_seconds: float = 0.0
     idle_share: float = 0.0
     memory_mb: float = 0.0

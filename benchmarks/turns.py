@@ -114,6 +114,8 @@ class Subject:
 
     def open(self, shares: Sequence[float], overload: float, pace: Pace) -> None:
         """Open loops at shares of the capacity, and at ``overload`` times it, unless that is 0."""
+        if not self.record.capacity:
+            return
         for share in shares:
             arrivals = Arrivals(self.server.port, share * self.record.capacity, pace.open)
             self.record.loads.append(Load(share, poisson.load(arrivals, self.single)))

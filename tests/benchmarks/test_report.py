@@ -98,6 +98,14 @@ def test_the_page_holds_every_system_and_why_one_is_missing(sample: Results) -> 
     assert "at most 0.03" in text
 
 
+def test_systems_that_answer_differently_are_named(sample: Results) -> None:
+    hubel, peer = sample.of("resnet50")[:2]
+    hubel.label = peer.label = "cat"
+    assert report.agreement([hubel, peer]) == "All systems name the same class for the first photograph."
+    peer.label = "dog"
+    assert "'cat' by Hubel, 'dog' by Peer" in report.agreement([hubel, peer])
+
+
 def test_the_last_line_is_the_ratio_to_the_floor(sample: Results) -> None:
     assert report.last_line(sample, "resnet50") == "resnet50: ratio to the floor: 0.90"
 
