@@ -80,6 +80,44 @@ async def posts_from_many_clients(url: str, images: list[bytes]) -> list[httpx.R
         return list(await asyncio.gather(*(client.post("/v1/classify", content=image) for image in images)))
 
 
+def test_what_nobody_waits_for_any_more_is_not_computed(start_server: StartServer, wide_store: Path) -> None:
+    server = start_server(wide_store, HUBEL_MAX_BATCH="1", HUBEL_THREADS="1", HUBEL_DEADLINE_MS="60000")
+    image = make_image()
+    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: {len(image)}\r\n\r\n".encode()
+    gone = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(40)]
+    for connection in gone:
+        connection.sendall(head + image)
+    for connection in gone:
+        connection.close()
+    with server.client() as client:
+        assert send(client, "/v1/classify", [image]).status_code == 200
+        counts = settled(client)
+    hung_up = counts['hubel_requests_total{route="/v1/classify",status="499"}']
+    dropped = counts['hubel_dropped_images_total{reason="disconnected"}']
+    assert hung_up > 20
+    assert 0 < dropped <= hung_up
+    assert counts["hubel_batch_size_images_sum"] <= 41 - dropped
+    assert counts["hubel_queue_depth_images"] == 0
+    assert server.stop() == 0
+
+
+def settled(client: httpx.Client) -> dict[str, float]:
+    """Metrics once nothing is in progress but their own request."""
+    until = time.monotonic() + 30
+    while (values := samples(client))["hubel_requests_in_progress"] > 1 and time.monotonic() < until:
+        time.sleep(0.05)
+    return values
+
+
+def test_a_bad_image_among_good_ones_harms_none_of_them(start_server: StartServer, wide_store: Path) -> None:
+    server = start_server(wide_store)
+    good, rounds = make_image(), 3
+    for _ in range(rounds):
+        responses = asyncio.run(posts_from_many_clients(server.url, [good] * 31 + [good[: len(good) // 2]] + [good] * 32))
+        assert [response.status_code for response in responses] == [200] * 31 + [400] + [200] * 32
+    assert server.stop() == 0
+
+
 @pytest.fixture(scope="module")
 def workers(start_server: StartServer) -> Iterator[Server]:
     """Two worker processes with a short deadline. SIGTERM ends them too."""

@@ -161,6 +161,6 @@ commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["librari
 
 {_started_from(source)}## Limits
 
-{_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image of something
-else gets a wrong answer, though often an "unsure" one.
+{_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
+of something else gets a wrong answer, though often an "unsure" one.
 """

@@ -76,8 +76,10 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(timed())
 
 
-def submit(batcher: Batcher, number: int, outputs: tuple[str, ...] = ("features",), seconds: float = LATE) -> asyncio.Task[Job]:
-    return asyncio.create_task(batcher.submit(image(number), outputs, time.perf_counter() + seconds))
+def submit(
+    batcher: Batcher, number: int, outputs: tuple[str, ...] = ("features",), seconds: float = LATE, bulk: bool = False
+) -> asyncio.Task[Job]:
+    return asyncio.create_task(batcher.submit(image(number), outputs, time.perf_counter() + seconds, bulk))
 
 
 async def keep_busy(batcher: Batcher, network: Network) -> asyncio.Task[Job]:
@@ -187,6 +189,95 @@ def test_an_image_that_nobody_waits_for_any_more_is_not_computed(make_batcher: M
 
     run(scenario())
     assert network.batches == [[0], [2]]
+
+
+def test_an_image_that_was_put_into_a_batch_is_still_not_computed_when_its_waiter_leaves(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    dropped: list[str] = []
+    batcher = make_batcher(network, max_batch=3, drop=dropped.append)
+
+    async def scenario() -> None:
+        first = await keep_busy(batcher, network)
+        tasks = [submit(batcher, number) for number in (1, 2, 3)]
+        await asyncio.sleep(0.01)
+        assert batcher.in_flight == 2  # a full batch is put together while the one before runs
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        network.gate.set()
+        await asyncio.gather(first, tasks[0], tasks[2])
+
+    run(scenario())
+    assert network.batches == [[0], [1, 3]]
+    assert dropped == ["disconnected"]
+
+
+def test_a_batch_that_nobody_waits_for_any_more_is_not_computed_at_all(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    dropped: list[str] = []
+    batcher = make_batcher(network, max_batch=2, drop=dropped.append)
+
+    async def scenario() -> None:
+        first = await keep_busy(batcher, network)
+        gone = [submit(batcher, number) for number in (1, 2)]
+        await asyncio.sleep(0.01)
+        for task in gone:
+            task.cancel()
+        await asyncio.sleep(0)
+        network.gate.set()
+        await first
+        assert features_of(await submit(batcher, 3)) == [3, 3]
+
+    run(scenario())
+    assert network.batches == [[0], [3]]
+    assert dropped == ["disconnected"] * 2
+
+
+def test_interactive_images_go_before_bulk_which_keeps_a_share(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network, max_batch=4)
+
+    async def scenario() -> None:
+        tasks = [await keep_busy(batcher, network), *(submit(batcher, number, bulk=True) for number in (1, 2, 3))]
+        await asyncio.sleep(0)
+        tasks += [submit(batcher, number) for number in (101, 102, 103, 104, 105)]
+        network.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert network.batches == [[0], [101, 102, 103, 1], [104, 105, 2, 3]]
+
+
+def test_a_batch_that_is_not_full_waits_for_more_after_the_network_was_busy(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network, max_batch=3, max_wait=LATE)
+
+    async def scenario() -> None:
+        tasks = [await keep_busy(batcher, network), submit(batcher, 1)]
+        await asyncio.sleep(0)
+        network.gate.set()
+        await tasks[0]
+        await asyncio.sleep(0.02)
+        assert network.batches == [[0]]
+        await asyncio.gather(tasks[1], submit(batcher, 2), submit(batcher, 3))  # full: it goes at once
+        assert features_of(await submit(batcher, 4)) == [4, 4]  # idle: so does this
+
+    run(scenario())
+    assert network.batches == [[0], [1, 2, 3], [4]]
+
+
+def test_a_batch_does_not_wait_longer_than_it_may(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network, max_wait=0.02)
+
+    async def scenario() -> None:
+        tasks = [await keep_busy(batcher, network), submit(batcher, 1)]
+        await asyncio.sleep(0)
+        network.gate.set()
+        await asyncio.gather(*tasks)
+        assert (await tasks[1]).queue_seconds >= 0.02
+
+    run(scenario())
+    assert network.batches == [[0], [1]]
 
 
 def test_a_waiter_that_leaves_during_its_batch_does_not_disturb_the_others(make_batcher: MakeBatcher) -> None:
@@ -315,6 +406,23 @@ def test_more_images_than_the_queue_holds_are_refused_with_the_limit_and_a_time_
         assert batcher.admitted == 4
         with batcher.admit(1):
             assert batcher.admitted == 5
+
+
+def test_images_are_refused_when_those_before_take_too_long(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue_seconds=1.5)
+    batcher.seconds_per_image = 0.1
+    with batcher.admit(15), batcher.admit(1), pytest.raises(Overloaded) as caught:
+        batcher.check(1)
+    assert str(caught.value) == (
+        "16 images are waiting, which takes 1.6 s; the limit is 1.5 s (HUBEL_MAX_QUEUE_MS); try again in 2 s"
+    )
+
+
+def test_an_idle_service_takes_a_large_request_however_long_it_takes(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue_seconds=1.5)
+    batcher.seconds_per_image = 1.0
+    with batcher.admit(32):
+        assert batcher.admitted == 32
 
 
 def test_the_time_to_come_back_is_at_least_a_second(make_batcher: MakeBatcher) -> None:
