@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +63,20 @@ class Server:
         members = self.tree()
         if self.process.poll() is None:
             self.process.terminate()
+        left = self.wait_for_end(members, patience)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.wait_for_end(left, patience)
+        self.process.wait()
+        return left
+
+    def wait_for_end(self, members: Sequence[int], patience: float) -> list[int]:
+        """Those of the processes that are still there after so many seconds."""
         until = time.monotonic() + patience
         while (left := [pid for pid in members if runs(pid)]) and time.monotonic() < until:
             self.process.poll()
-            time.sleep(0.05)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+            time.sleep(0.02)
         return left
 
 

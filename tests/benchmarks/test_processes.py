@@ -44,7 +44,7 @@ def test_a_server_is_awaited_seen_whole_and_stopped(tmp_path: Path) -> None:
         assert server.cpu_seconds() > 0
         assert 5 < server.memory_mb() < 500
     finally:
-        left = server.stop(patience=0.3)
+        left = server.stop(patience=1)
     assert label_in(text) == "a cat"
     assert not any(proc.runs(pid) for pid in tree)
     assert left == tree[1:]  # the child, which nobody told to end
