@@ -59,7 +59,7 @@ SYSTEMS: tuple[System, ...] = (
         "ray",
         ("-m", "benchmarks.peers.ray_server"),
         "/",
-        # No telemetry; and its own ports, too, on 127.0.0.1, as on a Mac.
+        # No telemetry; and its own ports on 127.0.0.1, too, as on a Mac (but for one of the replica's, which is fixed).
         environment=(("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")),
     ),
     System(
