@@ -8,6 +8,8 @@ from pathlib import Path
 from benchmarks.processes import ROOT
 from benchmarks.systems import System
 from models import registry
+from models.fingerprint import fingerprint
+from models.manifest import PackageError
 
 CACHE = ROOT / ".bench"
 BUNDLED = "cifar10"
@@ -52,17 +54,28 @@ def version_of(group: str, distribution: str) -> str:
 
 
 def package_of(model: str) -> Path:
-    """Folder of the model's package: the bundled one, or one with random weights, made once. Raises PrepareError."""
+    """Folder of the model's package: the bundled one, or one with random weights, which is made where there is none that
+    this version can use. Raises PrepareError.
+    """
     if model == BUNDLED:
         return registry.STORE / BUNDLED / "1"
-    store = CACHE / "models"
-    folder = store / model / "1"
-    if not folder.exists():
+    folder = CACHE / "models" / model / "1"
+    if not usable(folder):
         print(f"making {model} with random weights", flush=True)
+        shutil.rmtree(folder.parent, ignore_errors=True)
         call(["make", "-s", ".venv/.synced"])
-        options = ["--architecture", model, "--weights", "none", "--store", str(store)]
+        options = ["--architecture", model, "--weights", "none", "--store", str(CACHE / "models")]
         call([str(ROOT / ".venv/bin/python"), "-m", "training", "export", *options])
     return folder
+
+
+def usable(folder: Path) -> bool:
+    """Whether a package is whole, and made for the preprocessing of this version."""
+    try:
+        manifest = registry.verify(folder)
+    except (PackageError, OSError):
+        return False
+    return manifest.preprocessing == fingerprint(manifest.input)
 
 
 def variables(system: System | None, package: Path, port: int = 0) -> dict[str, str]:

@@ -24,6 +24,7 @@ QUIET = 0.02  # share of a core: a system that uses more while nobody asks is up
 CURVE = "resnet50"  # the model of the picture
 SHARES, CURVE_SHARES = (0.5, 0.7, 0.9), (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 OVERLOAD = 10.0
+LOGS = environments.CACHE / "logs"  # what the servers of the last run printed
 
 
 def open_columns(system: System, model: str) -> tuple[Sequence[float], float]:
@@ -48,24 +49,22 @@ class Run:
         """One model, all its systems."""
         package = environments.package_of(model)
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            (place / "photos").mkdir()
             for i, photo in enumerate(self.photos):
-                (place / "photos" / f"{i:04}.jpg").write_bytes(photo)
-            floor = FloorProcess(package, place / "photos")
+                (Path(folder) / f"{i:04}.jpg").write_bytes(photo)
+            floor = FloorProcess(package, Path(folder))
             try:
-                self.all_turns(model, package, systems, floor, place)
+                self.all_turns(model, package, systems, floor)
             finally:
                 memory = floor.memory_mb()
                 floor.stop()
         self.results.floors[model] = FloorRecord(model, now(), floor.turns, memory)
 
-    def all_turns(self, model: str, package: Path, systems: Sequence[System], floor: FloorProcess, place: Path) -> None:
+    def all_turns(self, model: str, package: Path, systems: Sequence[System], floor: FloorProcess) -> None:
         """The quiet systems together, then each of the others alone."""
         floor.measure(Pace(1).floor)  # not before it is warm
         pace = Pace(floor.turns.pop().rate, self.scale)
         loud: list[System] = []
-        with self.up(model, package, systems, place) as subjects:
+        with self.up(model, package, systems) as subjects:
             quiet = [subject for subject in subjects if subject.record.idle_share <= QUIET]
             loud = [subject.system for subject in subjects if subject not in quiet]
             for subject in subjects:
@@ -75,7 +74,7 @@ class Run:
             if quiet or not loud:
                 self.turns(quiet, floor, pace)
         for system in loud:
-            with self.up(model, package, [system], place) as subjects:
+            with self.up(model, package, [system]) as subjects:
                 self.turns(subjects, floor, pace)
 
     def turns(self, subjects: Sequence[Subject], floor: FloorProcess, pace: Pace) -> None:
@@ -95,7 +94,7 @@ class Run:
             say(subject.record.model, subject.system, "done")
 
     @contextmanager
-    def up(self, model: str, package: Path, systems: Sequence[System], place: Path) -> Generator[list[Subject]]:
+    def up(self, model: str, package: Path, systems: Sequence[System]) -> Generator[list[Subject]]:
         """Systems that are up; the ones that do not come up get a record that says why."""
         subjects: list[Subject] = []
         try:
@@ -103,7 +102,7 @@ class Run:
                 record = Record(model, system.name, system.title, now())
                 self.results.records[f"{model}/{system.name}"] = record
                 try:
-                    subjects.append(self.start(system, package, place, record))
+                    subjects.append(self.start(system, package, record))
                     say(model, system, f"up after {record.start_seconds:.1f} s")
                 except (PrepareError, StartError) as err:
                     record.failed = str(err)
@@ -117,14 +116,15 @@ class Run:
                 if left := subject.server.stop():
                     say(model, subject.system, f"left {len(left)} processes behind, which were killed")
 
-    def start(self, system: System, package: Path, place: Path, record: Record) -> Subject:
+    def start(self, system: System, package: Path, record: Record) -> Subject:
         """Bring a system up and wait for its first answer. Raises PrepareError or StartError."""
         environments.prepare(system.group)
         record.version = environments.version_of(system.group, system.distribution) if system.distribution else ""
         single, several = ask(system, self.photos)
-        port, began = processes.free_port(), time.monotonic()
+        port, began, log = processes.free_port(), time.monotonic(), LOGS / f"{record.model}-{system.name}.log"
+        LOGS.mkdir(parents=True, exist_ok=True)
         command = [environments.python_of(system.group), *system.command]
-        server = processes.start(command, environments.variables(system, package, port), port, place / f"{system.name}.log")
+        server = processes.start(command, environments.variables(system, package, port), port, log)
         try:
             record.label = label_in(processes.wait_for_answer(server, single, began))
         except BaseException:

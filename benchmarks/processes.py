@@ -105,7 +105,7 @@ def wait_for_answer(server: Server, sent: Bodies, began: float) -> str:
     reason = "it does not listen"
     while time.monotonic() - began < START_SECONDS:
         if server.process.poll() is not None:
-            raise StartError(f"ended with {server.process.returncode}: {last_line(server.log)}")
+            raise StartError(f"ended with {server.process.returncode}: {reason_in(server.log)}")
         try:
             status, text = post(server.port, sent)
             if status == 200:
@@ -129,8 +129,8 @@ def post(port: int, sent: Bodies) -> tuple[int, str]:
         connection.close()
 
 
-def last_line(log: Path) -> str:
-    """What a server said last, or which exception it said last."""
+def reason_in(log: Path) -> str:
+    """The first exception that a server printed, else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return [*lines, *raised][-1][:200].rstrip(".") if lines else "it printed nothing"
+    return [*raised[:1], *lines[::-1]][0][:200].rstrip(".") if lines else "it printed nothing"

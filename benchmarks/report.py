@@ -17,7 +17,7 @@ HOW = """## How it was measured
 - In turns: the floor, a system, the floor, the next system, and so on, then all of it again; n is the number of times.
   A ratio is that of a system to the mean of the floor's turns right before and after it. Tables show the median of the
   rounds and in brackets the least and the most.
-- Closed loop: wrk with 32 clients, with one, and with 4 that send forms of 16 images. Images/s is the slope of the
+- Closed loop: wrk with 32 clients, with one, and with 2 that send forms of 16 images. Images/s is the slope of the
   answers over time without the first 30 %, so that it does not hang on where in a batch the clock stopped. wrk adds to
   its latencies with 32 clients the ones that a stalled client would have seen; one client's are as they were.
 - *Added* is what one client waits beyond the median of decode and run of one image in the floor's process.
