@@ -1,13 +1,14 @@
 """Image bytes -> upright RGB -> (height, width, 3) uint8. The only decoder and resizer of the project.
 
 Training's evaluation, the golden inputs of a package and the service all call it, so what was measured is what
-is served. Neighbours: input.py says the geometry, service/decode.py puts the limits of the service around it.
+is served. Neighbours: input.py says the geometry, service/decode.py puts the limits of the service around it,
+fingerprint.py notices changes, benchmarks/decode.py compares other ways.
 """
 
 import struct
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import simplejpeg
@@ -21,6 +22,11 @@ Format = Literal["jpeg", "png", "webp"]
 
 FORMATS: tuple[Format, ...] = ("jpeg", "png", "webp")
 MAX_PIXELS = 178_956_970  # Pillow's own error threshold; callers that serve strangers pass a lower one
+# libjpeg can decode at 1/8, 1/4 or 1/2 of the size for much less work. It does so where that leaves MARGIN times the
+# pixels that the resize asks for. Networks resized to fewer than SCALED_FROM pixels see whole images: their answers
+# depend on every pixel. The margin is the boldest that kept 99.9 % of the labels: benchmarks/DECODE.md.
+MARGIN = 3
+SCALED_FROM = 128
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white, as most pages show them
 ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4 A
 UPRIGHT = {  # what undoes each orientation; 1 is upright already
@@ -32,6 +38,7 @@ UPRIGHT = {  # what undoes each orientation; 1 is upright already
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
 # What Pillow raises for damaged files; AssertionError for a PNG that lacks its palette.
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, AssertionError, struct.error, Image.DecompressionBombError)
 RESAMPLING = {
@@ -74,6 +81,21 @@ class Header:
     @property
     def pixels(self) -> int:
         return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Pixels as a file stores them, not turned upright yet.
+
+    image: RGB, or RGBX, whose fourth byte means nothing.
+    orientation: 1 to 8, as EXIF counts them.
+    overhang: how much of the last column and of the last row is no part of the picture, in pixels below 1. A side of
+    375 pixels that is decoded at 1/2 is 187.5 pixels long and fills 188.
+    """
+
+    image: Image.Image
+    orientation: int = 1
+    overhang: tuple[float, float] = (0.0, 0.0)
 
 
 def sniff(data: bytes) -> Format:
@@ -149,11 +171,11 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise ValueError("unknown chunk")
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Upright 8-bit RGB image from the bytes of a JPEG, PNG or WebP file; of an animation, its first frame.
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, spec: InputSpec | None = None) -> Stored:
+    """8-bit RGB pixels from the bytes of a JPEG, PNG or WebP file; of an animation, its first frame.
 
-    EXIF orientation is applied, transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and
-    palettes are converted; ICC profiles are ignored.
+    Transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted; ICC profiles
+    are ignored. Given a spec, a JPEG that is much larger than it needs is decoded at a fraction of its size.
 
     Raises:
         UnsupportedFormat, ImageTooLarge, ImageError: see those.
@@ -165,21 +187,41 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.size != (header.width, header.height):
                 raise ImageError(f"the {header.format.upper()} file announces two different sizes")
-            rgb = _decode_jpeg(data, image) if header.format == "jpeg" else _to_rgb(image)
-            return _upright(rgb, _orientation(image))
+            if header.format != "jpeg":
+                return Stored(_to_rgb(image), _orientation(image))
+            n = denominator(header, spec)
+            rgb = _decode_jpeg(data, image, n)
+            overhang = (rgb.width - header.width / n, rgb.height - header.height / n)
+            return Stored(rgb, _orientation(image), overhang)
     except ImageError:
         raise
     except DAMAGED as err:
         raise ImageError(f"the {header.format.upper()} file is damaged or cut off and cannot be decoded") from err
 
 
-def _decode_jpeg(data: bytes, image: Image.Image) -> Image.Image:
-    """libjpeg-turbo without Pillow's overhead for grey and YCbCr; Pillow for the rest (CMYK, odd files)."""
+def denominator(header: Header, spec: InputSpec | None) -> int:
+    """A JPEG is decoded at one over this of its size: 1, 2, 4 or 8. "nearest" takes pixels as they are, so the whole."""
+    if spec is None or spec.resize < SCALED_FROM or spec.interpolation == "nearest":
+        return 1
+    side = min(header.width, header.height)
+    return next((n for n in (8, 4, 2) if side >= n * MARGIN * spec.resize), 1)
+
+
+def _decode_jpeg(data: bytes, image: Image.Image, n: int) -> Image.Image:
+    """1/n of the size, sides rounded up. libjpeg-turbo for grey and YCbCr; Pillow for the rest (CMYK, odd files).
+
+    It writes the four bytes a pixel that Pillow works with, so that Pillow takes the buffer over instead of copying it.
+    """
+    width, height = -(-image.width // n), -(-image.height // n)
+    least = (width, height) if n > 1 else (0, 0)  # what is decoded is the smallest that is at least so large
     if image.mode in ("L", "RGB"):
         try:
-            return Image.fromarray(simplejpeg.decode_jpeg(data, colorspace="RGB"))
+            array = simplejpeg.decode_jpeg(data, colorspace="RGBX", min_width=least[0], min_height=least[1])
+            return Image.frombuffer("RGBX", (width, height), array, "raw", "RGBX", 0, 1)
         except ValueError:
             pass  # a warning of libjpeg is an error there; Pillow tells harmless ones from cut-off files
+    if n > 1:
+        image.draft(None, (image.width // n, image.height // n))
     return _to_rgb(image)
 
 
@@ -199,34 +241,38 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _orientation(image: Image.Image) -> Any:
-    """EXIF orientation; 1 where there is none, or where the EXIF data are damaged: the pixels are whole."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; 1 where there is none or one that does not exist, or where the EXIF data are damaged."""
     try:
-        return image.getexif().get(ORIENTATION_TAG, 1)
+        orientation = image.getexif().get(ORIENTATION_TAG)
     except DAMAGED:
         return 1
+    return orientation if orientation in UPRIGHT else 1
 
 
-def _upright(image: Image.Image, orientation: Any) -> Image.Image:
-    """Undo EXIF orientation 2 to 8; any other value leaves the image as it is."""
-    method = UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """RGB without a fourth byte, turned and mirrored as it is meant to be seen."""
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return rgb if orientation == 1 else rgb.transpose(UPRIGHT[orientation])
 
 
-def fit(image: Image.Image, spec: InputSpec) -> Pixels:
-    """Resize the shorter side to ``spec.resize`` and cut out the centre: (spec.height, spec.width, 3) uint8.
+def fit(stored: Stored, spec: InputSpec) -> Pixels:
+    """Resize the shorter side to ``spec.resize`` and cut out the centre: (spec.height, spec.width, 3) uint8, upright.
 
-    Both steps are one resampling of the matching box of the source, antialiased when it shrinks.
+    Both steps are one resampling of the matching box of the source, antialiased when it shrinks. The result is turned
+    upright, not the source: it is smaller.
     """
-    side = min(image.size)
+    image = stored.image
+    size = (spec.height, spec.width) if stored.orientation in TURNED else (spec.width, spec.height)
+    width, height = image.width - stored.overhang[0], image.height - stored.overhang[1]
+    side = min(width, height)
     # Multiplied before divided: a crop as large as the resized side is then exactly the side, never a hair more.
-    box_width, box_height = spec.width * side / spec.resize, spec.height * side / spec.resize
-    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    box_width, box_height = size[0] * side / spec.resize, size[1] * side / spec.resize
+    left, top = (width - box_width) / 2, (height - box_height) / 2
     box = (left, top, left + box_width, top + box_height)
-    size = (spec.width, spec.height)
     if box != (0.0, 0.0, *map(float, size)) or image.size != size:
         image = image.resize(size, RESAMPLING[spec.interpolation], box=box)
-    return np.asarray(image)
+    return np.asarray(upright(image, stored.orientation))
 
 
 def preprocess(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -235,4 +281,4 @@ def preprocess(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Pi
     Raises:
         ImageError: and its kinds, as ``decode``.
     """
-    return fit(decode(data, max_pixels), spec)
+    return fit(decode(data, max_pixels, spec), spec)

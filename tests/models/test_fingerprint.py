@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.fingerprint import JPEG, fingerprint
+from models import preprocess
+from models.fingerprint import JPEG, LARGE, fingerprint
 from models.input import InputSpec
-from models.preprocess import Header, read_header
+from models.preprocess import Header, decode, denominator, read_header
 
 MODELS = Path(__file__).parents[2] / "models"
 SPEC = InputSpec(height=24, width=20, resize=28)
@@ -27,7 +28,7 @@ def test_it_is_a_sha256_in_hexadecimal() -> None:
     [
         ("BACKGROUND = ", "BACKGROUND = ", True),
         ("BACKGROUND = (255, 255, 255)", "BACKGROUND = (0, 0, 0)", False),
-        ('colorspace="RGB")', 'colorspace="BGR")', False),
+        ('colorspace="RGBX"', 'colorspace="BGRX"', False),
     ],
     ids=["same code", "other background", "other colours of JPEG"],
 )
@@ -57,3 +58,20 @@ def test_swapped_sides_are_another_geometry() -> None:
 def test_its_jpeg_is_what_the_comment_says() -> None:
     assert read_header(JPEG) == Header("jpeg", 40, 24)
     assert JPEG[JPEG.index(b"\xff\xc0") + 10 :][:3] == b"\x01\x22\x00"  # component 1, sampled 2x2: halved chroma
+
+
+def test_its_large_jpeg_is_what_the_comment_says() -> None:
+    assert read_header(LARGE) == Header("jpeg", 1549, 1541)
+    assert decode(LARGE).orientation == 6
+    assert [denominator(read_header(LARGE), InputSpec(32, 32, resize)) for resize in (32, 128, 144, 256)] == [1, 4, 2, 2]
+
+
+@pytest.mark.parametrize("resize", [128, 144, 256])
+@pytest.mark.parametrize(("name", "value"), [("MARGIN", 100), ("SCALED_FROM", 5000)])
+def test_it_changes_with_the_fraction_that_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, resize: int, name: str, value: int
+) -> None:
+    spec = InputSpec(100, 100, resize)
+    before = fingerprint(spec)
+    monkeypatch.setattr(preprocess, name, value)
+    assert fingerprint(spec) != before
