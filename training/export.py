@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -146,6 +147,15 @@ def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path, half: bool
             external_data=False,
             verbose=False,
         )
+    _forget_sources(path)
+
+
+def _forget_sources(path: Path) -> None:
+    """Remove what the exporter notes of the code it traced, the folders of this machine among it."""
+    model = onnx.load(path)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+    onnx.save(model, path)
 
 
 def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32") -> onnxruntime.InferenceSession:

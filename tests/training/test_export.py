@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.manifest import MODEL
-from models.precision import CPU
+from models.precision import CPU, GRAPHS, Precision
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
@@ -35,6 +35,13 @@ def test_the_graph_is_one_file_without_external_data(journey: Journey) -> None:
     assert model.graph.initializer
     assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
     assert [path.name for path in journey.run.iterdir() if path.name.startswith(MODEL)] == [MODEL]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_graph_names_no_folder_of_this_machine(journey: Journey, precision: Precision) -> None:
+    path = journey.run / GRAPHS[precision]
+    if path.exists():  # the int8 graph may have been left out
+        assert b".py" not in path.read_bytes()
 
 
 def test_inputs_and_outputs_are_those_of_the_contract(journey: Journey) -> None:
