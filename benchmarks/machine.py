@@ -18,7 +18,7 @@ def describe() -> dict[str, str]:
     return {
         "processor": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        "system": f"Linux {platform.release()}, Python {platform.python_version()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}",
         "libraries": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "GPU": "present, not used" if shutil.which("nvidia-smi") else "not measured: there is none",
     }
