@@ -12,6 +12,7 @@ import pytest
 
 from models import registry
 from models.manifest import Manifest
+from models.precision import GRAPHS, refusal
 from tests.conftest import StartServer
 from tests.server import ROOT, Server
 
@@ -33,7 +34,9 @@ def bundled(start_server: StartServer) -> Server:
 
 def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
     folder = registry.resolve(STORE, "cifar10")
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000_000
+    assert (folder / GRAPHS["fp32"]).stat().st_size <= 10_000_000
+    assert (folder / GRAPHS["int8"]).stat().st_size <= 2_500_000
+    assert refusal(manifest, "int8") is None
     assert manifest.evaluation.split == "test"
     assert manifest.evaluation.top1 >= 0.91
     assert manifest.evaluation.parity_max_difference <= 1e-3
