@@ -91,6 +91,7 @@ def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here looks at the client's address
         timeout_graceful_shutdown=config.shutdown_seconds,
     )
     log.info("loading %s:%s to serve it at http://%s:%d", folder.parent.name, folder.name, config.host, config.port)

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -27,6 +29,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+COUNT = count(1)
 OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
 log = logging.getLogger("hubel")
 
@@ -133,11 +136,22 @@ class Edge:
         return handler
 
 
+@cache
+def _process() -> str:
+    """Sixteen hexadecimal digits that no other process has."""
+    return uuid.uuid4().hex[:16]
+
+
+def new_id() -> str:
+    """A request id that no other request has."""
+    return f"{_process()}{next(COUNT):016x}"
+
+
 def read_head(scope: Scope, receive: Receive) -> Request:
     """The request without its body; its id is the client's where that is a safe one, else a new one."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     given = headers.get("x-request-id", "")
-    identity = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    identity = given if given and REQUEST_ID.fullmatch(given) else new_id()
     return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, identity)
 
 
