@@ -18,6 +18,7 @@ from service import settings
 from service.settings import Settings, SettingsError
 
 FAILED = 1
+SWITCH_SECONDS = 0.0005  # how long the loop waits at most for a thread that decodes to give up the interpreter; Python: 0.005
 log = logging.getLogger("hubel")
 
 
@@ -78,6 +79,8 @@ def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
     from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
 
+    from service.protocol import RefusingProtocol
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # while loading; and uvicorn raises them once more when it has drained
     options = uvicorn.Config(
@@ -85,7 +88,7 @@ def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
         factory=True,
         workers=config.workers,
         loop="uvloop",
-        http="httptools",
+        http=RefusingProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -111,6 +114,7 @@ def load() -> bool:
     from service import app
     from service.runtime import DeviceError
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.load()
     except (PackageError, DeviceError) as err:

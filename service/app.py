@@ -56,7 +56,7 @@ class FrontedService(bentoml.Service[Any]):
     """A BentoML service whose HTTP side is ours: fewer layers between the socket and the network, one shape of error."""
 
     def to_asgi(self, is_main: bool = True) -> App:
-        return Edge(super().to_asgi(is_main), lambda: bentoml.get_current_service().routes())
+        return Edge(super().to_asgi(is_main), bentoml.get_current_service)
 
 
 @bentoml.service(name="hubel", service_class=FrontedService, workers=SETTINGS.workers, metrics={"enabled": False})
@@ -100,6 +100,9 @@ class Hubel:
         self.batcher.close()
         self.pool.shutdown()
 
+    def check_load(self) -> None:
+        self.batcher.check(1)
+
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
             async def handler(request: Request) -> Reply:
@@ -142,7 +145,7 @@ class Hubel:
         deadline = time.perf_counter() + SETTINGS.deadline_ms / 1000
         try:
             async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
-                self.batcher.check(1)  # before the body is read: what is refused costs little
+                self.check_load()  # before the body is read: what is refused costs little
                 with request.stage("read"):
                     body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes)
                     images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)

@@ -5,6 +5,7 @@ application behind it starts and stops the service (lifespan).
 """
 
 import logging
+import math
 import re
 import time
 import uuid
@@ -13,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from service import metrics
-from service.errors import HubelError, InternalError, InvalidParameter, ServerError, UnknownPath, WrongMethod
+from service.errors import HubelError, InternalError, InvalidParameter, Overloaded, ServerError, UnknownPath, WrongMethod
 from service.read import Disconnected, Receive
 from service.schemas import Problem
 
@@ -89,12 +90,23 @@ def reply_json(value: object) -> Reply:
     return Reply(msgspec.json.encode(value))
 
 
-class Edge:
-    """inner: BentoML's application. routes: called at the first request, when the service has started."""
+class Answers(Protocol):
+    """What stands behind the edge, once it has started."""
 
-    def __init__(self, inner: App, routes: Callable[[], Routes]) -> None:
+    def routes(self) -> Routes: ...
+
+    def check_load(self) -> None:
+        """Raises Overloaded where one more image would be too many."""
+        ...
+
+
+class Edge:
+    """inner: BentoML's application. start: called at the first request, when the service has started."""
+
+    def __init__(self, inner: App, start: Callable[[], Answers]) -> None:
         self.inner = inner
-        self.make_routes = routes
+        self.start = start
+        self.service: Answers | None = None
         self.routes: Routes = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,9 +118,32 @@ class Edge:
             with metrics.IN_PROGRESS.track_inprogress():
                 await self._answer(scope, receive, send)
 
+    def refuse_early(self, scope: Scope) -> bytes | None:
+        """The whole answer to a request that comes when there is too much to do, or None: protocol.py asks on its head.
+
+        It costs a tenth of what the same refusal costs as an ASGI application, which at ten times the load that can be
+        served leaves the cores to the requests that were accepted.
+        """
+        method, _ = self.routes.get(scope["path"], ("", None))
+        if self.service is None or method != "POST" or scope["method"] != "POST":
+            return None
+        began = time.perf_counter()
+        try:
+            self.service.check_load()
+        except Overloaded as err:
+            request = read_head(scope, _nothing)
+            reply = refuse(err, request)
+            count_answer(scope["path"], reply, began)
+            lines = [b"HTTP/1.1 %d \r\n" % reply.status]
+            lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
+            return b"".join([*lines, b"\r\n", reply.body])
+        return None
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        self.routes = self.routes or self.make_routes()
+        if self.service is None:
+            self.service = self.start()
+            self.routes = self.service.routes()
         request = read_head(scope, receive)
         route = request.path if request.path in self.routes else OTHER
         try:
@@ -122,8 +157,7 @@ class Edge:
             log.exception("request %s to %s failed", request.id, route)
             reply = refuse(InternalError("the service failed to answer; the log has more under this request id"), request)
         await respond(reply, request, send)
-        metrics.REQUESTS.labels(route, str(reply.status)).inc()
-        metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
+        count_answer(route, reply, began)
         for stage, seconds in request.stages.items():
             metrics.STAGE_SECONDS.labels(stage).observe(seconds)
 
@@ -155,6 +189,16 @@ def read_head(scope: Scope, receive: Receive) -> Request:
     return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, identity)
 
 
+async def _nothing() -> MutableMapping[str, Any]:
+    """The body of a request that is answered without it."""
+    return {"type": "http.disconnect"}
+
+
+def count_answer(route: str, reply: Reply, began: float) -> None:
+    metrics.REQUESTS.labels(route, str(reply.status)).inc()
+    metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
+
+
 def describe(error: HubelError, request_id: str | None = None) -> Problem:
     """RFC 9457 members of an error."""
     return Problem(f"urn:hubel:error:{error.code}", error.title, error.status, error.code, str(error), request_id)
@@ -163,13 +207,37 @@ def describe(error: HubelError, request_id: str | None = None) -> Problem:
 def refuse(error: HubelError, request: Request) -> Reply:
     """The answer that tells of an error; counts it."""
     metrics.REJECTIONS.labels(error.code).inc()
-    if isinstance(error, ServerError):
+    if isinstance(error, Overloaded):
+        OVERLOAD.warn(error)
+    elif isinstance(error, ServerError):
         log.warning("request %s to %s: %s", request.id, request.path, error)
     return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers())
 
 
+@dataclass
+class OverloadLog:
+    """One line a second, however many are refused. Times in seconds of time.monotonic."""
+
+    refused: int = 0
+    last: float = -math.inf
+
+    def warn(self, error: Overloaded) -> None:
+        self.refused += 1
+        if (now := time.monotonic()) - self.last >= 1:
+            log.warning("%d requests refused: %s", self.refused, error)
+            self.refused, self.last = 0, now
+
+
+OVERLOAD = OverloadLog()
+
+
 async def respond(reply: Reply, request: Request, send: Send) -> None:
-    """Send an answer with its request id and, in Server-Timing, milliseconds by stage (W3C Server Timing)."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers_of(reply, request)})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def headers_of(reply: Reply, request: Request) -> list[tuple[bytes, bytes]]:
+    """An answer's headers, with its request id and, in Server-Timing, milliseconds by stage (W3C Server Timing)."""
     timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in request.stages.items())
     headers = {
         "content-type": reply.media_type,
@@ -179,6 +247,4 @@ async def respond(reply: Reply, request: Request, send: Send) -> None:
         **({"server-timing": timing} if timing else {}),
         **reply.headers,
     }
-    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": reply.body})
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

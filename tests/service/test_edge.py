@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from service.edge import OTHER, Edge, Reply, Request, Routes, Scope, describe, reply_json
+from service.edge import OTHER, Edge, OverloadLog, Reply, Request, Routes, Scope, describe, reply_json
 from service.errors import ImageTooLarge, Overloaded
 from service.read import Disconnected
 
@@ -74,6 +74,22 @@ ROUTES: Routes = {
 }
 
 
+class Behind:
+    """Stands in for the service; ``error`` is what it says of its load."""
+
+    def __init__(self, error: Overloaded | None = None) -> None:
+        self.error = error
+        self.asked = 0
+
+    def routes(self) -> Routes:
+        self.asked += 1
+        return ROUTES
+
+    def check_load(self) -> None:
+        if self.error:
+            raise self.error
+
+
 class Inner:
     """Stands in for BentoML's application: notes what reaches it."""
 
@@ -95,7 +111,7 @@ def call(scope: Scope, edge: Edge | None = None) -> list[MutableMapping[str, Any
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run((edge or Edge(Inner(), lambda: ROUTES))(scope, no_body, send))
+    asyncio.run((edge or Edge(Inner(), Behind))(scope, no_body, send))
     return sent
 
 
@@ -218,7 +234,7 @@ def test_an_unforeseen_exception_is_told_to_the_log_and_not_to_the_client(caplog
 
 
 def test_after_an_exception_the_next_request_is_answered() -> None:
-    edge = Edge(Inner(), lambda: ROUTES)
+    edge = Edge(Inner(), Behind)
     assert [request(path, edge=edge).status for path in ("/broken", "/echo")] == [500, 200]
 
 
@@ -267,14 +283,14 @@ def test_requests_stages_and_rejections_are_counted() -> None:
 
 def test_starting_and_stopping_is_left_to_the_inner_application() -> None:
     inner = Inner()
-    assert call({"type": "lifespan"}, Edge(inner, lambda: ROUTES)) == []
+    assert call({"type": "lifespan"}, Edge(inner, Behind)) == []
     assert inner.seen == ["lifespan"]
 
 
 def test_requests_do_not_reach_the_inner_application() -> None:
     inner = Inner()
-    request("/echo", edge=Edge(inner, lambda: ROUTES))
-    request("/nothing", edge=Edge(inner, lambda: ROUTES))
+    request("/echo", edge=Edge(inner, Behind))
+    request("/nothing", edge=Edge(inner, Behind))
     assert inner.seen == []
 
 
@@ -282,17 +298,55 @@ def test_a_websocket_is_closed() -> None:
     assert call({"type": "websocket"}) == [{"type": "websocket.close", "code": 1000}]
 
 
-def test_routes_are_asked_for_once_and_only_at_the_first_request() -> None:
-    asked: list[str] = []
-
-    def routes() -> Routes:
-        asked.append("routes")
-        return ROUTES
-
-    edge = Edge(Inner(), routes)
-    assert asked == []
+def test_the_service_is_asked_for_its_routes_once_and_only_at_the_first_request() -> None:
+    behind = Behind()
+    edge = Edge(Inner(), lambda: behind)
+    assert behind.asked == 0
     assert [request("/echo", edge=edge).status for _ in range(2)] == [200, 200]
-    assert asked == ["routes"]
+    assert behind.asked == 1
+
+
+def early(path: str, method: str = "POST", error: Overloaded | None = None, started: bool = True) -> bytes | None:
+    edge = Edge(Inner(), lambda: Behind(error))
+    if started:
+        request("/page", "GET", edge=edge)
+    headers = [(b"x-request-id", b"mine")]
+    return edge.refuse_early({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers})
+
+
+def test_an_overloaded_service_refuses_on_the_head_with_the_same_answer_as_later() -> None:
+    before = count("hubel_rejections_total", reason="overloaded"), count("hubel_requests_total", route="/echo", status="503")
+    answer = early("/echo", error=Overloaded("too much", 3))
+    assert answer is not None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    headers = dict(line.split(b": ") for line in head.split(b"\r\n")[1:])
+    assert headers[b"content-length"] == str(len(body)).encode()
+    assert (headers[b"content-type"], headers[b"retry-after"]) == (b"application/problem+json", b"3")
+    assert headers[b"x-request-id"] == b"mine"
+    assert (json.loads(body)["code"], json.loads(body)["detail"]) == ("overloaded", "too much")
+    after = count("hubel_rejections_total", reason="overloaded"), count("hubel_requests_total", route="/echo", status="503")
+    assert after == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize(("path", "method"), [("/page", "GET"), ("/nothing", "POST"), ("/echo", "GET"), ("/page", "POST")])
+def test_only_requests_that_bring_work_are_refused_early(path: str, method: str) -> None:
+    assert early(path, method, Overloaded("too much", 3)) is None
+
+
+def test_nothing_is_refused_early_without_overload_or_before_the_start() -> None:
+    assert early("/echo") is None
+    assert early("/echo", error=Overloaded("too much", 3), started=False) is None
+
+
+def test_many_refusals_make_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    log = OverloadLog()
+    for _ in range(100):
+        log.warn(Overloaded("too much", 3))
+    assert [record.getMessage() for record in caplog.records] == ["1 requests refused: too much"]
+    log.last -= 1
+    log.warn(Overloaded("too much", 3))
+    assert caplog.records[-1].getMessage() == "100 requests refused: too much"
 
 
 def test_an_image_s_own_error_carries_no_request_id() -> None:
