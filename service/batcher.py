@@ -95,10 +95,10 @@ class Batcher:
         self.thread.start()
 
     def check(self, images: int) -> None:
-        """Raises Overloaded when there are no places for so many images."""
+        """Raises Overloaded when there are no places for so many images. Two batches may always wait, however slow."""
         waiting_seconds = self.admitted * self.seconds_per_image
         retry = max(1, math.ceil(waiting_seconds))
-        if waiting_seconds > self.max_queue_seconds:
+        if waiting_seconds > self.max_queue_seconds and self.admitted >= AHEAD * self.max_batch:
             raise Overloaded(
                 f"{self.admitted} images are waiting, which takes {waiting_seconds:.1f} s; the limit is "
                 f"{self.max_queue_seconds:g} s (HUBEL_MAX_QUEUE_MS); try again in {retry} s",

@@ -16,6 +16,7 @@ from models.preprocess import MARGIN, SCALED_FROM, Header, Pixels, Stored, decod
 from tests.factories import encode, make_image, make_picture
 
 ORIENTATION = 0x0112
+SCALED = InputSpec(height=128, width=112, resize=144)  # decodes a JPEG at a fraction from 864 pixels on
 STORED = {  # how a camera that was held so stores the upright picture (EXIF 2.3, figure 6)
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -167,6 +168,16 @@ def test_the_fast_jpeg_path_decodes_as_pillow_does(mode: str, size: tuple[int, i
         assert same(whole(data), image.convert("RGB"))
 
 
+@pytest.mark.parametrize("height", [999, 1000])
+def test_pixels_that_are_copied_and_pixels_that_are_taken_over_give_the_same(height: int) -> None:
+    data = make_image("JPEG", 1000, height)
+    with Image.open(BytesIO(data)) as image:
+        expected = fit(Stored(image.convert("RGB")), SCALED)
+    stored = decode(data)
+    assert stored.image.mode == ("RGBX" if height == 1000 else "RGB")
+    assert np.array_equal(fit(stored, SCALED), expected)
+
+
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 def test_of_an_animation_the_first_frame_is_taken(format: str) -> None:
     frames = [Image.new("RGB", (20, 10), color) for color in ("red", "blue", "lime")]
@@ -233,7 +244,6 @@ def test_a_crop_as_large_as_the_resized_side_never_leaves_the_image(side: int) -
     assert made.shape == (224, 224, 3)
 
 
-SCALED = InputSpec(height=128, width=112, resize=144)
 FRACTIONS = [(1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8), (100, 8)]  # how often MARGIN x resize fits in, and what follows
 
 

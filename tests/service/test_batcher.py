@@ -418,6 +418,15 @@ def test_images_are_refused_when_those_before_take_too_long(make_batcher: MakeBa
     )
 
 
+def test_two_batches_may_always_wait_however_slow_the_network_is(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_batch=8, max_queue_seconds=1.5)
+    batcher.seconds_per_image = 10.0
+    with batcher.admit(8), batcher.admit(7):
+        batcher.check(1)
+        with batcher.admit(1), pytest.raises(Overloaded):
+            batcher.check(1)
+
+
 def test_an_idle_service_takes_a_large_request_however_long_it_takes(make_batcher: MakeBatcher) -> None:
     batcher = make_batcher(answers, max_queue_seconds=1.5)
     batcher.seconds_per_image = 1.0
