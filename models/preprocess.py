@@ -27,6 +27,7 @@ MAX_PIXELS = 178_956_970  # Pillow's own error threshold; callers that serve str
 # depend on every pixel. The margin is the boldest that kept 99.9 % of the labels: benchmarks/DECODE.md.
 MARGIN = 3
 SCALED_FROM = 128
+UNCOPIED_FROM = 1_000_000  # pixels; below, to copy them costs less than to resize a fourth channel
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white, as most pages show them
 ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4 A
 UPRIGHT = {  # what undoes each orientation; 1 is upright already
@@ -210,13 +211,16 @@ def denominator(header: Header, spec: InputSpec | None) -> int:
 def _decode_jpeg(data: bytes, image: Image.Image, n: int) -> Image.Image:
     """1/n of the size, sides rounded up. libjpeg-turbo for grey and YCbCr; Pillow for the rest (CMYK, odd files).
 
-    It writes the four bytes a pixel that Pillow works with, so that Pillow takes the buffer over instead of copying it.
+    It writes the four bytes a pixel that Pillow works with. Pillow takes a buffer over if it is to resize all four, and
+    copies it if only three.
     """
     width, height = -(-image.width // n), -(-image.height // n)
     least = (width, height) if n > 1 else (0, 0)  # what is decoded is the smallest that is at least so large
     if image.mode in ("L", "RGB"):
         try:
             array = simplejpeg.decode_jpeg(data, colorspace="RGBX", min_width=least[0], min_height=least[1])
+            if width * height < UNCOPIED_FROM:
+                return Image.frombytes("RGB", (width, height), array, "raw", "RGBX")
             return Image.frombuffer("RGBX", (width, height), array, "raw", "RGBX", 0, 1)
         except ValueError:
             pass  # a warning of libjpeg is an error there; Pillow tells harmless ones from cut-off files
