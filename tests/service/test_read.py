@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.errors import BodyTooLarge, HubelError, MalformedRequest, TooManyImages, UnsupportedEncoding
-from service.read import DRAIN_FACTOR, Disconnected, images_in, read_body
+from service.read import DRAIN_FACTOR, Disconnected, images_in, read_body, while_connected
 
 LIMIT = 100  # bytes
 MULTIPART = "multipart/form-data; boundary=xyz"
@@ -243,3 +243,46 @@ def test_too_many_images_are_refused_with_the_limit_and_the_setting(body: bytes,
 def test_as_many_images_as_allowed_are_taken() -> None:
     assert len(images_in(multipart(*[part(b"x")] * 3), MULTIPART, 3)) == 3
     assert len(images_in(json_body(*[b"x"] * 3), "application/json", 3)) == 3
+
+
+async def hang_up_after(seconds: float) -> dict[str, str]:
+    await asyncio.sleep(seconds)
+    return {"type": "http.disconnect"}
+
+
+def test_what_is_awaited_is_cancelled_when_the_client_hangs_up() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def scenario() -> None:
+        with pytest.raises(Disconnected), while_connected(lambda: hang_up_after(0.01)):
+            await work()
+        await asyncio.sleep(0)  # the task goes on, it is not cancelled itself
+
+    asyncio.run(scenario())
+    assert ended == ["cancelled"]
+
+
+def test_a_client_that_stays_gets_what_was_computed() -> None:
+    async def scenario() -> str:
+        with while_connected(lambda: hang_up_after(60)):
+            await asyncio.sleep(0.01)
+            return "answer"
+
+    assert asyncio.run(scenario()) == "answer"
+
+
+def test_a_deadline_inside_is_no_hang_up() -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(0.01):
+            with while_connected(lambda: hang_up_after(60)):
+                await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
