@@ -44,7 +44,7 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     unlabelled = _images(pixels, np.zeros(IMAGES, np.int64))
     spread = float(evaluate.logits_of(model, checkpoint, unlabelled).std())
     with torch.no_grad():  # random weights leave classes nearly equal, and rounding would decide between them
-        model.head.bias += SPREAD * spread * torch.randn_like(model.head.bias)
+        model.head.bias.add_(SPREAD * spread * torch.randn_like(model.head.bias))
     images = _images(pixels, evaluate.logits_of(model, checkpoint, unlabelled).argmax(1))
     none = {"training_images": 0, "validation_images": 0, "skipped": [], "folder": "made images"}
     checkpoint.data = none | {"training_sha256": data.fingerprint(images), "validation_sha256": data.fingerprint(images)}
