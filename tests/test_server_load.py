@@ -93,10 +93,12 @@ def test_what_nobody_waits_for_any_more_is_not_computed(start_server: StartServe
         assert send(client, "/v1/classify", [image]).status_code == 200
         counts = settled(client)
     hung_up = counts['hubel_requests_total{route="/v1/classify",status="499"}']
-    dropped = counts['hubel_dropped_images_total{reason="disconnected"}']
+    dropped = counts.get('hubel_dropped_images_total{reason="disconnected"}', 0)  # the others left while being decoded
+    computed = counts["hubel_batch_size_images_sum"]
     assert hung_up > 20
-    assert 0 < dropped <= hung_up
-    assert counts["hubel_batch_size_images_sum"] <= 41 - dropped
+    assert dropped <= hung_up
+    assert computed <= 41 - dropped
+    assert computed <= 21
     assert counts["hubel_queue_depth_images"] == 0
     assert server.stop() == 0
 
