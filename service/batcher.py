@@ -139,7 +139,7 @@ class Batcher:
     def _feed(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over the next batch: at once to an idle network, to a busy one when it is full."""
         self.planned = False
-        while waiting := len(self.lanes[0]) + len(self.lanes[1]):
+        while waiting := self._waiting():
             full = waiting >= self.max_batch
             if self.in_flight == AHEAD or (not full and (self.in_flight or self.hold)):
                 return
@@ -149,6 +149,10 @@ class Batcher:
             if batch := self._take():
                 self.in_flight += 1
                 self.work.put((batch, loop))
+
+    def _waiting(self) -> int:
+        """Images in both lanes."""
+        return sum(map(len, self.lanes))
 
     def _take(self) -> Batch | None:
         """The next batch: the oldest jobs that somebody still waits for in time, interactive ones before bulk."""
@@ -212,8 +216,7 @@ class Batcher:
     def _deliver(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         """Answer, after the next batch was handed over."""
         self.in_flight -= 1
-        waiting = len(self.lanes[0]) + len(self.lanes[1])
-        if self.max_wait and not self.in_flight and 0 < waiting < self.max_batch:
+        if self.max_wait and not self.in_flight and 0 < self._waiting() < self.max_batch:
             self.hold = loop.call_later(self.max_wait, self._release, loop)
         self._feed(loop)
         self._measure(batch)

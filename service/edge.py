@@ -121,8 +121,8 @@ class Edge:
     def refuse_early(self, scope: Scope) -> bytes | None:
         """The whole answer to a request that comes when there is too much to do, or None: protocol.py asks on its head.
 
-        It costs a tenth of what the same refusal costs as an ASGI application, which at ten times the load that can be
-        served leaves the cores to the requests that were accepted.
+        It costs less than the same refusal as an ASGI application, which at ten times the load that can be served leaves
+        the cores to the requests that were accepted.
         """
         method, _ = self.routes.get(scope["path"], ("", None))
         if self.service is None or method != "POST" or scope["method"] != "POST":
