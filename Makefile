@@ -86,7 +86,7 @@ clean:  ## remove what was installed (not runs/, not the store)
 	rm -rf .venv .venv-serve .venv-bench .bench .tools .pytest_cache .ruff_cache
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
-	@$(UV) sync -q --locked --extra train --extra serve-cpu
+	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing
 	@touch $@
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
