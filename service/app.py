@@ -24,7 +24,7 @@ from service import metrics, settings
 from service.batcher import Arrays, Batcher, Job
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter
+from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout
 from service.openapi import document
 from service.postprocess import Row, classify, encode_features, rank
 from service.read import images_in, read_body, while_connected
@@ -33,6 +33,9 @@ from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
+# Of the queue, what each kind of work may fill: under overload bulk is refused first, features next.
+FEATURES_SHARE, BULK_SHARE = 0.75, 0.5
+DEADLINE_HEADER = "x-deadline-ms"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -100,8 +103,11 @@ class Hubel:
         self.batcher.close()
         self.pool.shutdown()
 
-    def check_load(self) -> None:
-        self.batcher.check(1)
+    def busy_seconds(self) -> float:
+        return self.batcher.busy_seconds()
+
+    def check_load(self, route: str) -> None:
+        self.batcher.check(1, share_of(route))
 
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
@@ -142,20 +148,28 @@ class Hubel:
 
     async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
         """Images in, results out, within the deadline; of several images, a bad one fails alone."""
-        deadline = time.perf_counter() + SETTINGS.deadline_ms / 1000
+        limit_ms = deadline_of(request)
+        seconds = limit_ms / 1000
+        deadline = time.perf_counter() + seconds
+        share = share_of(request.path)
+        images: list[bytes] | None = None
         try:
-            async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
-                self.check_load()  # before the body is read: what is refused costs little
+            async with asyncio.timeout(seconds):
+                self.batcher.check(1, share, seconds)  # before the body is read: what is refused costs little
                 with request.stage("read"):
                     body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes)
                     images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
-                with self.batcher.admit(len(images)), while_connected(request.receive):
+                if len(images) > INTERACTIVE_IMAGES:
+                    share = BULK_SHARE
+                left = deadline - time.perf_counter()
+                with self.batcher.admit(len(images), share, left), while_connected(request.receive):
                     metrics.QUEUE_DEPTH.set(self.batcher.admitted)
                     jobs = await self.compute(request, images, output, deadline)
         except TimeoutError as err:
-            raise DeadlineExceeded(
-                f"no answer within {SETTINGS.deadline_ms} ms (HUBEL_DEADLINE_MS); send fewer images at once or try again"
-            ) from err
+            within = f"within {limit_ms} ms ({name_of_limit(limit_ms)})"
+            if images is None:
+                raise RequestTimeout(f"the body did not arrive {within}; send less at once or faster") from err
+            raise DeadlineExceeded(f"no answer {within}; send fewer images at once or try again") from err
         finally:
             metrics.QUEUE_DEPTH.set(self.batcher.admitted)
         with request.stage("postprocess"):
@@ -188,6 +202,25 @@ class Hubel:
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
+
+
+def share_of(route: str) -> float:
+    """Of the queue, what requests to a route may fill."""
+    return FEATURES_SHARE if route == "/v1/features" else 1.0
+
+
+def deadline_of(request: Request) -> int:
+    """Milliseconds that an answer may take: the service's limit, or less where the client asks for it."""
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return SETTINGS.deadline_ms
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1):
+        raise InvalidParameter(f"X-Deadline-Ms is {text[:50]!r}, it must be a whole number of milliseconds from 1 on")
+    return min(int(text), SETTINGS.deadline_ms)
+
+
+def name_of_limit(limit_ms: int) -> str:
+    return "HUBEL_DEADLINE_MS" if limit_ms == SETTINGS.deadline_ms else "X-Deadline-Ms"
 
 
 def choose(given: dict[str, str], name: str, values: dict[str, T]) -> T:
@@ -231,6 +264,6 @@ def describe_service(runtime: Runtime) -> dict[str, object]:
     }
 
 
-def application() -> App:
+def application() -> Edge:
     """The ASGI application that a worker process runs."""
-    return cast(App, cast(Any, Hubel).to_asgi())
+    return cast(Edge, cast(Any, Hubel).to_asgi())

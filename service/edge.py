@@ -11,8 +11,9 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from http import HTTPStatus
 from itertools import count
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -20,7 +21,16 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from service import metrics
-from service.errors import HubelError, InternalError, InvalidParameter, Overloaded, ServerError, UnknownPath, WrongMethod
+from service.errors import (
+    Draining,
+    HubelError,
+    InternalError,
+    InvalidParameter,
+    Overloaded,
+    ServerError,
+    UnknownPath,
+    WrongMethod,
+)
 from service.read import Disconnected, Receive
 from service.schemas import Problem
 
@@ -31,6 +41,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON, PROBLEM = "application/json", "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 COUNT = count(1)
+READY = "/readyz"
 OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
 log = logging.getLogger("hubel")
 
@@ -95,19 +106,34 @@ class Answers(Protocol):
 
     def routes(self) -> Routes: ...
 
-    def check_load(self) -> None:
-        """Raises Overloaded where one more image would be too many."""
+    def busy_seconds(self) -> float:
+        """How long the network has been computing; 0 when it is not."""
+        ...
+
+    def check_load(self, route: str) -> None:
+        """Raises Overloaded where one more image for the route would be too many."""
         ...
 
 
 class Edge:
-    """inner: BentoML's application. start: called at the first request, when the service has started."""
+    """inner: BentoML's application. start: called once, when the service has started. draining: it is about to stop."""
 
     def __init__(self, inner: App, start: Callable[[], Answers]) -> None:
         self.inner = inner
         self.start = start
         self.service: Answers | None = None
         self.routes: Routes = {}
+        self.draining = False
+
+    def begin(self) -> Answers:
+        """What stands behind the edge, asked for its routes."""
+        if self.service is None:
+            self.service = self.start()
+            self.routes = self.service.routes()
+        return self.service
+
+    def busy_seconds(self) -> float:
+        return self.service.busy_seconds() if self.service else 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -129,21 +155,19 @@ class Edge:
             return None
         began = time.perf_counter()
         try:
-            self.service.check_load()
+            self.service.check_load(scope["path"])
         except Overloaded as err:
-            request = read_head(scope, _nothing)
-            reply = refuse(err, request)
-            count_answer(scope["path"], reply, began)
-            lines = [b"HTTP/1.1 %d \r\n" % reply.status]
-            lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
-            return b"".join([*lines, b"\r\n", reply.body])
+            return write_refusal(err, read_head(scope, _nothing), scope["path"], began, {})
         return None
+
+    def refuse_unread(self, error: HubelError) -> bytes:
+        """The whole answer to what is no request that can be read; the connection ends after it."""
+        request = Request("", "", "", {}, _nothing, new_id())
+        return write_refusal(error, request, OTHER, time.perf_counter(), {"connection": "close"})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        if self.service is None:
-            self.service = self.start()
-            self.routes = self.service.routes()
+        self.begin()
         request = read_head(scope, receive)
         route = request.path if request.path in self.routes else OTHER
         try:
@@ -162,6 +186,8 @@ class Edge:
             metrics.STAGE_SECONDS.labels(stage).observe(seconds)
 
     def _handler(self, request: Request) -> Handler:
+        if self.draining and request.path == READY:
+            raise Draining("the service stops; requests that are sent all the same are answered for a moment")
         if request.path not in self.routes:
             raise UnknownPath(f"there is nothing at {request.path[:100]!r}; there is {', '.join(self.routes)}")
         method, handler = self.routes[request.path]
@@ -209,9 +235,19 @@ def refuse(error: HubelError, request: Request) -> Reply:
     metrics.REJECTIONS.labels(error.code).inc()
     if isinstance(error, Overloaded):
         OVERLOAD.warn(error)
-    elif isinstance(error, ServerError):
+    elif isinstance(error, ServerError) and not isinstance(error, Draining):
         log.warning("request %s to %s: %s", request.id, request.path, error)
     return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers())
+
+
+def write_refusal(error: HubelError, request: Request, route: str, began: float, more: Mapping[str, str]) -> bytes:
+    """``refuse``, with more headers, as the bytes of HTTP/1.1 for protocol.py; counted under ``route``."""
+    reply = refuse(error, request)
+    count_answer(route, reply, began)
+    reply = replace(reply, headers={**reply.headers, **more})
+    lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
+    lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
+    return b"".join([*lines, b"\r\n", reply.body])
 
 
 @dataclass

@@ -4,6 +4,7 @@ HubelError
     ClientError
         MalformedRequest        400  the body cannot be read as images
         UndecodableImage        400  damaged, cut off or empty image
+        RequestTimeout          408  the request did not arrive in time
         UnknownPath             404
         WrongMethod             405
         BodyTooLarge            413
@@ -12,9 +13,11 @@ HubelError
         UnsupportedFormat       415  not a JPEG, PNG or WebP file
         UnsupportedEncoding     415  a compressed body
         InvalidParameter        422
+        HeadTooLarge            431
     ServerError
         InternalError           500
         Overloaded              503
+        Draining                503  it is about to stop
         OutOfMemory             503  no room on the GPU for a batch
         DeviceLost              503  the GPU failed, the process ends
         DeadlineExceeded        504
@@ -45,6 +48,15 @@ class MalformedRequest(ClientError):
 
 class UndecodableImage(ClientError):
     status, code, title = 400, "undecodable_image", "The image cannot be decoded"
+
+
+class RequestTimeout(ClientError):
+    """The connection is closed after it, as the rest of the request may still come."""
+
+    status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
 
 
 class UnknownPath(ClientError):
@@ -86,6 +98,10 @@ class InvalidParameter(ClientError):
     status, code, title = 422, "invalid_parameter", "A parameter is wrong"
 
 
+class HeadTooLarge(ClientError):
+    status, code, title = 431, "head_too_large", "The request line and headers are too large"
+
+
 class ServerError(HubelError):
     """The request was fine; the same may be sent again."""
 
@@ -103,6 +119,13 @@ class Overloaded(ServerError):
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(self.retry_after_seconds)}
+
+
+class Draining(ServerError):
+    status, code, title = 503, "draining", "The service is about to stop"
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "5"}
 
 
 class OutOfMemory(ServerError):

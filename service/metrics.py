@@ -1,7 +1,7 @@
 """Every metric, declared once. docs/metrics.md says what each means. Names and units follow Prometheus's conventions.
 
-With several worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, and a scrape of any of them
-adds all up; gauges say how.
+With worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, and a scrape of any of them adds all up;
+gauges say how. ledger.py keeps the files there.
 """
 
 import os
@@ -56,6 +56,13 @@ PASSED_OVER = Gauge(
 )
 MODEL_LOADED = Gauge(
     "hubel_model_loaded_timestamp_seconds", "When the model in service was loaded, Unix time.", multiprocess_mode="livemax"
+)
+WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
+WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
+WORKER_RESTARTS = Counter("hubel_worker_restarts_total", "Worker processes that ended and were replaced.")
+WORKER_PID = Gauge("hubel_worker_pid", "Process id of each worker that is ready.", ["worker"], multiprocess_mode="livemax")
+WORKER_STARTED = Gauge(
+    "hubel_worker_started_timestamp_seconds", "When each worker was started, Unix time.", ["worker"], multiprocess_mode="livemax"
 )
 
 

@@ -41,8 +41,11 @@ class Settings(Struct, frozen=True):
     max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_queue: Count = 512
     max_queue_ms: Count = 1500
+    max_connections: Count = 1024
     deadline_ms: Count = 10_000
+    drain_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
     shutdown_seconds: Count = 25
+    hang_seconds: Count = 20
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
