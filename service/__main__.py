@@ -1,4 +1,4 @@
-"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C."""
+"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C. `new-key NAME` makes an API key."""
 
 import argparse
 import logging
@@ -14,7 +14,8 @@ import msgspec
 
 from models import registry
 from models.manifest import PackageError
-from service import settings
+from service import keys, settings
+from service.keys import KeysError
 from service.settings import Settings, SettingsError
 
 FAILED = 1
@@ -24,16 +25,27 @@ log = logging.getLogger("hubel")
 
 def make_parser() -> argparse.ArgumentParser:
     defaults = [f"  {settings.PREFIX}{name.upper()}={value}" for name, value in msgspec.structs.asdict(Settings()).items()]
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve one model over HTTP until SIGTERM or Ctrl-C.",
+        description="Without a command: serve one model over HTTP until SIGTERM or Ctrl-C.",
         epilog="Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    new_key = commands.add_parser(
+        "new-key",
+        help="make an API key",
+        description="The key goes to stderr, once; its entry for HUBEL_API_KEYS_FILE to stdout.",
+    )
+    new_key.add_argument("name", metavar="NAME", help="who it is for, as in the log and in metrics: a to z, 0 to 9, . _ -")
+    new_key.add_argument("--limit", metavar="LIMIT", help="most images in a time, as in '50/second' (default: no limit)")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    make_parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    if options.command == "new-key":
+        return make_key(options.name, options.limit)
     try:
         config = settings.read()
     except SettingsError as err:
@@ -43,8 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = registry.resolve(Path(config.store), config.model)
         if config.workers > 1:
             registry.verify(folder)  # so that damage is told once, not by every worker
+        if config.api_keys_file:
+            keys.read(Path(config.api_keys_file))
+        keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
-    except PackageError as err:
+    except (PackageError, KeysError) as err:
         return fail(str(err))
     except OSError as err:
         reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there
@@ -59,6 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fail(reason: str) -> int:
     print(f"error: {reason}", file=sys.stderr)
     return FAILED
+
+
+def make_key(name: str, limit: str | None) -> int:
+    try:
+        key, block = keys.make(name, limit)
+    except ValueError as err:
+        return fail(str(err))
+    print(f"The key of {name}, shown once and kept nowhere: {key}", file=sys.stderr)
+    print(block, end="")
+    return 0
 
 
 def set_up_log(config: Settings) -> None:
@@ -110,14 +135,15 @@ def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
 
 
 def load() -> bool:
-    """Load the model of this process; says why where it cannot."""
+    """Load the model and the keys of this process; says why where it cannot."""
     from service import app
     from service.runtime import DeviceError
 
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
+        app.access()
         app.load()
-    except (PackageError, DeviceError) as err:
+    except (PackageError, DeviceError, KeysError) as err:
         fail(str(err))
         return False
     return True

@@ -20,7 +20,18 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from service import metrics
-from service.errors import HubelError, InternalError, InvalidParameter, Overloaded, ServerError, UnknownPath, WrongMethod
+from service.access import CLIENT, Access, Client
+from service.errors import (
+    HubelError,
+    InternalError,
+    InvalidParameter,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    Unauthorized,
+    UnknownPath,
+    WrongMethod,
+)
 from service.read import Disconnected, Receive
 from service.schemas import Problem
 
@@ -46,6 +57,16 @@ class Request:
     receive: Receive
     id: str
     stages: dict[str, float] = field(default_factory=dict[str, float])
+    client: Client | None = None  # None: no keys are needed
+
+    def charge(self, images: int) -> None:
+        """Count its images against its key's limit; the first was counted on its head. Raises RateLimited, TooManyImages."""
+        if self.client is not None:
+            self.client.charge(images, counted=1)
+
+    def name(self) -> str:
+        """As the log calls it."""
+        return self.id if self.client is None else f"{self.id} of {self.client.name}"
 
     def record(self, stage: str, seconds: float) -> None:
         """Of several images in one request, the slowest counts."""
@@ -101,11 +122,13 @@ class Answers(Protocol):
 
 
 class Edge:
-    """inner: BentoML's application. start: called at the first request, when the service has started."""
+    """inner: BentoML's application. start: called at the first request, when the service has started. access: None lets
+    everyone in."""
 
-    def __init__(self, inner: App, start: Callable[[], Answers]) -> None:
+    def __init__(self, inner: App, start: Callable[[], Answers], access: Access | None = None) -> None:
         self.inner = inner
         self.start = start
+        self.access = access
         self.service: Answers | None = None
         self.routes: Routes = {}
 
@@ -120,6 +143,7 @@ class Edge:
 
     def refuse_early(self, scope: Scope) -> bytes | None:
         """The whole answer to a request that comes when there is too much to do, or None: protocol.py asks on its head.
+        Who may not ask is told that, and nothing of the load.
 
         It costs less than the same refusal as an ASGI application, which at ten times the load that can be served leaves
         the cores to the requests that were accepted.
@@ -129,11 +153,13 @@ class Edge:
             return None
         began = time.perf_counter()
         try:
+            if self.access is not None:
+                self.access.enter(scope)
             self.service.check_load()
-        except Overloaded as err:
-            request = read_head(scope, _nothing)
+        except (Unauthorized, RateLimited, Overloaded) as err:
+            request = read_head(scope, nothing)
             reply = refuse(err, request)
-            count_answer(scope["path"], reply, began)
+            count_answer(scope["path"], reply, began, scope.get(CLIENT))
             lines = [b"HTTP/1.1 %d \r\n" % reply.status]
             lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
             return b"".join([*lines, b"\r\n", reply.body])
@@ -147,17 +173,19 @@ class Edge:
         request = read_head(scope, receive)
         route = request.path if request.path in self.routes else OTHER
         try:
+            if self.access is not None:
+                request.client = self.access.enter(scope)
             reply = await self._handler(request)(request)
         except HubelError as err:
             reply = refuse(err, request)
         except Disconnected:
-            metrics.REQUESTS.labels(route, "499").inc()  # nobody is there to get an answer
+            count_status(route, 499, request.client)  # nobody is there to get an answer
             return
         except Exception:
-            log.exception("request %s to %s failed", request.id, route)
+            log.exception("request %s to %s failed", request.name(), route)
             reply = refuse(InternalError("the service failed to answer; the log has more under this request id"), request)
         await respond(reply, request, send)
-        count_answer(route, reply, began)
+        count_answer(route, reply, began, scope.get(CLIENT))
         for stage, seconds in request.stages.items():
             metrics.STAGE_SECONDS.labels(stage).observe(seconds)
 
@@ -189,13 +217,19 @@ def read_head(scope: Scope, receive: Receive) -> Request:
     return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, identity)
 
 
-async def _nothing() -> MutableMapping[str, Any]:
+async def nothing() -> MutableMapping[str, Any]:
     """The body of a request that is answered without it."""
     return {"type": "http.disconnect"}
 
 
-def count_answer(route: str, reply: Reply, began: float) -> None:
-    metrics.REQUESTS.labels(route, str(reply.status)).inc()
+def count_status(route: str, status: int, client: Client | None) -> None:
+    metrics.REQUESTS.labels(route, str(status)).inc()
+    if client is not None:
+        metrics.REQUESTS_BY_KEY.labels(client.name, str(status)).inc()
+
+
+def count_answer(route: str, reply: Reply, began: float, client: Client | None = None) -> None:
+    count_status(route, reply.status, client)
     metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
 
 
@@ -210,7 +244,7 @@ def refuse(error: HubelError, request: Request) -> Reply:
     if isinstance(error, Overloaded):
         OVERLOAD.warn(error)
     elif isinstance(error, ServerError):
-        log.warning("request %s to %s: %s", request.id, request.path, error)
+        log.warning("request %s to %s: %s", request.name(), request.path, error)
     return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers())
 
 

@@ -4,6 +4,8 @@ HubelError
     ClientError
         MalformedRequest        400  the body cannot be read as images
         UndecodableImage        400  damaged, cut off or empty image
+        Unauthorized            401  no key, or a wrong one
+        CorsRefused             403  a web page of another origin
         UnknownPath             404
         WrongMethod             405
         BodyTooLarge            413
@@ -12,6 +14,7 @@ HubelError
         UnsupportedFormat       415  not a JPEG, PNG or WebP file
         UnsupportedEncoding     415  a compressed body
         InvalidParameter        422
+        RateLimited             429  more than the key's limit
     ServerError
         InternalError           500
         Overloaded              503
@@ -45,6 +48,17 @@ class MalformedRequest(ClientError):
 
 class UndecodableImage(ClientError):
     status, code, title = 400, "undecodable_image", "The image cannot be decoded"
+
+
+class Unauthorized(ClientError):
+    status, code, title = 401, "unauthorized", "A key is needed"
+
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class CorsRefused(ClientError):
+    status, code, title = 403, "cors_refused", "Web pages of this origin may not send this"
 
 
 class UnknownPath(ClientError):
@@ -84,6 +98,17 @@ class UnsupportedEncoding(ClientError):
 
 class InvalidParameter(ClientError):
     status, code, title = 422, "invalid_parameter", "A parameter is wrong"
+
+
+class RateLimited(ClientError):
+    status, code, title = 429, "rate_limited", "The key's limit is reached"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_seconds)}
 
 
 class ServerError(HubelError):
