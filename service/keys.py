@@ -113,10 +113,12 @@ def require(file: str, anonymous: bool, host: str | None) -> None:
     """
     if file or anonymous or (host is not None and is_loopback(host)):
         return
-    where = "it is not known where BentoML listens" if host is None else f"HUBEL_HOST is {host}, which other machines can reach"
+    where, instead = f"HUBEL_HOST is {host}, which other machines can reach", "HUBEL_HOST=127.0.0.1"
+    if host is None:
+        where, instead = "it is not known where BentoML listens", "serve with `python -m service`"
     raise KeysError(
         f"{where}, and nobody needs a key: set HUBEL_API_KEYS_FILE (`python -m service new-key NAME` makes a key), or "
-        "HUBEL_ALLOW_ANONYMOUS=true to let everyone in, or listen on 127.0.0.1"
+        f"HUBEL_ALLOW_ANONYMOUS=true to let everyone in, or {instead}"
     )
 
 

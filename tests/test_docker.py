@@ -57,7 +57,7 @@ def test_what_listens_on_all_addresses_of_its_container_is_published_to_this_mac
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_folder_that_git_holds_empty_is_mounted_for_keys_and_can_only_be_read(service: str) -> None:
-    assert "${KEYS:-./deploy/keys}:/app/keys:ro" in COMPOSE["services"][service]["volumes"]
+    assert "${KEYS_FOLDER:-./deploy/keys}:/app/keys:ro" in COMPOSE["services"][service]["volumes"]
     assert (REPOSITORY / "deploy/keys/.gitignore").read_text() == "*\n!.gitignore\n"
 
 
