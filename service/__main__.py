@@ -1,4 +1,7 @@
-"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C; python -m service status: how it is."""
+"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C.
+
+Beside it: ``status`` shows how a running service is, ``new-key`` makes an API key.
+"""
 
 import argparse
 import asyncio
@@ -15,7 +18,8 @@ import msgspec
 
 from models import registry
 from models.manifest import PackageError
-from service import ledger, settings
+from service import keys, ledger, settings
+from service.keys import KeysError
 from service.log import set_up
 from service.settings import Settings, SettingsError
 from service.status import StatusError, ask, show
@@ -29,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     defaults = [f"  {settings.PREFIX}{name.upper()}={value}" for name, value in msgspec.structs.asdict(Settings()).items()]
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve one model over HTTP until SIGTERM or Ctrl-C.",
+        description="Without a command: serve one model over HTTP until SIGTERM or Ctrl-C.",
         epilog="Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,43 +42,74 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status", help="who is alive in a running service, and what is loaded; 0 where all is well")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
+    new_key = commands.add_parser(
+        "new-key",
+        help="make an API key",
+        description="The key goes to stderr, once; its entry for HUBEL_API_KEYS_FILE to stdout.",
+    )
+    new_key.add_argument("name", metavar="NAME", help="who it is for, as in the log and in metrics: a to z, 0 to 9, . _ -")
+    new_key.add_argument("--limit", metavar="LIMIT", help="most images in a time, as in '50/second' (default: no limit)")
+    new_key.set_defaults(run=run_new_key)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
-        return args.run(settings.read(), args)
+        return args.run(args)
     except (SettingsError, StatusError) as err:
         return fail(str(err))
 
 
-def run_status(config: Settings, args: argparse.Namespace) -> int:
+def run_status(args: argparse.Namespace) -> int:
     """Ask the service that the settings name; 0 where it is ready and all its workers are."""
+    config = settings.read()
     status = ask(config.host, config.port, os.environ.get(KEY_VARIABLE, ""))
     print(msgspec.json.format(msgspec.json.encode(status), indent=1).decode() if args.json else show(status))
     return 0 if status.well else FAILED
 
 
-def run_service(config: Settings, _: argparse.Namespace) -> int:
+def run_service(_: argparse.Namespace) -> int:
+    config = settings.read()
     try:
         set_up(config.log_level)
         folder = registry.resolve(Path(config.store), config.model)
         if config.workers > 1:
             registry.verify(folder)  # so that damage is told once, not by every worker
+        if config.api_keys_file:
+            keys.read(Path(config.api_keys_file))
+        keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
-    except PackageError as err:
+    except (PackageError, KeysError) as err:
         return fail(str(err))
     except OSError as err:
         reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there
         return fail(f"cannot listen on {config.host}:{config.port}: {reason}; set HUBEL_HOST or HUBEL_PORT")
-    with listener, tempfile.TemporaryDirectory(prefix="hubel-metrics-") as folder_of_metrics:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="hubel-metrics-", ignore_cleanup_errors=True)
+    except OSError as err:
+        return fail(no_metrics(tempfile.gettempdir(), err))
+    with listener, temporary as folder_of_metrics:
         return serve(config, listener, folder, Path(folder_of_metrics))
+
+
+def no_metrics(folder: str, error: OSError) -> str:
+    return f"metrics cannot be kept in {folder}: {error.strerror}; set TMPDIR to a folder with room"
 
 
 def fail(reason: str) -> int:
     print(f"error: {reason}", file=sys.stderr)
     return FAILED
+
+
+def run_new_key(args: argparse.Namespace) -> int:
+    try:
+        key, block = keys.make(args.name, args.limit)
+    except ValueError as err:
+        return fail(str(err))
+    print(f"The key of {args.name}, shown once and kept nowhere: {key}", file=sys.stderr)
+    print(block, end="")
+    return 0
 
 
 def bind(config: Settings) -> socket.socket:
@@ -91,7 +126,7 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
     try:
         ledger.prepare(folder_of_metrics, ledger.SUPERVISOR)
     except OSError as err:
-        return fail(f"metrics cannot be kept in {folder_of_metrics}: {err.strerror}; set TMPDIR to a folder with room")
+        return fail(no_metrics(str(folder_of_metrics), err))
     from service import supervisor  # after the metrics have their place
 
     for number in (signal.SIGTERM, signal.SIGINT):

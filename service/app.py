@@ -20,8 +20,10 @@ from models import registry
 from models.manifest import Manifest
 from models.precision import GRAPHS
 from models.preprocess import FORMATS, Pixels
-from service import metrics, settings
+from service import keys, metrics, settings
+from service.access import Access
 from service.batcher import Arrays, Batcher, Job
+from service.cors import Cors
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
 from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout
@@ -55,11 +57,23 @@ def load() -> Runtime:
     return runtime
 
 
+@cache
+def access() -> Access | None:
+    """Who may ask, as far as this process knows; None: everyone."""
+    return Access(Path(SETTINGS.api_keys_file), SETTINGS.workers) if SETTINGS.api_keys_file else None
+
+
 class FrontedService(bentoml.Service[Any]):
     """A BentoML service whose HTTP side is ours: fewer layers between the socket and the network, one shape of error."""
 
     def to_asgi(self, is_main: bool = True) -> App:
-        return Edge(super().to_asgi(is_main), bentoml.get_current_service)
+        """For BentoML's own server, which does not tell where it listens."""
+        keys.require(SETTINGS.api_keys_file, SETTINGS.allow_anonymous, host=None)
+        return self.fronted(is_main)
+
+    def fronted(self, is_main: bool = True) -> App:
+        edge = Edge(super().to_asgi(is_main), bentoml.get_current_service, access())
+        return Cors(edge, origins) if (origins := SETTINGS.allowed_origins()) else edge
 
 
 @bentoml.service(name="hubel", service_class=FrontedService, workers=SETTINGS.workers, metrics={"enabled": False})
@@ -125,9 +139,12 @@ class Hubel:
             "/v1/info": get(lambda: reply_json(describe_service(self.runtime))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
             "/readyz": get(lambda: reply_json({"status": "ready", "model": self.manifest.id})),
-            "/openapi.json": get(lambda: reply_json(document(len(self.manifest.labels), SETTINGS.max_images))),
+            "/openapi.json": get(lambda: reply_json(self.document())),
             "/metrics": get(lambda: Reply(metrics.render(), media_type=metrics.CONTENT_TYPE_LATEST)),
         }
+
+    def document(self) -> dict[str, Any]:
+        return document(len(self.manifest.labels), SETTINGS.max_images, keys_needed=bool(SETTINGS.api_keys_file))
 
     async def classify(self, request: Request) -> Reply:
         request.parameters()
@@ -159,6 +176,7 @@ class Hubel:
                 with request.stage("read"):
                     body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes)
                     images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
+                request.charge(len(images))
                 if len(images) > INTERACTIVE_IMAGES:
                     share = BULK_SHARE
                 left = deadline - time.perf_counter()
@@ -264,6 +282,6 @@ def describe_service(runtime: Runtime) -> dict[str, object]:
     }
 
 
-def application() -> Edge:
+def application() -> Edge | Cors:
     """The ASGI application that a worker process runs."""
-    return cast(Edge, cast(Any, Hubel).to_asgi())
+    return cast("Edge | Cors", cast(Any, Hubel).fronted())

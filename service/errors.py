@@ -4,15 +4,18 @@ HubelError
     ClientError
         MalformedRequest        400  the body cannot be read as images
         UndecodableImage        400  damaged, cut off or empty image
-        RequestTimeout          408  the request did not arrive in time
+        Unauthorized            401  no key, or a wrong one
+        CorsRefused             403  a web page of another origin
         UnknownPath             404
         WrongMethod             405
+        RequestTimeout          408  the request did not arrive in time
         BodyTooLarge            413
         ImageTooLarge           413  too many pixels, or a side too long
         TooManyImages           413
         UnsupportedFormat       415  not a JPEG, PNG or WebP file
         UnsupportedEncoding     415  a compressed body
         InvalidParameter        422
+        RateLimited             429  more than the key's limit
         HeadTooLarge            431
     ServerError
         InternalError           500
@@ -50,13 +53,15 @@ class UndecodableImage(ClientError):
     status, code, title = 400, "undecodable_image", "The image cannot be decoded"
 
 
-class RequestTimeout(ClientError):
-    """The connection is closed after it, as the rest of the request may still come."""
-
-    status, code, title = 408, "request_timeout", "The request did not arrive in time"
+class Unauthorized(ClientError):
+    status, code, title = 401, "unauthorized", "A key is needed"
 
     def headers(self) -> dict[str, str]:
-        return {"connection": "close"}
+        return {"www-authenticate": "Bearer"}
+
+
+class CorsRefused(ClientError):
+    status, code, title = 403, "cors_refused", "Web pages of this origin may not send this"
 
 
 class UnknownPath(ClientError):
@@ -72,6 +77,15 @@ class WrongMethod(ClientError):
 
     def headers(self) -> dict[str, str]:
         return {"allow": self.allowed}
+
+
+class RequestTimeout(ClientError):
+    """The connection is closed after it, as the rest of the request may still come."""
+
+    status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
 
 
 class BodyTooLarge(ClientError):
@@ -96,6 +110,17 @@ class UnsupportedEncoding(ClientError):
 
 class InvalidParameter(ClientError):
     status, code, title = 422, "invalid_parameter", "A parameter is wrong"
+
+
+class RateLimited(ClientError):
+    status, code, title = 429, "rate_limited", "The key's limit is reached"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_seconds)}
 
 
 class HeadTooLarge(ClientError):

@@ -43,6 +43,12 @@ DROPPED = Counter(
 )
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
 REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
+REQUESTS_BY_KEY = Counter(
+    "hubel_requests_by_key_total", "Requests answered, by the name of their API key; none without keys.", ["key", "status"]
+)
+KEYS_FILE_FAULTY = Gauge(
+    "hubel_api_keys_file_faulty", "1: the file of API keys cannot be used, those before hold.", multiprocess_mode="livemax"
+)
 MODEL_INFO = Gauge(
     "hubel_model_info",
     "Always 1; the labels say which model is in service and what computes it.",

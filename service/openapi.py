@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from models.preprocess import FORMATS
+from service.access import OPEN
 from service.errors import HubelError
 from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Features, Problem, Ranking, default_k
 
@@ -16,8 +17,13 @@ TEXT: Json = {"200": {"description": "Prometheus text format", "content": {"text
 OBJECT: Json = {"200": {"description": "as documented", "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-def document(classes: int, max_images: int) -> Json:
+def document(classes: int, max_images: int, keys_needed: bool = False) -> Json:
     """The document for a model of that many classes."""
+    made = _open_document(classes, max_images)
+    return _with_keys(made) if keys_needed else made
+
+
+def _open_document(classes: int, max_images: int) -> Json:
     _, schemas = msgspec.json.schema_components((Classification, Ranking, Features, Failure, Problem), ref_template=REF)
     k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": default_k(classes)}
     return {
@@ -42,6 +48,19 @@ def document(classes: int, max_images: int) -> Json:
         },
         "components": {"schemas": schemas},
     }
+
+
+def _with_keys(document: Json) -> Json:
+    """The same where callers need a key: everywhere but at the probes."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] |= _problems("401", "429")
+    return document
 
 
 def _choice(values: Mapping[str, object]) -> Json:
@@ -96,8 +115,8 @@ def _problems(*statuses: str) -> Json:
         codes.setdefault(str(kind.status), []).append(kind.code)
     content = {"application/problem+json": {"schema": _ref(Problem)}}
     problems: Json = {s: {"description": "code: " + ", ".join(codes[s]), "content": content} for s in statuses}
-    if "503" in problems:
-        problems["503"]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    for status in {"429", "503"} & problems.keys():
+        problems[status]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return problems
 
 

@@ -22,7 +22,8 @@ FRESH_SECONDS = 0.2  # how long a connection that has sent nothing yet stays ope
 class Front(Protocol):
     """What the application, edge.py, says without being called as one."""
 
-    draining: bool
+    @property
+    def draining(self) -> bool: ...
 
     def refuse_early(self, scope: Any) -> bytes | None:
         """The whole answer to a request that is refused on its head, or None to have it called as ever."""

@@ -1,6 +1,7 @@
 """The one reader of the environment: HUBEL_* variables -> frozen Settings. docs/settings.md describes each."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from models.precision import Precision
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -46,11 +48,25 @@ class Settings(Struct, frozen=True):
     drain_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
     shutdown_seconds: Count = 25
     hang_seconds: Count = 20
+    api_keys_file: str = ""
+    allow_anonymous: bool = False
+    cors_origins: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
         if self.max_queue < self.max_images:
             raise ValueError(f"max_queue is {self.max_queue}, it must hold one request of max_images ({self.max_images})")
+
+        for origin in self.allowed_origins():
+            if not ORIGIN.fullmatch(origin) and self.cors_origins.strip() != "*":
+                raise ValueError(
+                    f"{origin[:100]!r} is no origin: scheme://host or scheme://host:port, in small letters, without a path, "
+                    "several of them with commas between, or * alone"
+                )
+
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Origins of the web pages that may ask, as browsers name them; "*": all."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",")) if self.cors_origins else ()
 
     def inference_threads(self) -> int:
         """Threads of one session: as asked for, else this process's cores shared among the workers."""

@@ -16,12 +16,14 @@ import uvicorn
 
 from models.manifest import PackageError
 from service import ledger, settings
+from service.keys import KeysError
 from service.life import Life
 from service.log import set_up
 from service.protocol import BoundedProtocol, Bounds
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.cors import Cors
     from service.edge import Edge
 
 FAILED = 1
@@ -49,25 +51,30 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def load() -> "Edge":
+def load() -> "Edge | Cors":
     """The application with its model loaded; where it cannot be had, the process ends and says why."""
     from service import app  # after the metrics have their place
     from service.runtime import DeviceError
 
     try:
+        app.access()
         app.load()
-    except (PackageError, DeviceError) as err:
+    except (PackageError, DeviceError, KeysError) as err:
         sys.exit(f"error: {err}")
     return app.application()
 
 
-def serve(config: Settings, edge: "Edge", listener: socket.socket, pipe: socket.socket) -> int:
-    life = Life(edge, pipe, hang_seconds=config.hang_seconds, drain_seconds=config.drain_ms / 1000)
+def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: socket.socket) -> int:
+    from service.edge import Edge
+
+    life = Life(
+        app if isinstance(app, Edge) else app.edge, pipe, hang_seconds=config.hang_seconds, drain_seconds=config.drain_ms / 1000
+    )
     bounds = Bounds(config.max_connections, config.deadline_ms / 1000)
     options = uvicorn.Config(
-        edge,
+        app,
         loop="uvloop",
-        http=partial(BoundedProtocol, edge, bounds),  # type: ignore[arg-type]
+        http=partial(BoundedProtocol, app, bounds),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,

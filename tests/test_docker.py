@@ -42,7 +42,23 @@ def test_compose_passes_every_setting_but_where_the_service_listens_and_reads(se
 def test_the_example_shows_each_variable_of_compose_and_its_default() -> None:
     read_by_compose = set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT)) | set(COMPOSE["services"]["hubel"]["environment"])
     assert set(EXAMPLE) == read_by_compose
-    assert settings.read(EXAMPLE | {"HUBEL_STORE": str(REPOSITORY / EXAMPLE["HUBEL_STORE"])}) == Settings()
+    store = {"HUBEL_STORE": str(REPOSITORY / EXAMPLE["HUBEL_STORE"])}
+    assert settings.read(EXAMPLE | store) == Settings(allow_anonymous=True)  # as Docker publishes to this machine alone
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_listens_on_all_addresses_of_its_container_is_published_to_this_machine_or_told_to_let_everyone_in(
+    service: str,
+) -> None:
+    assert "HUBEL_HOST=0.0.0.0" in (REPOSITORY / "Dockerfile").read_text()
+    assert COMPOSE["services"][service]["environment"]["HUBEL_ALLOW_ANONYMOUS"] == "${HUBEL_ALLOW_ANONYMOUS:-true}"
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service]["ports"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_folder_that_git_holds_empty_is_mounted_for_keys_and_can_only_be_read(service: str) -> None:
+    assert "${KEYS_FOLDER:-./deploy/keys}:/app/keys:ro" in COMPOSE["services"][service]["volumes"]
+    assert (REPOSITORY / "deploy/keys/.gitignore").read_text() == "*\n!.gitignore\n"
 
 
 @pytest.mark.parametrize("service", SERVICES)

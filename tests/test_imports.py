@@ -116,9 +116,9 @@ def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
     assert names <= {"errors", "schemas"}
 
 
-def test_only_the_wiring_and_the_command_line_read_the_settings() -> None:
+def test_only_the_wiring_and_the_programs_read_the_settings() -> None:
     readers = {path.name for path in sources("service") if "service.settings" in set(imported(path.read_text()))}
-    assert readers <= {"app.py", "__main__.py"}
+    assert readers <= {"app.py", "__main__.py", "worker.py"}
     assert "app.py" in readers
 
 

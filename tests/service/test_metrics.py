@@ -22,6 +22,7 @@ UNITLESS = (
     "hubel_workers_expected",
     "hubel_workers_alive",
     "hubel_worker_pid",
+    "hubel_api_keys_file_faulty",
 )
 
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
