@@ -135,7 +135,7 @@ class Supervisor:
                 *(*self.command, str(place), str(self.listener.fileno()), str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(self.listener.fileno(), theirs.fileno()),
-                preexec_fn=_ignore_ctrl_c,
+                process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
             )
         worker = Worker(place, process, ours, time.time())
         self.workers.add(worker)
@@ -185,11 +185,6 @@ class Supervisor:
 
     def count(self) -> None:
         metrics.WORKERS_ALIVE.set(sum(worker.ready for worker in self.workers))
-
-
-def _ignore_ctrl_c() -> None:
-    """In the worker, before Python starts: a terminal sends Ctrl-C to all, but the supervisor alone decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _say(code: int) -> str:

@@ -52,8 +52,9 @@ class Server:
 
     def kill(self) -> None:
         """End a service that hangs, and its workers."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in self.processes() if self.process.poll() is None else []:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def processes(self) -> list[int]:

@@ -65,7 +65,7 @@ def test_a_folder_that_git_holds_empty_is_mounted_for_keys_and_can_only_be_read(
 def test_compose_gives_requests_time_to_end(service: str) -> None:
     seconds = re.fullmatch(r"\$\{STOP_GRACE_PERIOD:-(\d+)s\}", COMPOSE["services"][service]["stop_grace_period"])
     assert seconds is not None
-    assert int(seconds[1]) > Settings().shutdown_seconds
+    assert int(seconds[1]) > Settings().drain_ms / 1000 + Settings().shutdown_seconds
     assert EXAMPLE["STOP_GRACE_PERIOD"] == f"{seconds[1]}s"
 
 
