@@ -29,6 +29,7 @@ class Settings(Struct, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     store: str = str(registry.STORE)
     model: str = "cifar10"
+    require_signature: str = ""
     device: Device = "auto"
     precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
@@ -48,6 +49,10 @@ class Settings(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.max_queue < self.max_images:
             raise ValueError(f"max_queue is {self.max_queue}, it must hold one request of max_images ({self.max_images})")
+
+    def signature_key(self) -> Path | None:
+        """The public key that a package must be signed for; None where it need not be signed."""
+        return Path(self.require_signature) if self.require_signature else None
 
     def inference_threads(self) -> int:
         """Threads of one session: as asked for, else this process's cores shared among the workers."""

@@ -319,10 +319,16 @@ def test_a_package_measured_with_other_preprocessing_is_refused(package: Path) -
     assert f"({fingerprint(manifest.input)[:12]}…)" in reason
 
 
-@pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x0a\x12"], ids=["empty", "text", "cut off"])
-def test_a_file_that_is_no_graph_is_refused(package: Path, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"\x08\x0a"], ids=["empty", "without a graph"])
+def test_a_graph_that_onnx_runtime_does_not_open_is_refused(package: Path, data: bytes) -> None:
     replace(package, MODEL, data)
     assert "model.onnx cannot be opened by ONNX Runtime: " in refusal(package)
+
+
+@pytest.mark.parametrize("data", [b"not a graph", b"\x08\x0a\x12"], ids=["text", "cut off"])
+def test_a_file_that_is_no_graph_is_refused(package: Path, data: bytes) -> None:
+    replace(package, MODEL, data)
+    assert "model.onnx is no ONNX graph: " in refusal(package)
 
 
 def rename_input(model: ModelProto) -> None:
