@@ -20,6 +20,7 @@ from models.manifest import Manifest
 
 MAX_FILES = 100
 MAX_BYTES = 2 * file.MAX_BYTES  # of all files together, unpacked
+CHUNK = 2**16
 MAX_HEADER_BYTES = 2**20  # of all that is not the content of a file, unpacked
 PLACE = re.compile(
     rf"(?P<name>{manifests.NAME[1:-1]})/(?P<version>[1-9][0-9]{{0,8}})(?P<file>{re.escape(signature.ENDING)}|/{manifests.FILE_NAME[1:-1]})?"
@@ -89,6 +90,7 @@ def _read(source: Path, place: Path) -> Path:
         with file.open_plain(source, MAX_BYTES) as raw, gzip.GzipFile(fileobj=raw) as stream:
             archive = Archive(stream)
             found = {archive.extract(member, place) for member in archive.tar}
+            archive.read_to_the_end()
     except PackageError:
         raise
     except Exception as err:  # tarfile's, gzip's, zlib's and what a hostile header leads to share no base
@@ -139,6 +141,11 @@ class Archive:
         self._count(member, file.MAX_TEXT_BYTES if fits["file"] in (signature.ENDING, f"/{manifests.FILE}") else file.MAX_BYTES)
         self.tar.extract(member, place, filter="data")
         return place / fits["name"] / fits["version"]
+
+    def read_to_the_end(self) -> None:
+        """So that gzip compares its checksum."""
+        while self.bounded.read(CHUNK):
+            pass
 
     def _count(self, member: tarfile.TarInfo, limit: int) -> None:
         self.bytes += member.size
