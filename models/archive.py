@@ -89,7 +89,7 @@ def _read(source: Path, place: Path) -> Path:
     try:
         with file.open_plain(source, MAX_BYTES) as raw, gzip.GzipFile(fileobj=raw) as stream:
             archive = Archive(stream)
-            found = {archive.extract(member, place) for member in archive.tar}
+            found = {archive.take(member, place) for member in archive.tar}
             archive.read_to_the_end()
     except PackageError:
         raise
@@ -132,7 +132,7 @@ class Archive:
         self.bytes = 0
         self.names: set[str] = set()
 
-    def extract(self, member: tarfile.TarInfo, place: Path) -> Path:
+    def take(self, member: tarfile.TarInfo, place: Path) -> Path:
         """Unpack a member below ``place``; returns the folder of the package that it belongs to."""
         fits = PLACE.fullmatch(member.name)
         is_file = member.isreg() and not member.issparse()

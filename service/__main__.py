@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         set_up_log(config)
         folder = registry.resolve(Path(config.store), config.model)
-        if config.workers > 1:
-            registry.verify(folder, config.signature_key())  # so that damage is told once, not by every worker
+        registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
         listener = bind(config)
     except PackageError as err:
         return fail(str(err))
