@@ -22,39 +22,37 @@ def test_a_change_fits_the_code_and_names_tests_that_exist(area: str, mutant: Mu
     assert mutant.tests
     for test in mutant.tests:
         file, _, name = test.partition("::")
-        assert name, f"{test} names no test"
-        assert re.search(rf"^(async )?def {re.escape(name.partition('[')[0])}\(", (ROOT / file).read_text(), re.M), test
+        function = name.partition("[")[0].rpartition("::")[2]
+        assert re.search(rf"^ *(async )?def {re.escape(function)}\(" if name else "", (ROOT / file).read_text(), re.M), test
 
 
 def project(folder: Path, test: str) -> Path:
-    (folder / "code.py").write_text("LIMIT = 3\n\n\ndef allowed(n):\n    return n <= LIMIT\n")
-    (folder / "test_it.py").write_text(f"from pathlib import Path\n\n\ndef test_limit():\n    {test}\n")
+    (folder / "limit.py").write_text("LIMIT = 3\n\n\ndef allowed(n):\n    return n <= LIMIT\n")
+    (folder / "test_it.py").write_text(f"def test_limit():\n    {test}\n")
     return folder
 
 
-REMOVED = Mutant("no limit", "code.py", "n <= LIMIT", "True", ["test_it.py::test_limit"])
+REMOVED = Mutant("no limit", "limit.py", "n <= LIMIT", "True", ["test_it.py::test_limit"])
 
 
 @pytest.mark.parametrize(
-    ("test", "new", "verdict"),
+    ("test", "verdict"),
     [
-        ("import runpy; assert not runpy.run_path('code.py')['allowed'](4)", "True", "caught"),
-        ("import runpy; assert runpy.run_path('code.py')['allowed'](3)", "True", "SURVIVED"),
-        ("assert Path('code.py').exists()", "(", "SURVIVED"),
+        ("from limit import allowed; assert not allowed(4)", "caught"),
+        ("from limit import allowed; assert allowed(3)", "SURVIVED"),
     ],
-    ids=["a test that guards", "a test that does not", "a test that does not look"],
+    ids=["a test that guards", "a test that does not"],
 )
-def test_a_verdict_says_whether_a_test_failed(tmp_path: Path, test: str, new: str, verdict: str) -> None:
-    changed = Mutant(REMOVED.what, REMOVED.file, REMOVED.old, new, REMOVED.tests)
-    assert judge(project(tmp_path, test), changed)[0] == verdict
+def test_a_verdict_says_whether_a_test_failed(tmp_path: Path, test: str, verdict: str) -> None:
+    assert judge(project(tmp_path, test), REMOVED)[0] == verdict
 
 
 def test_tests_that_are_not_there_are_no_verdict(tmp_path: Path) -> None:
-    missing = Mutant("no limit", "code.py", "n <= LIMIT", "True", ["test_it.py::test_nothing"])
+    missing = Mutant("no limit", "limit.py", "n <= LIMIT", "True", ["test_it.py::test_nothing"])
     assert judge(project(tmp_path, "pass"), missing)[0] == "BROKEN"
 
 
 @pytest.mark.parametrize(("text", "count"), [("LIMIT", 2), ("nothing", 0)])
 def test_a_change_whose_text_is_not_there_once_is_refused(tmp_path: Path, text: str, count: int) -> None:
     with pytest.raises(ValueError, match=f"holds the text of 'it' {count} times, not once"):
-        apply(project(tmp_path, "pass"), Mutant("it", "code.py", text, "x", []))
+        apply(project(tmp_path, "pass"), Mutant("it", "limit.py", text, "x", []))
