@@ -115,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PackageError as err:
         print(f"error: {err}", file=sys.stderr)
         return FAILED
+    except OSError as err:  # a full disk, a store that is read-only
+        print(f"error: {args.store} cannot be changed or read: {err.strerror}; nothing was put into service", file=sys.stderr)
+        return FAILED
     if args.json:
         print(json.dumps(rows, indent=1))
     else:

@@ -1,10 +1,13 @@
 """The command line of models: what it prints, what it changes, and how it fails."""
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from models import registry
 from models.__main__ import main
-from tests.models.conftest import MakeStore, pointer
+from tests.models.conftest import MakeStore, contents, pointer
 from tests.server import ROOT
 
 
@@ -157,6 +160,40 @@ def test_a_package_is_signed_packed_unpacked_and_verified_with_keys_of_openssl(
     code, out, _ = run(there, ["unpack", packed, "--key", keys[1]], capsys)
     assert (code, out) == (0, "model tiny:1  in_service True\n")
     assert run(there, ["verify", "--key", keys[1]], capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
+    ids=["full", "read-only"],
+)
+@pytest.mark.parametrize("command", ["promote", "sign", "unpack"])
+def test_a_store_that_cannot_be_written_to_is_one_line_on_stderr(
+    make_store: MakeStore,
+    tmp_path: Path,
+    command: str,
+    number: int,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = make_store(tiny=2)
+    before = contents(store)
+    arguments = {
+        "promote": ["promote", "tiny:2"],
+        "sign": ["sign", "tiny:2", "--key", str(store / "tiny/1/card.md")],
+        "unpack": ["unpack", str(tmp_path / "file")],
+    }
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    code, out, err = run(store, arguments[command], capsys)
+    assert (code, out) == (1, "")
+    assert err == f"error: {store} cannot be changed or read: {reason}; nothing was put into service\n"
+    assert contents(store) == before
 
 
 @pytest.mark.parametrize(
