@@ -166,7 +166,9 @@ def _place(store: Path, folder: Path, manifest: Manifest) -> None:
     target = place / folder.name
     if os.path.lexists(target):
         raise PackageError(taken)
-    for path in folder.iterdir():
+    made = [*folder.iterdir(), *filter(Path.exists, [signature.path(folder)])]
+    for path in made:
+        path.chmod(0o644)  # whatever the archive says, the service may read it
         registry.sync(path)
     folder.chmod(0o755)
     try:

@@ -90,6 +90,15 @@ def test_what_gnu_tar_packs_is_unpacked(folder: Path, tmp_path: Path) -> None:
     assert archive.unpack(tmp_path / "there", tmp_path / "gnu.tar.gz").id == "tiny:1"
 
 
+def test_who_serves_may_read_what_was_unpacked_whatever_the_archive_says(folder: Path, tmp_path: Path) -> None:
+    members = [*members_of(folder), member("tiny/1.sig", b"a signature")]
+    for info, _ in members:
+        info.mode = 0o4700
+    archive.unpack(tmp_path / "there", write(tmp_path / "secret.tar.gz", members))
+    modes = {path.stat().st_mode & 0o7777 for path in [*(tmp_path / "there/tiny/1").iterdir(), tmp_path / "there/tiny/1.sig"]}
+    assert modes == {0o644}
+
+
 def test_a_damaged_package_is_not_packed(folder: Path, tmp_path: Path) -> None:
     (folder / "card.md").write_text("another card")
     with pytest.raises(PackageError, match=r"card.md was changed"):
