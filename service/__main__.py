@@ -74,8 +74,7 @@ def run_service(_: argparse.Namespace) -> int:
     try:
         set_up(config.log_level)
         folder = registry.resolve(Path(config.store), config.model)
-        if config.workers > 1:
-            registry.verify(folder)  # so that damage is told once, not by every worker
+        registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
         if config.api_keys_file:
             keys.read(Path(config.api_keys_file))
         keys.require(config.api_keys_file, config.allow_anonymous, config.host)

@@ -49,7 +49,7 @@ def load() -> Runtime:
     began = time.perf_counter()
     threads = SETTINGS.inference_threads()
     folder = registry.resolve(Path(SETTINGS.store), SETTINGS.model)
-    runtime = Runtime(folder, SETTINGS.device, SETTINGS.precision, threads)
+    runtime = Runtime(folder, SETTINGS.device, SETTINGS.precision, threads, SETTINGS.signature_key())
     runtime.warm(SETTINGS.max_batch)
     seconds = time.perf_counter() - began
     what = (runtime.manifest.id, runtime.provider, runtime.precision)

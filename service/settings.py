@@ -31,6 +31,7 @@ class Settings(Struct, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     store: str = str(registry.STORE)
     model: str = "cifar10"
+    require_signature: str = ""
     device: Device = "auto"
     precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
@@ -67,6 +68,10 @@ class Settings(Struct, frozen=True):
     def allowed_origins(self) -> tuple[str, ...]:
         """Origins of the web pages that may ask, as browsers name them; "*": all."""
         return tuple(origin.strip() for origin in self.cors_origins.split(",")) if self.cors_origins else ()
+
+    def signature_key(self) -> Path | None:
+        """The public key that a package must be signed for; None where it need not be signed."""
+        return Path(self.require_signature) if self.require_signature else None
 
     def inference_threads(self) -> int:
         """Threads of one session: as asked for, else this process's cores shared among the workers."""

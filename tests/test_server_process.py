@@ -9,17 +9,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import onnx
 import onnxruntime
 import pytest
 
-from models.manifest import MODEL
+from models import registry
+from models.manifest import CARD, FILE, MODEL
 from service.status import ask
 from tests.client import assert_problem, body_of, labels_of, results_of, samples, send
 from tests.conftest import StartServer
-from tests.factories import make_image, make_package
+from tests.factories import make_image, make_onnx, make_package
+from tests.models.test_graph import hide_in_constant, tensor
 from tests.server import READY_SECONDS, ROOT, Server, environment, launch, runs
 
 pytestmark = pytest.mark.server
@@ -192,6 +196,78 @@ def test_a_damaged_package_is_told_in_one_line(tiny_store: Path, tmp_path: Path,
     (line,) = end_of(launch(store, tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", HUBEL_WORKERS=workers))
     assert line.startswith("error: ")
     assert "model.onnx was changed: its SHA-256 is " in line
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Write the manifest anew with other fields, whether they fit together or not, and the hashes of what lies there."""
+    content = json.loads((folder / FILE).read_text()) | changes
+    content["files"] = {name: registry.sha256(folder / name) for name in content["files"]}
+    (folder / FILE).write_text(json.dumps(content))
+
+
+def damage_the_manifest(folder: Path) -> None:
+    (folder / FILE).write_text((folder / FILE).read_text()[:-100])
+
+
+def take_a_label_away(folder: Path) -> None:
+    rewrite(folder, labels=["red", "green"])
+
+
+def take_another_number_of_classes(folder: Path) -> None:
+    make_onnx(folder / MODEL, classes=5)
+    rewrite(folder)
+
+
+def hide_external_data(folder: Path) -> None:
+    model = onnx.load_model(folder / MODEL)
+    hide_in_constant(model, tensor("../../secret.bin"))
+    (folder / MODEL).write_bytes(model.SerializeToString())
+    rewrite(folder)
+
+
+def link_the_graph(folder: Path) -> None:
+    (folder / MODEL).rename(folder.parents[2] / MODEL)
+    (folder / MODEL).symlink_to(folder.parents[2] / MODEL)
+
+
+def put_a_pipe_there(folder: Path) -> None:
+    (folder / CARD).unlink()
+    os.mkfifo(folder / CARD)
+
+
+def take_the_graph_away(folder: Path) -> None:
+    (folder / MODEL).unlink()
+
+
+def leave_it(folder: Path) -> None:
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "reason"),
+    [
+        (damage_the_manifest, {}, "manifest.json is not a manifest that can be served: "),
+        (take_a_label_away, {}, "outputs.logits is [3] for 2 labels"),
+        (take_another_number_of_classes, {}, "'logits': ('tensor(float)', [5])"),
+        (hide_external_data, {}, "model.onnx holds a tensor with external data"),
+        (link_the_graph, {}, "model.onnx is not a plain file but a link"),
+        (put_a_pipe_there, {}, "card.md is not a plain file but a pipe"),
+        (take_the_graph_away, {}, "model.onnx is missing"),
+        (leave_it, {"HUBEL_REQUIRE_SIGNATURE": str(ROOT / "pyproject.toml")}, "tiny:1 is not signed; there is no "),
+        (leave_it, {"HUBEL_REQUIRE_SIGNATURE": "/nowhere.pem"}, "the key /nowhere.pem cannot be read: No such file"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "") or (",".join(value) if isinstance(value, dict) else None),
+)
+def test_a_package_that_must_not_be_served_is_told_in_one_line_within_ten_seconds(
+    tiny_store: Path, tmp_path: Path, change: Callable[[Path], None], settings: dict[str, str], reason: str
+) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    change(store / "tiny" / "1")
+    began = time.monotonic()
+    (line,) = end_of(launch(store, tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", **settings))
+    assert time.monotonic() - began < 10
+    assert line.startswith("error: ")
+    assert reason in line
 
 
 @pytest.mark.parametrize("workers", ["1", "2"], ids=["one worker", "two workers"])

@@ -143,3 +143,8 @@ def test_threads_are_this_process_s_cores_shared_among_the_workers() -> None:
 def test_threads_that_decode_follow_those_that_infer() -> None:
     assert Settings(threads=5).decoding_threads() == 5
     assert Settings(threads=5, decode_threads=1).decoding_threads() == 1
+
+
+def test_a_signature_is_asked_for_where_a_key_is_named() -> None:
+    assert settings.read({"HUBEL_REQUIRE_SIGNATURE": "/keys/public.pem"}).signature_key() == Path("/keys/public.pem")
+    assert settings.read({"HUBEL_REQUIRE_SIGNATURE": ""}).signature_key() is None
