@@ -6,6 +6,8 @@ Open loop: a request is sent when it is due, whether or not earlier ones are ans
 Times are seconds of time.perf_counter, which on Linux is one clock for all processes.
 """
 
+import itertools
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,16 +113,20 @@ class Recorder(Client):
         self.current: dict[int, Fate] = {}  # by connection, what is on its way there
         self.used: set[int] = set()  # connections that have carried a request
         self.until = float("inf")  # when closed-loop clients stop
+        self.stopped = False  # nothing more is to be sent
 
     def moments(self, began: float, end: float) -> Iterator[float]:
         if self.plan.spacing == "poisson":
-            yield from super().moments(began, end)
+            dues = super().moments(began, end)
         elif self.plan.spacing == "even":
-            yield from (began + i / self.plan.rate for i in range(int(self.plan.seconds * self.plan.rate)))
+            dues = (began + i / self.plan.rate for i in range(int(self.plan.seconds * self.plan.rate)))
         else:
             self.until = end
-            for _ in range(self.plan.connections):
-                yield time.perf_counter()
+            dues = (time.perf_counter() for _ in range(self.plan.connections))
+        return itertools.takewhile(lambda _: not self.stopped, dues)
+
+    def serve(self, until: float) -> None:
+        super().serve(min(until, time.perf_counter() + 0.05) if self.stopped else until)
 
     def send(self, due: float) -> None:
         fate = Fate(due, len(self.fates) % len(self.requests), ended=due)
@@ -168,18 +174,23 @@ def field(head: bytes, name: bytes) -> str:
     return head[at + len(name) + 3 :].split(b"\r\n", 1)[0].strip().decode("latin-1") if at >= 0 else ""
 
 
-def run(plan: Plan, requests: list[bytes]) -> Seen:
+def run(plan: Plan, requests: Sequence[bytes]) -> Seen:
     """In this process."""
-    client = Recorder(plan, requests)
+    return watch(Recorder(plan, list(requests)))
+
+
+def watch(client: Recorder) -> Seen:
     cpu, began = time.process_time(), time.perf_counter()
     first = client.run()
     cpu = (time.process_time() - cpu) / (time.perf_counter() - began)
     client.end()
-    return Seen(first, plan.seconds, 1000 * percentile(client.lateness, 99) if client.lateness else 0.0, cpu, client.fates)
+    seconds = min(client.plan.seconds, time.perf_counter() - first)
+    late = 1000 * percentile(client.lateness, 99)
+    return Seen(first, seconds, late, cpu, client.fates)
 
 
 class Load:
-    """Load that goes on in a process of its own; ``seen()`` waits for its end."""
+    """Load that goes on in a process of its own; ``seen()`` waits for its end, ``stop()`` brings that forward."""
 
     def __init__(self, plan: Plan, process: subprocess.Popen[bytes]) -> None:
         self.plan = plan
@@ -189,6 +200,9 @@ class Load:
         process.stdin.write(msgspec.json.encode(plan))
         process.stdin.close()
         process.stdin = None  # communicate() would flush it again
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
 
     def seen(self) -> Seen:
         output, _ = self.process.communicate(timeout=self.wait)
@@ -223,6 +237,15 @@ def request(path: str, body: bytes = b"", content_type: str = "image/jpeg", meth
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def main() -> None:
+    client = Recorder(msgspec.json.decode(sys.stdin.buffer.read(), type=Plan), wrk.read(Path(sys.argv[1])))
+
+    def stop(*_: object) -> None:
+        client.stopped = True
+
+    signal.signal(signal.SIGINT, stop)
+    sys.stdout.buffer.write(msgspec.msgpack.encode(watch(client)))
+
+
 if __name__ == "__main__":
-    seen = run(msgspec.json.decode(sys.stdin.buffer.read(), type=Plan), wrk.read(Path(sys.argv[1])))
-    sys.stdout.buffer.write(msgspec.msgpack.encode(seen))
+    main()

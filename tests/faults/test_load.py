@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.benchmarks.test_poisson import BUSY, OK, Answer, serving
-from tests.faults.load import Fate, Plan, Seen, drive, field, request, run
+from tests.faults.load import Fate, Plan, Seen, drive, driving, field, request, run
 
 REQUESTS = [request("/a", b"1" * 1000), request("/b", b"2")]
 
@@ -15,7 +15,7 @@ REQUESTS = [request("/a", b"1" * 1000), request("/b", b"2")]
 def ask(answer: Answer, requests: Sequence[bytes] = REQUESTS, **changes: object) -> Seen:
     with serving(answer) as port:
         plan = {"rate": 200.0, "seconds": 0.3, "patience": 3.0, "spacing": "even", **changes}
-        return run(Plan(port, **plan), list(requests))  # pyright: ignore[reportArgumentType]
+        return run(Plan(port, **plan), requests)  # pyright: ignore[reportArgumentType]
 
 
 def test_each_request_is_sent_at_its_time_and_its_answer_noted() -> None:
@@ -79,6 +79,16 @@ def test_a_process_of_its_own_sees_the_same() -> None:
         seen = drive(Plan(port, rate=100, seconds=0.2, spacing="even"), REQUESTS)
     assert seen.statuses() == {"200": 20}
     assert 0 < seen.milliseconds(50) <= seen.milliseconds(99)
+
+
+def test_a_process_that_is_stopped_tells_what_it_saw() -> None:
+    with serving(lambda n: OK) as port, driving(Plan(port, rate=100, seconds=60), REQUESTS) as load:
+        time.sleep(1.5)
+        load.stop()
+        seen = load.seen()
+    assert set(seen.statuses()) == {"200"}
+    assert len(seen.fates) < 1000
+    assert seen.seconds < 10
 
 
 def test_goodput_counts_images_answered_well_after_the_beginning() -> None:
