@@ -211,22 +211,25 @@ class Load:
 
 
 @contextmanager
-def driving(plan: Plan, requests: Sequence[bytes]) -> Generator[Load]:
-    """Load while the block runs, and to the end of the plan where the block asks what was seen."""
+def driving(plan: Plan, requests: Sequence[bytes], prefix: Sequence[str] = ()) -> Generator[Load]:
+    """Load while the block runs, and to the end of the plan where the block asks what was seen.
+
+    prefix: a command that runs the one after it in its own place.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = wrk.write(requests, Path(folder))
-        command = [sys.executable, "-m", "tests.faults.load", str(file)]
+        command = [*prefix, sys.executable, "-m", "tests.faults.load", str(file)]
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             yield Load(plan, process)
         finally:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
-def drive(plan: Plan, requests: Sequence[bytes]) -> Seen:
+def drive(plan: Plan, requests: Sequence[bytes], prefix: Sequence[str] = ()) -> Seen:
     """A whole run in a process of its own."""
-    with driving(plan, requests) as load:
+    with driving(plan, requests, prefix) as load:
         return load.seen()
 
 
