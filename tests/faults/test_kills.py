@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from msgspec import Struct
+from PIL import Image
 
 from tests.conftest import StartServer
-from tests.factories import make_image
-from tests.faults.conftest import Figures, capacity
-from tests.faults.load import Fate, Plan, Seen, driving, request
+from tests.factories import encode, make_image
+from tests.faults.build import build_with
+from tests.faults.conftest import Figures, StartAs, capacity
+from tests.faults.load import Fate, Plan, Seen, drive, driving, request
 from tests.faults.slow import WEDGE
 from tests.faults.watch import IN_PROGRESS, metrics, probe, processes, settled, workers
 from tests.server import Server, runs
@@ -212,4 +214,38 @@ def test_a_worker_whose_network_does_not_come_back_is_replaced(launched: StartSe
     figures(gone_s=took, back_s=back)
     wait_for(lambda: complete(server, 1, worker), FULL)
     check_gauges(server, count=1, kills=1)
+    assert server.stop() == 0
+
+
+GPU_LOST = """
+_run = Runtime.run
+
+
+def _lose(self, images, outputs):
+    if images.size and images.max() < 5 and images.max() > 0:
+        raise _explain(RuntimeError("CUDA failure 700: an illegal memory access was encountered ; GPU=0"))
+    return _run(self, images, outputs)
+
+
+Runtime.run = _lose
+"""
+
+
+@pytest.mark.long
+def test_a_worker_that_lost_its_gpu_ends_and_is_replaced(
+    launched_as: StartAs, tiny_store: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """By injection: a nearly black picture has the error that a broken CUDA context has."""
+    server = launched_as((), build_with(tmp_path, "service/runtime.py", GPU_LOST), tiny_store)
+    server.wait_until_ready()
+    (worker,) = workers(server)
+    assert worker != server.process.pid, "the service is one process: nobody replaces it"
+    dark = request("/v1/classify", encode(Image.new("RGB", (40, 40), (2, 2, 2))))
+    began = time.perf_counter()
+    seen = drive(Plan(server.port, rate=1, seconds=1, spacing="even", patience=5), [dark])
+    gone = wait_for(lambda: not runs(worker), BACK)
+    wait_for(lambda: is_back(server), BACK)
+    figures(statuses=seen.statuses(), gone_s=gone, back_s=time.perf_counter() - began)
+    assert set(seen.statuses()) <= {"503", "closed", "reset"}, seen.statuses()
+    wait_for(lambda: complete(server, 1, worker), FULL)
     assert server.stop() == 0

@@ -16,7 +16,7 @@ from tests.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 
-SECONDS, RECOVERY = 20.0, 10.0
+SECONDS, RECOVERY, QUIET = 20.0, 10.0, 6.0  # of overload; until all is as before; of a look at how that is
 GOODPUT = {2: 0.9, 5: 0.8, 10: 0.8}  # of the capacity, by how many times as much is asked for
 SLO = 2500  # ms: HUBEL_MAX_QUEUE_MS, and the time of the batches in flight
 REFUSED = 50  # ms, 99 % of the refusals
@@ -24,6 +24,7 @@ PROBE = 1.0  # seconds
 MEMORY = 1.2  # times what it was before
 NORMAL = 1.5  # times the p99 before; and NOISE
 NOISE = 50  # ms that a p99 may differ by on a machine that does other work too
+LIGHT = 0.3  # of the capacity: a load that is none
 CONNECTIONS = 8000
 CLASSIFY = request("/v1/classify", make_image())
 BULK = 32  # images of a request
@@ -47,10 +48,11 @@ def test_overload_costs_little_goodput_and_ends_when_the_load_does(server: Serve
     settled(server)
     before = usage(server)
     with measured(server) as capacities:
-        alone = ask(server, 0.5 * capacities[0], RECOVERY).milliseconds(99)
+        alone = ask(server, LIGHT * capacities[0], QUIET).milliseconds(99)
         with probing(server.port) as probes:
             seen = ask(server, times * capacities[0])
-        after = ask(server, 0.5 * capacities[0], RECOVERY)
+        after = ask(server, LIGHT * capacities[0], RECOVERY + QUIET)
+    p99_after = after.milliseconds(99, since=after.began + RECOVERY)
     share = seen.goodput() / min(capacities)
     now = usage(server)
     figures(
@@ -63,7 +65,7 @@ def test_overload_costs_little_goodput_and_ends_when_the_load_does(server: Serve
         refused_p50_ms=seen.milliseconds(50, 503),
         refused_p99_ms=seen.milliseconds(99, 503),
         p99_before_ms=alone,
-        p99_after_ms=after.milliseconds(99),
+        p99_after_ms=p99_after,
         probes=len(probes.all),
         slowest_probe_ms=1000 * probes.slowest(),
         mib=f"{before.mib:.0f} -> {now.mib:.0f}",
@@ -76,7 +78,7 @@ def test_overload_costs_little_goodput_and_ends_when_the_load_does(server: Serve
     assert probes.slowest() <= PROBE
     assert seen.milliseconds(99) <= SLO
     assert set(after.statuses()) == {"200"}
-    assert after.milliseconds(99) <= NORMAL * alone + NOISE
+    assert p99_after <= NORMAL * alone + NOISE
     assert now.mib <= MEMORY * before.mib
     assert share >= GOODPUT[times]
     assert seen.milliseconds(99, 503) <= REFUSED
@@ -87,7 +89,7 @@ def test_single_images_do_not_wait_for_large_requests(server: Server, figures: F
     settled(server)
     body = form([make_image(seed=seed) for seed in range(BULK)], "images")
     large = request("/v1/classify", body, FORM)
-    rate = 0.3 * capacity(server)
+    rate = LIGHT * capacity(server)
     alone = ask(server, rate)
     mixed = drive(Plan(server.port, rate * (BULK + 1) / BULK, SECONDS, patience=15), [large, *[CLASSIFY] * BULK])
     singles, bulk = mixed.of(*range(1, BULK + 1)), mixed.of(0)

@@ -4,7 +4,6 @@ HUBEL_TEST_SOAK_SECONDS makes it longer than the eight minutes of make test-long
 """
 
 import os
-import shutil
 import time
 from base64 import b64encode
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ import pytest
 from benchmarks.bodies import FORM, form
 from tests.conftest import StartServer
 from tests.factories import make_image
+from tests.faults.build import build_with
 from tests.faults.conftest import Figures, StartAs
 from tests.faults.load import Plan, drive, driving, request
 from tests.faults.watch import Usage, settled, usage
-from tests.server import ROOT, Server
+from tests.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 
@@ -128,11 +128,7 @@ def test_nothing_grows_under_mixed_work(launched: StartServer, wide_store: Path,
 def test_a_build_that_keeps_every_body_is_found_out(
     launched_as: StartAs, wide_store: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    root = tmp_path / "leaking"
-    for folder in ("service", "models"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("store", "__pycache__"))
-    with (root / "service/read.py").open("a") as file:
-        file.write(LEAK)
+    root = build_with(tmp_path, "service/read.py", LEAK)
     server = launched_as((), root, wide_store)
     server.wait_until_ready()
     done = soak(server, LEAK_SECONDS)
