@@ -1,6 +1,6 @@
 """Load on the real service from a process of its own, with the fate of every request: benchmarks/arrivals.py, recorded.
 
-    python -m tests.faults.load FILE    sends FILE's requests as a Plan, JSON on standard input, says; prints Seen
+    python -m tests.faults.load FILE OUT    sends FILE's requests as a Plan, JSON on standard input, says; writes Seen
 
 Open loop: a request is sent when it is due, whether or not earlier ones are answered, and its latency counts from then.
 Times are seconds of time.perf_counter, which on Linux is one clock for all processes.
@@ -192,22 +192,21 @@ def watch(client: Recorder) -> Seen:
 class Load:
     """Load that goes on in a process of its own; ``seen()`` waits for its end, ``stop()`` brings that forward."""
 
-    def __init__(self, plan: Plan, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, plan: Plan, process: subprocess.Popen[bytes], out: Path) -> None:
         self.plan = plan
         self.process = process
+        self.out = out
         self.wait = 3 * (plan.seconds + plan.patience) + 60
         assert process.stdin
         process.stdin.write(msgspec.json.encode(plan))
         process.stdin.close()
-        process.stdin = None  # communicate() would flush it again
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
 
     def seen(self) -> Seen:
-        output, _ = self.process.communicate(timeout=self.wait)
-        assert self.process.returncode == 0
-        return msgspec.msgpack.decode(output, type=Seen)
+        assert self.process.wait(self.wait) == 0
+        return msgspec.msgpack.decode(self.out.read_bytes(), type=Seen)
 
 
 @contextmanager
@@ -218,13 +217,14 @@ def driving(plan: Plan, requests: Sequence[bytes], prefix: Sequence[str] = ()) -
     """
     with tempfile.TemporaryDirectory() as folder:
         file = wrk.write(requests, Path(folder))
-        command = [*prefix, sys.executable, "-m", "tests.faults.load", str(file)]
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        out = Path(folder) / "seen"
+        command = [*prefix, sys.executable, "-m", "tests.faults.load", str(file), str(out)]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
         try:
-            yield Load(plan, process)
+            yield Load(plan, process, out)
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def drive(plan: Plan, requests: Sequence[bytes], prefix: Sequence[str] = ()) -> Seen:
@@ -247,7 +247,7 @@ def main() -> None:
         client.stopped = True
 
     signal.signal(signal.SIGINT, stop)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(watch(client)))
+    Path(sys.argv[2]).write_bytes(msgspec.msgpack.encode(watch(client)))
 
 
 if __name__ == "__main__":
