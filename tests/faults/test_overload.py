@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.server, pytest.mark.long]
 
 SECONDS, RECOVERY, QUIET = 20.0, 10.0, 6.0  # of overload; until all is as before; of a look at how that is
 GOODPUT = {2: 0.9, 5: 0.8, 10: 0.8}  # of the capacity, by how many times as much is asked for
-SLO = 2500  # ms: HUBEL_MAX_QUEUE_MS, and the time of the batches in flight
+SLO = 3000  # ms: twice HUBEL_MAX_QUEUE_MS, for its estimate lags behind when the machine slows down
 REFUSED = 50  # ms, 99 % of the refusals
 PROBE = 1.0  # seconds
 MEMORY = 1.2  # times what it was before
