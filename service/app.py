@@ -17,9 +17,10 @@ from typing import Any, TypeVar, cast
 import bentoml
 
 from models import registry
+from models.header import FORMATS
 from models.manifest import Manifest
 from models.precision import GRAPHS
-from models.preprocess import FORMATS, Pixels
+from models.preprocess import Pixels
 from service import metrics, settings
 from service.batcher import Arrays, Batcher, Job
 from service.decode import decode
@@ -27,7 +28,7 @@ from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, r
 from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter
 from service.openapi import document
 from service.postprocess import Row, classify, encode_features, rank
-from service.read import images_in, read_body, while_connected
+from service.read import Buffer, images_in, read_body, while_connected
 from service.runtime import Runtime
 from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
@@ -76,6 +77,7 @@ class Hubel:
             observe=metrics.BATCH_SIZE.observe,
             drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
         )
+        self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
         self.announce()
 
     def announce(self) -> None:
@@ -146,12 +148,13 @@ class Hubel:
         try:
             async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
                 self.check_load()  # before the body is read: what is refused costs little
-                with request.stage("read"):
-                    body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes)
-                    images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
-                with self.batcher.admit(len(images)), while_connected(request.receive):
-                    metrics.QUEUE_DEPTH.set(self.batcher.admitted)
-                    jobs = await self.compute(request, images, output, deadline)
+                with self.bodies.share() as share:
+                    with request.stage("read"):
+                        body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
+                        images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
+                    with self.batcher.admit(len(images)), while_connected(request.receive):
+                        metrics.QUEUE_DEPTH.set(self.batcher.admitted)
+                        jobs = await self.compute(request, images, output, deadline)
         except TimeoutError as err:
             raise DeadlineExceeded(
                 f"no answer within {SETTINGS.deadline_ms} ms (HUBEL_DEADLINE_MS); send fewer images at once or try again"
@@ -217,7 +220,7 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
 
 def describe_service(runtime: Runtime) -> dict[str, object]:
     """Limits, formats and what computes."""
-    limits = ("max_body_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
+    limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
     times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
     return {
         "model": runtime.manifest.id,

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from models.preprocess import FORMATS
+from models.header import FORMATS
 from service.errors import HubelError
 from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Features, Problem, Ranking, default_k
 

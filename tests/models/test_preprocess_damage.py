@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.header import ImageError, UnsupportedFormat
 from models.input import InputSpec
-from models.preprocess import ImageError, ImageTooLarge, UnsupportedFormat, decode, preprocess
+from models.preprocess import ImageTooLarge, decode, preprocess
 from tests.factories import encode, make_image, make_picture
 
 SPEC = InputSpec(height=32, width=32, resize=36)
