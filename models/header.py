@@ -160,20 +160,21 @@ def essence(data: bytes, kind: Format) -> tuple[bytes, bytes]:
 
 
 def _jpeg_essence(data: bytes) -> tuple[bytes, bytes]:
-    kept, exif = [data[:2]], b""
+    view = memoryview(data)
+    kept, exif = [view[:2]], b""
     components, progressive = 0, False
     for marker, start, end in _segments(data):
         if marker == START_OF_SCAN:
             if progressive or data[start + 4] < components:
                 _check_scans(data, end)
-            kept.append(data[start:])
+            kept.append(view[start:])
             break
         if marker in START_OF_FRAME:
             components, progressive = data[start + 9], marker in PROGRESSIVE
         elif marker == APP1 and not exif and data[start + 4 : start + 10] == b"Exif\0\0":
             exif = data[start + 10 : end]
         if marker not in JPEG_UNREAD:
-            kept.append(data[start:end])
+            kept.append(view[start:end])
     return b"".join(kept), exif
 
 
@@ -192,7 +193,8 @@ def _check_scans(data: bytes, at: int) -> None:
 
 
 def _png_essence(data: bytes) -> tuple[bytes, bytes]:
-    kept, exif = list[bytes](), b""
+    view = memoryview(data)
+    kept, exif = list[memoryview](), b""
     start = at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):  # the end, or cut off
@@ -202,14 +204,14 @@ def _png_essence(data: bytes) -> tuple[bytes, bytes]:
         if kind in PNG_UNREAD:
             if kind == b"eXIf":
                 exif = exif or data[at + 8 : end - 4]
-            kept.append(data[start:at])
+            kept.append(view[start:at])
             start = end
         at = end
         if kind == b"IEND":
             break
     else:
         raise ImageError(f"the PNG file has more than {MAX_CHUNKS} chunks; save it anew")
-    return (b"".join([data[:8], *kept, data[start:]]), exif) if kept else (data, exif)
+    return (b"".join([view[:8], *kept, view[start:]]), exif) if kept else (data, exif)
 
 
 def orientation_in(exif: bytes) -> int | None:

@@ -150,8 +150,11 @@ class Hubel:
                 self.check_load()  # before the body is read: what is refused costs little
                 with self.bodies.share() as share:
                     with request.stage("read"):
-                        body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
-                        images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
+                        images = images_in(
+                            await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share),
+                            request.headers.get("content-type", ""),
+                            SETTINGS.max_images,
+                        )
                     with self.batcher.admit(len(images)), while_connected(request.receive):
                         metrics.QUEUE_DEPTH.set(self.batcher.admitted)
                         jobs = await self.compute(request, images, output, deadline)
