@@ -42,7 +42,7 @@ class ImageList(Struct, forbid_unknown_fields=True):
 
 
 class Buffer:
-    """What this process holds of request bodies, in bytes; ``changed`` is called with it now and then."""
+    """What this process holds of request bodies, in bytes; ``changed`` is called with it."""
 
     def __init__(self, limit: int, changed: Callable[[int], object] = lambda held: None) -> None:
         self.limit = limit
@@ -57,7 +57,6 @@ class Buffer:
             yield share
         finally:
             share.set(0)
-            self.changed(self.held)
 
 
 class Share:
@@ -72,6 +71,7 @@ class Share:
         self.check(size)
         self.buffer.held += size - self.size
         self.size = size
+        self.buffer.changed(self.buffer.held)
 
     def check(self, size: int) -> None:
         """As ``set``, but takes nothing: a length that was only announced costs nothing yet."""
@@ -117,7 +117,6 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes
             break
     if size > max_body_bytes:
         raise BodyTooLarge(_too_large(size, max_body_bytes))
-    share.buffer.changed(share.buffer.held)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
