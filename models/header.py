@@ -165,12 +165,12 @@ def _jpeg_essence(data: bytes) -> tuple[bytes, bytes]:
     components, progressive = 0, False
     for marker, start, end in _segments(data):
         if marker == START_OF_SCAN:
-            if progressive or data[start + 4] < components:
+            if progressive or struct.unpack_from("B", data, start + 4)[0] < components:
                 _check_scans(data, end)
             kept.append(view[start:])
             break
         if marker in START_OF_FRAME:
-            components, progressive = data[start + 9], marker in PROGRESSIVE
+            components, progressive = struct.unpack_from("B", data, start + 9)[0], marker in PROGRESSIVE
         elif marker == APP1 and not exif and data[start + 4 : start + 10] == b"Exif\0\0":
             exif = data[start + 10 : end]
         if marker not in JPEG_UNREAD:
