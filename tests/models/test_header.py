@@ -1,13 +1,29 @@
-"""What read_header tells of an image file from its first bytes, and what it refuses."""
+"""What is told of an image file from its first bytes, what of it reaches Pillow, and what is refused."""
 
 import struct
+import time
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from models.header import FORMATS, Format, Header, ImageError, UnsupportedFormat, read_header
+from models.header import (
+    FORMATS,
+    MAX_CHUNKS,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    Format,
+    Header,
+    ImageError,
+    UnsupportedFormat,
+    essence,
+    orientation_in,
+    read_header,
+)
 from models.preprocess import ImageTooLarge, decode
-from tests.factories import make_image
+from tests.factories import encode, make_image, make_picture
+from tests.hostile.mutations import chunk
 
 HUGE = {  # headers alone, no pixels behind them
     "png": b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">II", 60000, 60000) + b"\x08\x02\0\0\0" + bytes(4),
@@ -137,3 +153,142 @@ def test_a_jpeg_that_leaves_its_height_for_later_is_refused() -> None:
 def test_a_png_without_width_is_refused() -> None:
     with pytest.raises(ImageError, match="announces 0x60000 pixels"):
         read_header(HUGE["png"][:16] + bytes(4) + HUGE["png"][20:])
+
+
+def pixels(data: bytes) -> Any:
+    return np.asarray(decode(data).image)
+
+
+def exif(orientation: int, order: str = ">", kind: int = 3, before: int = 0) -> bytes:
+    """A TIFF with a directory that holds ``before`` other tags and the orientation."""
+    entries = b"".join(struct.pack(order + "HHII", 1 + i, 4, 1, 0) for i in range(before))
+    value = {1: "B3x", 3: "H2x", 4: "I"}.get(kind, "I")
+    entries += struct.pack(order + "HHI" + value, 0x0112, kind, 1, orientation)
+    head = {">": b"MM\0*", "<": b"II*\0"}[order] + struct.pack(order + "IH", 8, before + 1)
+    return head + entries + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize("kind", [1, 3, 4])
+@pytest.mark.parametrize("before", [0, 1, 200])
+def test_an_orientation_is_found_in_its_directory(order: str, kind: int, before: int) -> None:
+    assert orientation_in(exif(6, order, kind, before)) == 6
+    assert orientation_in(b"Exif\0\0" + exif(6, order, kind, before)) == 6
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"MM", id="cut off"),
+        pytest.param(b"MM\0*", id="no directory"),
+        pytest.param(b"MM\0*\xff\xff\xff\xff", id="a directory far away"),
+        pytest.param(b"MM\0*\0\0\0\x08\xff\xff", id="a directory without entries"),
+        pytest.param(exif(6)[:-10], id="no value"),
+        pytest.param(exif(6, kind=2), id="a text"),
+        pytest.param(b"XX\0*" + exif(6)[4:], id="no byte order"),
+    ],
+)
+def test_damaged_exif_data_say_nothing(data: bytes) -> None:
+    assert orientation_in(data) is None
+
+
+def test_a_directory_that_says_it_has_all_tags_is_soon_read() -> None:
+    began = time.perf_counter()
+    assert orientation_in(b"MM\0*\0\0\0\x08\xff\xff" + bytes(12 * 65_535)) is None
+    assert time.perf_counter() - began < 1
+
+
+def test_of_a_jpeg_only_what_its_pixels_depend_on_is_kept_and_they_stay_the_same() -> None:
+    kinds: list[dict[str, Any]] = [{}, {"progressive": True}, {"mode": "CMYK"}, {"mode": "L"}, {"subsampling": 0}]
+    for options in kinds:
+        plain = make_image("JPEG", **options)
+        told = make_image(
+            "JPEG", exif=b"Exif\0\0" + exif(6), icc_profile=bytes(200_000), comment=b"hello", xmp=b"<x/>", **options
+        )
+        kept, found = essence(told, "jpeg")
+        assert kept == plain
+        assert found == exif(6)
+        assert np.array_equal(pixels(told), pixels(plain))
+
+
+def test_the_first_exif_segment_of_a_jpeg_counts() -> None:
+    data = make_image("JPEG", exif=b"Exif\0\0" + exif(6))
+    second = b"\xff\xe1" + struct.pack(">H", 8 + len(exif(3))) + b"Exif\0\0" + exif(3)
+    at = data.index(b"\xff\xdb")
+    assert essence(data[:at] + second + data[at:], "jpeg")[1] == exif(6)
+
+
+def test_of_a_png_only_what_its_pixels_depend_on_is_kept_and_they_stay_the_same() -> None:
+    for mode in ("RGB", "P", "LA", "1", "I;16"):
+        plain = make_image("PNG", mode=mode)
+        at, end = plain.index(b"IDAT") - 4, plain.index(b"IEND") - 4
+        texts = chunk(b"tEXt", b"k\0v") + chunk(b"iCCP", b"p\0\0") + chunk(b"eXIf", exif(6)) + chunk(b"eXIf", exif(3))
+        told = plain[:at] + texts + plain[at:end] + chunk(b"zTXt", b"k\0\0") + plain[end:]
+        assert essence(told, "png") == (plain, exif(6))
+        assert essence(plain, "png") == (plain, b"")
+        assert np.array_equal(pixels(told), pixels(plain))
+
+
+def test_of_an_animated_png_the_first_frame_is_kept() -> None:
+    first, second = make_picture(seed=1), make_picture(seed=2)
+    data = encode(first, "PNG", save_all=True, append_images=[second])
+    assert b"fdAT" in data
+    assert b"fcTL" not in essence(data, "png")[0]
+    assert np.array_equal(pixels(data), np.asarray(first))
+
+
+def test_pixels_of_a_cut_off_png_are_left_to_its_reader() -> None:
+    data = make_image("PNG")
+    assert essence(data[:-20], "png") == (data[:-20], b"")
+
+
+def with_segments(count: int) -> bytes:
+    data = make_image("JPEG")
+    return data[:2] + b"\xff\xfe\0\2" * count + data[2:]
+
+
+def test_a_jpeg_may_have_many_segments_but_not_without_end() -> None:
+    assert np.array_equal(pixels(with_segments(MAX_SEGMENTS - 20)), pixels(make_image("JPEG")))
+    with pytest.raises(ImageError, match=f"more than {MAX_SEGMENTS} segments before its pixels"):
+        read_header(with_segments(MAX_SEGMENTS))
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG with so many empty scans behind its own."""
+    scan = struct.pack(">BBHBBBBBB", 0xFF, 0xDA, 8, 1, 1, 0, 1, 63, 0)
+    return make_image("JPEG", progressive=True)[:-2] + scan * count + b"\xff\xd9"
+
+
+def test_a_jpeg_may_have_many_scans_but_not_without_end() -> None:
+    own = make_image("JPEG", progressive=True).count(b"\xff\xda")
+    assert 2 < own < MAX_SCANS // 2
+    essence(with_scans(MAX_SCANS - own), "jpeg")
+    with pytest.raises(ImageError, match=f"more than {MAX_SCANS} scans"):
+        essence(with_scans(MAX_SCANS - own + 1), "jpeg")
+
+
+def test_scans_are_counted_behind_a_segment_that_looks_like_the_end() -> None:
+    data = with_scans(MAX_SCANS)
+    at = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    with pytest.raises(ImageError, match=f"more than {MAX_SCANS} scans"):
+        decode(data[:at] + b"\xff\xfe\0\4\xff\xd9" + data[at:])
+
+
+def test_what_follows_the_end_of_a_progressive_jpeg_is_not_counted() -> None:
+    data = make_image("JPEG", progressive=True)
+    assert np.array_equal(pixels(data + b"\xff\xda\0\2" * 1000), pixels(data))
+
+
+def test_a_png_may_have_many_chunks_but_not_without_end() -> None:
+    data = make_image("PNG")
+    at = data.index(b"IDAT") - 4
+    many = data[:at] + chunk(b"teSt", b"") * (MAX_CHUNKS - 3) + data[at:]
+    assert np.array_equal(pixels(many), pixels(data))
+    with pytest.raises(ImageError, match=f"more than {MAX_CHUNKS} chunks"):
+        decode(many[:at] + chunk(b"teSt", b"") + many[at:])
+
+
+def test_a_warning_of_pillow_is_an_error() -> None:
+    with pytest.raises(Image.DecompressionBombWarning):
+        Image.new("1", (1, 1)).crop((0, 0, 10_000, 9_000))
