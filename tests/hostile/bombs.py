@@ -32,12 +32,6 @@ def with_segments(*segments: tuple[int, bytes]) -> bytes:
     return good[:2] + packed + good[20:]
 
 
-def exif_directory(tags: int, size: int) -> bytes:
-    """EXIF data in which every tag has the same ``size`` bytes for its value, so that each makes another copy of them."""
-    entries = b"".join(struct.pack("<HHII", 1000 + i, 7, size, 8) for i in range(tags))
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", tags) + entries + bytes(size)
-
-
 def animated_png(frames: int) -> bytes:
     control = struct.pack(">IIIIHHBB", 8, 8, 0, 0, 1, 10, 0, 0)
     rows = zlib.compress((b"\0" + bytes(24)) * 8)
@@ -97,20 +91,6 @@ BOMBS: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {  # a maker, an
     "a PNG of 9,000 profiles": (lambda: with_chunks(chunk(b"iCCP", b"k\0\0" + zeros(BLOCK)) * 9_000), (200,)),
     "a PNG whose pixels unpack to 1 GiB": (lambda: png(pixels=zeros(GIB)), (200, 400)),
     "a PNG of 800,000 chunks": (lambda: with_chunks(chunk(b"teSt", b"") * 800_000), (400,)),
-    "a PNG whose EXIF data copy themselves 1,000 times": (
-        lambda: with_chunks(chunk(b"eXIf", exif_directory(1_000, 9_000_000))),
-        (200,),
-    ),
-    "a JPEG whose EXIF data copy themselves 1,000 times": (
-        lambda: with_segments(
-            *((0xE1, b"Exif\0\0" + part) for part in pieces(exif_directory(1_000, 9_000_000), 65_000)),
-        ),
-        (200,),
-    ),
-    "a JPEG whose list of pictures copies itself 5,000 times": (
-        lambda: with_segments((0xE2, b"MPF\0" + exif_directory(4_000, 12_000))),
-        (200,),
-    ),
     "a JPEG of 800,000 Photoshop blocks": (
         lambda: with_segments(*[(0xED, b"Photoshop 3.0\0" + (b"8BIM" + bytes(8)) * 5_459)] * 150),
         (200,),
@@ -118,7 +98,3 @@ BOMBS: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {  # a maker, an
     "a JPEG of 2,500,000 comments": (lambda: with_segments(*[(0xFE, b"")] * 2_500_000), (400,)),
     "a JPEG of 10,000 scans over 48 MP": (lambda: many_scans(10_000), (400,)),
 }
-
-
-def pieces(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]

@@ -292,6 +292,8 @@ def test_base64_images_come_in_the_order_sent(content_type: str) -> None:
         pytest.param(b'{"\xff": []}', id="not UTF-8"),
         pytest.param(b"\xff\xd8\xff", id="a JPEG"),
         pytest.param(b"[" * 100_000, id="nested without end"),
+        pytest.param(b"{" + b'"x": "y",' * 20 + b'"x": "y"}', id="many names"),
+        pytest.param(b'{"images": [' + b'"aGk=",' * 20, id="many images, cut off"),
     ],
 )
 def test_json_of_another_shape_is_refused_with_the_right_one(body: bytes) -> None:
@@ -329,16 +331,16 @@ def test_an_empty_list_of_images_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "count"),
+    ("body", "content_type"),
     [
-        pytest.param(multipart(*[part(b"x")] * 4), MULTIPART, "more than 3", id="multipart"),
-        pytest.param(json_body(*[b"x"] * 4), "application/json", "4", id="base64"),
+        pytest.param(multipart(*[part(b"x")] * 4), MULTIPART, id="multipart"),
+        pytest.param(json_body(*[b"x"] * 4), "application/json", id="base64"),
     ],
 )
-def test_too_many_images_are_refused_with_the_limit_and_the_setting(body: bytes, content_type: str, count: str) -> None:
+def test_too_many_images_are_refused_with_the_limit_and_the_setting(body: bytes, content_type: str) -> None:
     error = refusal(body, content_type)
     assert isinstance(error, TooManyImages)
-    assert str(error) == f"the request holds {count} images, the limit is 3 (HUBEL_MAX_IMAGES); send several requests"
+    assert str(error) == "the request holds more than 3 images, the limit (HUBEL_MAX_IMAGES); send several requests"
 
 
 def test_as_many_images_as_allowed_are_taken() -> None:
