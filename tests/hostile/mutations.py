@@ -224,9 +224,8 @@ def main() -> int:
             for (status, code), n in sorted(Counter(map(outcome, answers)).items()):
                 print(f"  {n:6d}  {status} {code}")
             print(f"processes {processes}, the same before and after")
-            print(
-                f"memory {resident(processes) / MIB:.1f} MiB, grown by {growth / MIB:.1f} MiB of at most {MAX_GROWTH / MIB:.0f}"
-            )
+            now = resident(processes)
+            print(f"memory {(now - growth) / MIB:.1f} MiB before and {now / MIB:.1f} after; may grow by {MAX_GROWTH / MIB:.0f}")
         finally:
             code = server.stop()
     failed = [answer for answer in answers if answer.status_code >= 500]
