@@ -24,7 +24,7 @@ ROUNDS ?= 5
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-docker lint check audit mutants train resume evaluate export publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker lint check audit mutants train resume evaluate export publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS 
 
 test: .venv/.synced  ## run the tests
 	@$(ALL) -m pytest -q
+
+test-long: .venv/.synced  ## run the long tests of overload, faults and hostile input, which print their figures (about 45 minutes)
+	@$(ALL) -m pytest -q -m long
 
 test-docker: .venv/.synced  ## build the image and run it beside Prometheus, in a Docker Engine
 	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q tests/test_docker.py
@@ -94,7 +97,7 @@ clean:  ## remove what was installed (not runs/, not the store)
 	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
-	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing
+	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing --group fuzz
 	@touch $@
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)

@@ -17,9 +17,10 @@ from typing import Any, TypeVar, cast
 import bentoml
 
 from models import registry
+from models.header import FORMATS
 from models.manifest import Manifest
 from models.precision import GRAPHS
-from models.preprocess import FORMATS, Pixels
+from models.preprocess import Pixels
 from service import keys, metrics, settings
 from service.access import Access
 from service.batcher import Arrays, Batcher, Job
@@ -29,7 +30,7 @@ from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, r
 from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout
 from service.openapi import document
 from service.postprocess import Row, classify, encode_features, rank
-from service.read import images_in, read_body, while_connected
+from service.read import Buffer, Share, images_in, read_body, while_connected
 from service.runtime import Runtime
 from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
@@ -93,6 +94,7 @@ class Hubel:
             observe=metrics.BATCH_SIZE.observe,
             drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
         )
+        self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
         self.announce()
 
     def announce(self) -> None:
@@ -168,21 +170,20 @@ class Hubel:
         limit_ms = deadline_of(request)
         seconds = limit_ms / 1000
         deadline = time.perf_counter() + seconds
-        share = share_of(request.path)
+        weight = share_of(request.path)
         images: list[bytes] | None = None
         try:
             async with asyncio.timeout(seconds):
-                self.batcher.check(1, share, seconds)  # before the body is read: what is refused costs little
-                with request.stage("read"):
-                    body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes)
-                    images = images_in(body, request.headers.get("content-type", ""), SETTINGS.max_images)
-                request.charge(len(images))
-                if len(images) > INTERACTIVE_IMAGES:
-                    share = BULK_SHARE
-                left = deadline - time.perf_counter()
-                with self.batcher.admit(len(images), share, left), while_connected(request.receive):
-                    metrics.QUEUE_DEPTH.set(self.batcher.admitted)
-                    jobs = await self.compute(request, images, output, deadline)
+                self.batcher.check(1, weight, seconds)  # before the body is read: what is refused costs little
+                with self.bodies.share() as share:
+                    images = await self.read(request, share)
+                    request.charge(len(images))
+                    if len(images) > INTERACTIVE_IMAGES:
+                        weight = BULK_SHARE
+                    left = deadline - time.perf_counter()
+                    with self.batcher.admit(len(images), weight, left), while_connected(request.receive):
+                        metrics.QUEUE_DEPTH.set(self.batcher.admitted)
+                        jobs = await self.compute(request, images, output, deadline)
         except TimeoutError as err:
             within = f"within {limit_ms} ms ({name_of_limit(limit_ms)})"
             if images is None:
@@ -197,6 +198,12 @@ class Hubel:
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
             return reply_json(Answer(self.manifest.name, self.manifest.version, results))
+
+    async def read(self, request: Request, share: Share) -> list[bytes]:
+        with request.stage("read"):
+            kind = request.headers.get("content-type", "")
+            body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
+            return images_in(body, kind, SETTINGS.max_images)
 
     async def compute(self, request: Request, images: list[bytes], output: str, deadline: float) -> list[Job | ClientError]:
         """A finished job for each image, or why it could not be used. An error of a single image is raised."""
@@ -268,7 +275,7 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
 
 def describe_service(runtime: Runtime) -> dict[str, object]:
     """Limits, formats and what computes."""
-    limits = ("max_body_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
+    limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
     times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
     return {
         "model": runtime.manifest.id,

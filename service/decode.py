@@ -4,20 +4,21 @@ models.preprocess does the work; this says what a stranger may ask of it. Runs i
 and Pillow release the interpreter's lock.
 """
 
-from models import preprocess
+from models import header as headers
+from models.header import ImageError, read_header
 from models.input import InputSpec
-from models.preprocess import ImageError, Pixels
-from service.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
+from models.preprocess import Pixels, preprocess
+from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 
 
 def decode(data: bytes, spec: InputSpec, max_pixels: int, max_side_pixels: int) -> Pixels:
     """Pixels ready to be stacked into a batch. Size limits are checked on the header, before pixels are allocated.
 
     Raises:
-        UnsupportedFormat, ImageTooLarge, UndecodableImage.
+        UnsupportedFormat, ImageTooLarge, UndecodableImage, OutOfMemory.
     """
     try:
-        header = preprocess.read_header(data)
+        header = read_header(data)
         size = f"{header.width}x{header.height} pixels"
         if max(header.width, header.height) > max_side_pixels:
             raise ImageTooLarge(
@@ -28,8 +29,10 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int, max_side_pixels: int) 
                 f"image has {header.pixels / 1e6:.1f} MP ({size}), the limit is {max_pixels / 1e6:g} MP (HUBEL_MAX_PIXELS); "
                 "send a smaller one"
             )
-        return preprocess.preprocess(data, spec, max_pixels)
-    except preprocess.UnsupportedFormat as err:
+        return preprocess(data, spec, max_pixels)
+    except headers.UnsupportedFormat as err:
         raise UnsupportedFormat(str(err)) from err
     except ImageError as err:
         raise UndecodableImage(str(err)) from err
+    except MemoryError as err:
+        raise OutOfMemory("there is no memory left for the pixels of this image; try again, or send a smaller one") from err

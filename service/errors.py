@@ -14,6 +14,7 @@ HubelError
         TooManyImages           413
         UnsupportedFormat       415  not a JPEG, PNG or WebP file
         UnsupportedEncoding     415  a compressed body
+        UnsupportedMediaType    415  a content type that holds no images
         InvalidParameter        422
         RateLimited             429  more than the key's limit
         HeadTooLarge            431
@@ -21,7 +22,7 @@ HubelError
         InternalError           500
         Overloaded              503
         Draining                503  it is about to stop
-        OutOfMemory             503  no room on the GPU for a batch
+        OutOfMemory             503  no room for a batch on the GPU, or for an image's pixels
         DeviceLost              503  the GPU failed, the process ends
         DeadlineExceeded        504
 """
@@ -108,6 +109,10 @@ class UnsupportedEncoding(ClientError):
     status, code, title = 415, "unsupported_encoding", "The body is compressed"
 
 
+class UnsupportedMediaType(ClientError):
+    status, code, title = 415, "unsupported_media_type", "The content type is not accepted"
+
+
 class InvalidParameter(ClientError):
     status, code, title = 422, "invalid_parameter", "A parameter is wrong"
 
@@ -154,7 +159,7 @@ class Draining(ServerError):
 
 
 class OutOfMemory(ServerError):
-    status, code, title = 503, "out_of_memory", "The GPU is out of memory"
+    status, code, title = 503, "out_of_memory", "The service is out of memory"
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": "1"}

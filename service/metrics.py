@@ -42,6 +42,7 @@ DROPPED = Counter(
     ["reason"],
 )
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
+BUFFERED = Gauge("hubel_buffered_bytes", "Bytes of request bodies held in memory.", multiprocess_mode="livesum")
 REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
 REQUESTS_BY_KEY = Counter(
     "hubel_requests_by_key_total", "Requests answered, by the name of their API key; none without keys.", ["key", "status"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from models.preprocess import FORMATS
+from models.header import FORMATS
 from service.access import OPEN
 from service.errors import HubelError
 from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Features, Problem, Ranking, default_k
@@ -97,14 +97,19 @@ def _post(operation: str, summary: str, result: type, parameters: Mapping[str, J
 
 def _bodies(max_images: int) -> Json:
     images: Json = {"type": "array", "minItems": 1, "maxItems": max_images}
-    files = {"type": "object", "properties": {"images": images | {"items": BINARY["schema"]}}}
+    files = {
+        "type": "object",
+        "required": ["images"],
+        "additionalProperties": False,  # files of other names are taken too, form fields are not
+        "properties": {"images": images | {"items": BINARY["schema"]}},
+    }
     encoded = {
         "type": "object",
         "required": ["images"],
         "additionalProperties": False,
-        "properties": {"images": images | {"items": {"type": "string", "contentEncoding": "base64"}}},
+        "properties": {"images": images | {"items": {"type": "string", "format": "byte", "contentEncoding": "base64"}}},
     }
-    raw = {f"image/{kind}": BINARY for kind in FORMATS}
+    raw = dict.fromkeys([*(f"image/{kind}" for kind in FORMATS), "application/octet-stream"], BINARY)
     return raw | {"multipart/form-data": {"schema": files}, "application/json": {"schema": encoded}}
 
 

@@ -1,27 +1,36 @@
 """Stage read: request body -> the bytes of each image. Raw body, multipart files, or base64 in JSON; never an address.
 
-The whole body is held in memory, so its limit bounds what a request can cost before it is decoded.
+The whole body is held in memory, so its limit bounds what a request can cost before it is decoded, and the limit of all
+bodies together what many clients can.
 """
 
 import asyncio
-import binascii
-from base64 import b64decode
+import re
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import BodyTooLarge, MalformedRequest, TooManyImages, UnsupportedEncoding
+from service.errors import (
+    BodyTooLarge,
+    MalformedRequest,
+    Overloaded,
+    TooManyImages,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DRAIN_FACTOR = 4  # a body of up to this many limits is read to its end, so that the client sees the answer
+RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # and image/*; the last is what curl says by itself
+MAX_CONTENT_TYPE = 1000  # characters; a boundary has 70 at most (RFC 2046, section 5.1.1)
 
 
 class Disconnected(Exception):
@@ -29,20 +38,70 @@ class Disconnected(Exception):
 
 
 class ImageList(Struct, forbid_unknown_fields=True):
-    images: list[str]
+    images: list[bytes]  # which msgspec reads from base64
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes: int) -> bytes:
-    """The body, at most ``max_body_bytes`` long, whether its length was announced or not.
+class AnyList(Struct, forbid_unknown_fields=True):
+    images: msgspec.Raw  # as it stands in the body
+
+
+class Buffer:
+    """What this process holds of request bodies, in bytes; ``changed`` is called with it."""
+
+    def __init__(self, limit: int, changed: Callable[[int], object] = lambda held: None) -> None:
+        self.limit = limit
+        self.changed = changed
+        self.held = 0
+
+    @contextmanager
+    def share(self) -> Generator["Share"]:
+        """One request's part, given back at the end, whatever the end is."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.set(0)
+
+
+class Share:
+    """Bytes that one request holds."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        self.size = 0
+
+    def set(self, size: int) -> None:
+        """Raises Overloaded where it has grown and all together would be too many."""
+        self.check(size)
+        self.buffer.held += size - self.size
+        self.size = size
+        self.buffer.changed(self.buffer.held)
+
+    def check(self, size: int) -> None:
+        """As ``set``, but takes nothing: a length that was only announced costs nothing yet."""
+        others = self.buffer.held - self.size
+        if size > self.size and others + size > self.buffer.limit:
+            raise Overloaded(
+                f"{others} bytes of requests are held in memory and {size} more would pass the limit of {self.buffer.limit} "
+                "(HUBEL_MAX_BUFFERED_BYTES); try again in 1 s",
+                1,
+            )
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes: int, share: Share) -> bytes:
+    """The body, at most ``max_body_bytes`` long, whether its length was announced or not; ``share`` counts it.
 
     Raises:
-        BodyTooLarge, UnsupportedEncoding, Disconnected.
+        UnsupportedMediaType, UnsupportedEncoding, BodyTooLarge, Overloaded, Disconnected.
     """
+    check_type(headers.get("content-type", ""))
     if (encoding := headers.get("content-encoding", "identity")) != "identity":
         raise UnsupportedEncoding(f"content-encoding is {encoding!r}; send the body as it is, images are compressed already")
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > DRAIN_FACTOR * max_body_bytes:
         raise BodyTooLarge(_too_large(int(announced), max_body_bytes))
+    if announced.isdigit():
+        share.check(min(int(announced), max_body_bytes))
     chunks: list[bytes] = []
     size, more = 0, True
     while more:
@@ -53,9 +112,11 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes
         size += len(chunk)
         more = message.get("more_body", False)
         if size <= max_body_bytes:
+            share.set(size)
             chunks.append(chunk)
         elif chunks:
             chunks.clear()
+            share.set(0)
         if size > DRAIN_FACTOR * max_body_bytes:
             break
     if size > max_body_bytes:
@@ -99,19 +160,33 @@ def _too_large(size: int, limit: int) -> str:
     )
 
 
+def check_type(content_type: str) -> bytes:
+    """The content type without its options; raises UnsupportedMediaType where it is none that can hold images."""
+    kind = parse_options_header(content_type)[0] if len(content_type) <= MAX_CONTENT_TYPE else b""
+    name = kind.decode("latin-1")
+    known = name in RAW or name.startswith("image/") or name in ("multipart/form-data", "application/json")
+    if len(content_type) > MAX_CONTENT_TYPE or not known:
+        raise UnsupportedMediaType(
+            f"the content type is {content_type[:100]!r}; send image/*, application/octet-stream, multipart/form-data, "
+            "application/json or none"
+        )
+    return kind
+
+
 def images_in(body: bytes, content_type: str, max_images: int) -> list[bytes]:
     """The images of a body, in the order sent. multipart/form-data: every file, whatever its field is called.
-    application/json: ``{"images": ["<base64>", ...]}``. Any other type: the body is one image.
+    application/json: ``{"images": ["<base64>", ...]}``. Any other type that is accepted: the body is one image, whatever
+    kind of image the type says it is.
 
     Raises:
         MalformedRequest: empty, or not what its type says.
-        TooManyImages.
+        TooManyImages, UnsupportedMediaType.
     """
-    kind, options = parse_options_header(content_type)
+    kind = check_type(content_type)
     if not body:
         raise MalformedRequest("the body is empty; send the bytes of a JPEG, PNG or WebP file")
     if kind == b"multipart/form-data":
-        images = _multipart(body, options.get(b"boundary", b""), max_images)
+        images = _multipart(body, parse_options_header(content_type)[1].get(b"boundary", b""), max_images)
     elif kind == b"application/json":
         images = _base64(body, max_images)
     else:
@@ -123,7 +198,7 @@ def images_in(body: bytes, content_type: str, max_images: int) -> list[bytes]:
 
 def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
     """Contents of the parts that have a file name. Other form fields are refused: parameters go into the query."""
-    files: list[bytearray] = []
+    files: list[list[bytes]] = []  # each in the pieces that the parser finds: one, but where it looks like a boundary
     header = {"name": b"", "value": b""}
     disposition: dict[bytes, bytes] = {}
 
@@ -140,8 +215,8 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
                 "parameters in the query string"
             )
         if len(files) == max_images:
-            raise _too_many(f"more than {max_images}", max_images)
-        files.append(bytearray())
+            raise _too_many(max_images)
+        files.append([])
         disposition.clear()
 
     ended: list[bool] = []
@@ -150,36 +225,33 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
         "on_header_value": lambda data, start, end: header.update(value=header["value"] + data[start:end]),
         "on_header_end": end_header,
         "on_headers_finished": end_headers,
-        "on_part_data": lambda data, start, end: files[-1].extend(memoryview(data)[start:end]),
+        "on_part_data": lambda data, start, end: files[-1].append(data[start:end]),
         "on_end": lambda: ended.append(True),
     }
     try:
         if boundary:
             MultipartParser(boundary, callbacks).write(body)
-    except MultipartParseError as err:
+    except FormParserError as err:
         raise MalformedRequest("the multipart body cannot be parsed; is its boundary the one in Content-Type?") from err
     if not ended:
         raise MalformedRequest("the multipart body has no closing boundary; it was cut off or its boundary is missing")
-    return [bytes(file) for file in files]
+    return [b"".join(file) for file in files]
 
 
 def _base64(body: bytes, max_images: int) -> list[bytes]:
+    many = body.count(b'"') > 2 * max_images + 2  # strings: then they are not even made
     try:
-        encoded = msgspec.json.decode(body, type=ImageList).images
+        images = [] if many and msgspec.json.decode(body, type=AnyList) else msgspec.json.decode(body, type=ImageList).images
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {err}') from err
-    if len(encoded) > max_images:
-        raise _too_many(str(len(encoded)), max_images)
-    images: list[bytes] = []
-    for i, text in enumerate(encoded):
-        try:
-            images.append(b64decode(text, validate=True))
-        except (binascii.Error, ValueError) as err:
+        if found := re.fullmatch(r"Invalid base64 encoded string - at `\$\.(images\[\d+\])`", str(err)):
             raise MalformedRequest(
-                f"images[{i}] is not base64; send the bytes of the file, encoded, without line breaks or a data: prefix"
+                f"{found[1]} is not base64; send the bytes of the file, encoded, without line breaks or a data: prefix"
             ) from err
+        raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {err}') from err
+    if many:
+        raise _too_many(max_images)
     return images
 
 
-def _too_many(count: str, limit: int) -> TooManyImages:
-    return TooManyImages(f"the request holds {count} images, the limit is {limit} (HUBEL_MAX_IMAGES); send several requests")
+def _too_many(limit: int) -> TooManyImages:
+    return TooManyImages(f"the request holds more than {limit} images, the limit (HUBEL_MAX_IMAGES); send several requests")

@@ -11,12 +11,14 @@ from msgspec import Meta, Struct
 
 from models import registry
 from models.precision import Precision
+from models.preprocess import MAX_PIXELS
 
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
 Count = Annotated[int, Meta(ge=1)]
+LOOSEST = {"max_queue": 2**62, "max_images": 1, "max_buffered_bytes": 2**62, "max_body_bytes": 1}  # any other fits to these
 
 
 class SettingsError(Exception):
@@ -37,7 +39,8 @@ class Settings(Struct, frozen=True):
     threads: Annotated[int, Meta(ge=0)] = 0
     decode_threads: Annotated[int, Meta(ge=0)] = 0
     max_body_bytes: Count = 10 * 1024 * 1024
-    max_pixels: Count = 50_000_000
+    max_buffered_bytes: Count = 256 * 1024 * 1024
+    max_pixels: Annotated[int, Meta(ge=1, le=MAX_PIXELS)] = 50_000_000
     max_side_pixels: Count = 12_000
     max_images: Count = 32
     max_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
@@ -57,6 +60,11 @@ class Settings(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.max_queue < self.max_images:
             raise ValueError(f"max_queue is {self.max_queue}, it must hold one request of max_images ({self.max_images})")
+        if self.max_buffered_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_buffered_bytes is {self.max_buffered_bytes}, it must hold one body of max_body_bytes "
+                f"({self.max_body_bytes})"
+            )
 
         for origin in self.allowed_origins():
             if not ORIGIN.fullmatch(origin) and self.cors_origins.strip() != "*":
@@ -100,7 +108,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             given[field] = value
     for field, value in given.items():
         try:
-            msgspec.convert({"max_queue": 2**31, "max_images": 1, field: value}, Settings, strict=False)
+            msgspec.convert(LOOSEST | {field: value}, Settings, strict=False)
         except msgspec.ValidationError as err:
             raise SettingsError(f"{PREFIX}{field.upper()} is {value!r}: {str(err).split(' - at ')[0]}") from err
     try:

@@ -68,17 +68,20 @@ def encode(image: Image.Image, format: str = "PNG", **save_options: Any) -> byte
     return file.getvalue()
 
 
-def make_onnx(path: Path, height: int = 32, width: int = 32, classes: int = 3, dimensions: int = 4, seed: int = 0) -> None:
+def make_onnx(
+    path: Path, height: int = 32, width: int = 32, classes: int = 3, dimensions: int = 4, seed: int = 0, poison: bool = False
+) -> None:
     """A tiny graph that fulfils the contract of a package and truly looks at the picture.
 
     Features are the means of redness, greenness, blueness and brightness over patches of 4x4 pixels, further ones are
     random mixtures; class 0 is what is red, class 1 green, class 2 blue, further ones random mixtures of the features.
+    With ``poison`` it fails on a batch that has a white picture in it.
     """
-    path.write_bytes(_graph(height, width, classes, dimensions, seed))
+    path.write_bytes(_graph(height, width, classes, dimensions, seed, poison))
 
 
 @cache
-def _graph(height: int, width: int, classes: int, dimensions: int, seed: int) -> bytes:
+def _graph(height: int, width: int, classes: int, dimensions: int, seed: int, poison: bool = False) -> bytes:
     random = np.random.default_rng(seed)
     colours = random.normal(0, 0.5, (dimensions, 3))
     colours[: len(OPPONENTS)] = OPPONENTS[:dimensions]
@@ -108,13 +111,29 @@ def _graph(height: int, width: int, classes: int, dimensions: int, seed: int) ->
         helper.make_node("Flatten", ["pooled"], ["features"]),
         helper.make_node("Gemm", ["features", "weight"], ["logits"], transB=1),
     ]
+    whole: list[TensorProto] = []
+    if poison:  # asks for the second of one; OpenVINO has no sequences, so ONNX Runtime's own provider computes this
+        constants |= {"zeros": np.zeros((1, dimensions)), "hair": np.full((), 0.001)}
+        whole.append(numpy_helper.from_array(np.asarray([1]), "second"))
+        nodes[-2:] = [
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Flatten", ["unit"], ["values"]),
+            helper.make_node("ReduceMin", ["values", "second"], ["darkest"], keepdims=0),  # 1.0 where all is white
+            helper.make_node("ReduceMax", ["darkest"], ["lightest"], keepdims=0),
+            helper.make_node("Add", ["lightest", "hair"], ["at_least"]),
+            helper.make_node("Cast", ["at_least"], ["which"], to=TensorProto.INT64),
+            helper.make_node("SequenceConstruct", ["zeros"], ["sequence"]),
+            helper.make_node("SequenceAt", ["sequence", "which"], ["nothing"]),
+            helper.make_node("Add", ["flat", "nothing"], ["features"]),
+            *nodes[-1:],
+        ]
     shapes = {"logits": [classes], "features": [dimensions], "feature_map": [dimensions, height // STRIDE, width // STRIDE]}
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", height, width, 3])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in shapes.items()],
-        [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()],
+        [*whole, *(numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items())],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
@@ -186,7 +205,12 @@ def make_files(folder: Path, manifest: Manifest, golden_error: float = 0.0, **gr
     ``graph`` holds arguments of ``make_onnx`` that shall differ from the manifest; the golden logits do not follow them.
     """
     size, dimensions = manifest.input, manifest.outputs["features"][0]
-    fitting = {"height": size.height, "width": size.width, "classes": len(manifest.labels), "dimensions": dimensions}
+    fitting: dict[str, Any] = {
+        "height": size.height,
+        "width": size.width,
+        "classes": len(manifest.labels),
+        "dimensions": dimensions,
+    }
     make_onnx(folder / manifests.MODEL, **(fitting | graph))
     promised = _graph(size.height, size.width, len(manifest.labels), dimensions, seed=0)
     images, logits = _golden(promised, size.height, size.width)  # (4, height, width, 3) uint8, (4, classes) float32

@@ -101,6 +101,7 @@ def test_the_service_describes_its_limits_and_formats(client: httpx.Client) -> N
     assert info["formats"] == ["jpeg", "png", "webp"]
     assert info["limits"] == {
         "max_body_bytes": 10 * 1024 * 1024,
+        "max_buffered_bytes": 256 * 1024 * 1024,
         "max_pixels": 50_000_000,
         "max_side_pixels": 12_000,
         "max_images": 32,

@@ -41,6 +41,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
         415,
         "unsupported_encoding",
     ),
+    "a text": (
+        "/v1/classify",
+        {"content": make_image(), "headers": {"content-type": "text/plain"}},
+        415,
+        "unsupported_media_type",
+    ),
     "JSON of another shape": ("/v1/classify", {"json": {"image": "aGk="}}, 400, "malformed_request"),
     "JSON that is not UTF-8": (
         "/v1/classify",

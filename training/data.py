@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from models.header import ImageError
 from models.input import InputSpec
-from models.preprocess import ImageError, preprocess
+from models.preprocess import preprocess
 from training.errors import DataError
 
 VALIDATION_FOLDERS = ("val", "valid", "validation")

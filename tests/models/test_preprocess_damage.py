@@ -2,57 +2,25 @@
 
 import random
 import struct
-import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
+from models.header import ImageError, UnsupportedFormat
 from models.input import InputSpec
-from models.preprocess import ImageError, ImageTooLarge, UnsupportedFormat, decode, preprocess
+from models.preprocess import ImageTooLarge, decode, preprocess
 from tests.factories import encode, make_image, make_picture
+from tests.hostile.mutations import KINDS, damage
 
 SPEC = InputSpec(height=32, width=32, resize=36)
-KINDS: dict[str, dict[str, Any]] = {
-    "jpeg": {"format": "JPEG"},
-    "progressive": {"format": "JPEG", "progressive": True, "mode": "L"},
-    "png": {"format": "PNG", "mode": "RGBA"},
-    "palette": {"format": "PNG", "mode": "P", "transparency": 3},
-    "webp": {"format": "WEBP"},
-    "lossless": {"format": "WEBP", "lossless": True, "mode": "RGBA"},
-}
 MUTATIONS = 50  # of each kind
 
 
-def with_checksums(png: bytes) -> bytes:
-    """The same PNG with the checksum of every whole chunk made right, so that damage gets past it."""
-    at, data = 8, bytearray(png)
-    while at + 12 <= len(data):
-        end = at + 8 + struct.unpack_from(">I", data, at)[0]
-        if end + 4 > len(data):
-            break
-        struct.pack_into(">I", data, end, zlib.crc32(data[at + 4 : end]))
-        at = end + 4
-    return bytes(data)
-
-
 def mutations(data: bytes, seed: int) -> Iterator[bytes]:
-    """Cut off, overwritten and shortened copies, the same for the same seed."""
+    """Damaged copies, the same for the same seed."""
     chance = random.Random(seed)
-    for _ in range(MUTATIONS):
-        copy = bytearray(data)
-        what = chance.choice(["cut", "overwrite", "overwrite in the header", "leave out"])
-        at = chance.randrange(len(copy))
-        if what == "cut":
-            del copy[at:]
-        elif what == "leave out":
-            del copy[at : at + chance.randrange(1, 9)]
-        else:
-            end = len(copy) if what == "overwrite" else min(len(copy), 60)
-            for _ in range(chance.choice([1, 1, 5])):
-                copy[chance.randrange(end)] = chance.randrange(256)
-        yield with_checksums(bytes(copy)) if data[1:4] == b"PNG" else bytes(copy)
+    return (damage(data, chance) for _ in range(MUTATIONS))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damaged EXIF data and goes on

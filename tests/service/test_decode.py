@@ -1,6 +1,8 @@
 """Stage decode: each limit, with the value, the limit and the setting in its message."""
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from models.input import InputSpec
 from models.preprocess import preprocess
 from service.decode import decode
-from service.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
+from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 from tests.factories import make_image
+from tests.server import ROOT
 
 SPEC = InputSpec(height=32, width=32, resize=36)
 MAX_PIXELS, MAX_SIDE_PIXELS = 50_000_000, 12_000
@@ -90,3 +93,52 @@ def test_a_damaged_image_is_refused_with_its_fault(data: bytes, what: str) -> No
     with pytest.raises(UndecodableImage) as caught:
         decode(data, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
     assert what in str(caught.value)
+
+
+MEMORY = """
+import resource, sys
+from models.input import InputSpec
+from service.decode import decode
+from service.errors import OutOfMemory
+from tests.factories import make_image
+from tests.hostile.mutations import lie, png
+large = png(7000, 7000, 8, 6)
+decode(make_image("PNG"), InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)
+try:
+    decode(large, InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+except OutOfMemory as err:
+    print(err)
+decode(make_image("PNG"), InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+"""
+
+
+def test_memory_that_runs_out_is_told_and_not_the_image_s_fault() -> None:
+    result = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stdout == "there is no memory left for the pixels of this image; try again, or send a smaller one\n", (
+        result.stderr
+    )
+    assert (OutOfMemory.status, result.returncode) == (503, 0)
+
+
+BOMB = """
+import struct, sys, warnings
+from models.input import InputSpec
+from service.decode import decode
+from service.errors import UndecodableImage
+from tests.factories import make_image
+data = make_image("JPEG")
+at = data.index(b"\\xff\\xc0\\0\\x11")
+other = data[at : at + 5] + struct.pack(">HH", 9000, 10000) + data[at + 9 : at + 19]
+try:
+    decode(data[: at + 19] + other + data[at + 19 :], InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+except UndecodableImage as err:
+    print(err)
+"""
+
+
+def test_a_file_that_lies_of_its_size_is_refused_without_a_warning_of_pillow() -> None:
+    result = subprocess.run([sys.executable, "-c", BOMB], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stdout == "the JPEG file is damaged or cut off and cannot be decoded\n", result.stderr
+    assert result.stderr == ""

@@ -101,6 +101,18 @@ def test_a_queue_that_cannot_hold_one_request_is_refused() -> None:
         settings.read({"HUBEL_MAX_IMAGES": "600"})
 
 
+def test_a_buffer_that_cannot_hold_one_body_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"max_buffered_bytes is 20, it must hold one body of max_body_bytes \(10485760\)"):
+        settings.read({"HUBEL_MAX_BUFFERED_BYTES": "20"})
+    assert settings.read({"HUBEL_MAX_BUFFERED_BYTES": "20", "HUBEL_MAX_BODY_BYTES": "20"}).max_buffered_bytes == 20
+
+
+def test_no_more_pixels_may_be_allowed_than_pillow_allows_without_a_warning() -> None:
+    assert settings.read({"HUBEL_MAX_PIXELS": "89478485"}).max_pixels == 89_478_485
+    with pytest.raises(SettingsError, match=r"HUBEL_MAX_PIXELS is '89478486'"):
+        settings.read({"HUBEL_MAX_PIXELS": "89478486"})
+
+
 def test_a_short_queue_is_fine_for_small_requests() -> None:
     config = settings.read({"HUBEL_MAX_QUEUE": "4", "HUBEL_MAX_IMAGES": "2"})
     assert (config.max_queue, config.max_images) == (4, 2)

@@ -1,0 +1,33 @@
+"""A program for Atheris: service.decode.decode raises errors of the API and nothing else, whatever the bytes.
+
+python -m tests.hostile.fuzz CORPUS -max_total_time=60 -rss_limit_mb=1024 -timeout=2
+"""
+
+import sys
+import warnings
+from typing import Any, cast
+
+import atheris
+
+with cast(Any, atheris).instrument_imports(include=["models", "service"]):
+    from models.input import InputSpec
+    from service.decode import decode
+    from service.errors import HubelError
+
+SPECS = (InputSpec(height=32, width=32, resize=36), InputSpec(height=224, width=224, resize=256))  # the second uses fractions
+MAX_PIXELS, MAX_SIDE_PIXELS = 4_000_000, 12_000  # few enough for the limit of time on a slow machine
+
+
+def decode_one(data: bytes) -> None:
+    for spec in SPECS:
+        try:
+            pixels = decode(data, spec, MAX_PIXELS, MAX_SIDE_PIXELS)
+        except HubelError:
+            continue
+        assert pixels.shape == (spec.height, spec.width, 3)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=UserWarning)
+    atheris.Setup(sys.argv, decode_one)
+    atheris.Fuzz()
