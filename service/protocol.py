@@ -222,9 +222,12 @@ class BoundedProtocol(HttpToolsProtocol):
         assert isinstance(error, HubelError)
         self._forget()
         self.refused = True
-        if self._answering():  # two answers at once would be none
-            self.transport.abort()
-            return
+        if self._answering():
+            self.cycle.keep_alive = False
+            if not self.cycle.more_body or self.pipeline or self.cycle.response_started:
+                return  # the requests before are whole; the connection ends with the answer to the last one
+            self.cycle.disconnected = True  # nobody reads another answer than this
+            self.cycle.message_event.set()
         self.transport.write(self.front.refuse_unread(error))
         self.transport.write_eof()
         self.leaving = self.leaving or self.loop.call_later(LINGER_SECONDS, self.transport.abort)

@@ -127,6 +127,26 @@ def test_what_is_not_http_gets_a_problem() -> None:
     assert (status, code, detail) == (400, "malformed_request", "this is not an HTTP/1.1 request")
 
 
+def test_what_follows_a_whole_request_and_is_none_ends_the_connection_after_the_answer() -> None:
+    request = b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc"
+    received = behind_a_door(lambda door: door.send(request + request + b"\0" * 1000))
+    assert [answer[:3] for answer in answers_in(received)] == [["POST", "/a", "abc"]] * 2
+    assert b"connection: close" in received
+
+
+def test_a_body_that_breaks_off_into_what_is_none_gets_a_problem() -> None:
+    async def scenario(door: Door) -> bytes:
+        received = await door.send(
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", b"zz\r\n", pause=0.1
+        )
+        async with asyncio.timeout(10):
+            while door.state.connections or door.state.tasks:
+                await asyncio.sleep(0.05)
+        return received
+
+    assert problem_in(behind_a_door(scenario))[:2] == (400, "malformed_request")
+
+
 def test_a_head_that_is_too_long_is_refused_whether_it_ends_or_not() -> None:
     ends = b"GET / HTTP/1.1\r\nx: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"
     goes_on = [b"GET / HTTP/1.1\r\nx: ", *[b"a" * 10_000] * 20]
