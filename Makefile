@@ -1,5 +1,6 @@
 # The verbs of the project. Needs Python 3.11 or newer, make and a package index; everything else is installed below
-# the checkout: .tools (uv, where the machine has none), .venv (all), .venv-serve (what a service needs, no torch).
+# the checkout: .tools (uv, where the machine has none), .venv (all), .venv-serve (what a service needs, no torch),
+# .venv-audit (what audit needs).
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -16,13 +17,14 @@ RUN ?= runs/$(NAME)
 STORE ?= models/store
 SERVICE ?= hubel
 
+AREAS ?=
 SYSTEMS ?=
 MODELS ?=
 ROUNDS ?= 5
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-docker lint check train resume evaluate export publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-docker lint check audit mutants train resume evaluate export publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,6 +50,12 @@ lint: .venv/.synced  ## check style
 check: .venv/.synced  ## check types and the lock file
 	@$(ALL) -m basedpyright
 	@$(UV) lock --check -q
+
+audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all parts (.audit/) and look for their known faults
+	@UV=$(UV) .venv-audit/bin/python -m tests.audit
+
+mutants: .venv/.synced  ## show that tests can fail: take protections away, of AREAS (all), and run the tests that guard them
+	@$(ALL) -m tests.mutants $(AREAS)
 
 train: .venv/.synced  ## train on DATA=folder by RECIPE=photos into RUN=runs/NAME
 	@$(ALL) -m training train $(DATA) --recipe $(RECIPE) --out $(RUN)
@@ -83,7 +91,7 @@ down:  ## stop and remove them; what Prometheus recorded stays
 	@$(COMPOSE) --profile monitoring --profile gpu down
 
 clean:  ## remove what was installed (not runs/, not the store)
-	rm -rf .venv .venv-serve .venv-bench .bench .tools .pytest_cache .ruff_cache
+	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing
@@ -92,6 +100,10 @@ clean:  ## remove what was installed (not runs/, not the store)
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
 	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA)
 	@rm -f .venv-serve/.synced-*; touch $@
+
+.venv-audit/.synced: pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venv-audit $(UV) sync -q --locked --only-group audit
+	@touch $@
 
 $(CURDIR)/.tools/bin/uv:
 	@$(PYTHON) -m pip install -q --target .tools uv==$(UV_VERSION) 2>/dev/null || \

@@ -6,6 +6,7 @@ asyncio's timers, and uvloop's, know whole milliseconds only, and an answer can 
 import random
 import select
 import time
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -42,10 +43,9 @@ class Client:
 
     def run(self) -> float:
         """Send on time, then wait for what is missing. Returns the time of the beginning."""
-        draw = random.Random(self.arrivals.seed)
-        due = began = time.perf_counter() + 0.01
+        began = time.perf_counter() + 0.01
         end = began + self.arrivals.seconds
-        while (due := due + draw.expovariate(self.arrivals.rate)) < end:
+        for due in self.moments(began, end):
             self.serve(due)
             self.send(due)
         until = end + self.arrivals.patience
@@ -53,6 +53,12 @@ class Client:
         while self.waiting() and (now := time.perf_counter()) < until:
             self.serve(min(until, now + 0.05))
         return began
+
+    def moments(self, began: float, end: float) -> Iterator[float]:
+        """When each request is due."""
+        draw, due = random.Random(self.arrivals.seed), began
+        while (due := due + draw.expovariate(self.arrivals.rate)) < end:
+            yield due
 
     def end(self) -> int:
         """Close everything; returns how many requests were not answered."""
@@ -71,7 +77,8 @@ class Client:
             left = until - time.perf_counter()
             select.select([self.poll], [], [], max(0.0, left))
             for number, _ in self.poll.poll(0):
-                self.handle(self.connections[number])
+                if connection := self.connections.get(number):
+                    self.handle(connection)
             if left <= 0:
                 return
 
@@ -102,8 +109,8 @@ class Client:
         try:
             if connection.push():
                 self.poll.modify(connection.number, select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0))
-        except OSError:
-            self.close(connection)
+        except OSError as err:
+            self.close(connection, err)
             return False
         return True
 
@@ -115,8 +122,9 @@ class Client:
             more = connection.socket.recv(1 << 16)
         except BlockingIOError:
             return
-        except OSError:
-            more = b""
+        except OSError as err:
+            self.close(connection, err)
+            return
         connection.received += more
         if not more:
             self.close(connection)
@@ -131,7 +139,7 @@ class Client:
         else:
             self.close(connection)
 
-    def close(self, connection: Connection) -> None:
+    def close(self, connection: Connection, error: OSError | None = None) -> None:
         """Forget a connection; a request that was on its way there is broken."""
         self.broken += connection.due > 0
         if connection in self.free:

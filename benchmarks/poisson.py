@@ -88,7 +88,7 @@ def run(arrivals: Arrivals, file: Path) -> Seen:
 def load(arrivals: Arrivals, sent: Bodies) -> Seen:
     """The same in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "benchmarks.poisson", str(wrk.write(sent, Path(folder)))]
+        command = [sys.executable, "-m", "benchmarks.poisson", str(wrk.write(sent.requests, Path(folder)))]
         limit = 3 * (arrivals.seconds + arrivals.patience) + 60
         done = subprocess.run(command, input=msgspec.json.encode(arrivals), stdout=subprocess.PIPE, check=True, timeout=limit)
     return msgspec.json.decode(done.stdout, type=Seen)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def load(port: int, sent: Bodies, clients: int, seconds: float, cpu_of: Callable
     whole = max(1, round(seconds))
     command = [find(), "-t1", f"-c{clients}", f"-d{whole}s", "--timeout", "30s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}"]
     with tempfile.TemporaryDirectory() as folder:
-        file = write(sent, Path(folder))
+        file = write(sent.requests, Path(folder))
         before = children_cpu()
         process = subprocess.Popen([*command, "--", str(file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         cores = watch(whole, cpu_of)
@@ -87,10 +87,10 @@ def children_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def write(sent: Bodies, folder: Path) -> Path:
+def write(requests: Sequence[bytes], folder: Path) -> Path:
     """The file that wrk.lua reads: a line of lengths, then the requests."""
     file = folder / "requests"
-    file.write_bytes(" ".join(str(len(r)) for r in sent.requests).encode() + b"\n" + b"".join(sent.requests))
+    file.write_bytes(" ".join(str(len(r)) for r in requests).encode() + b"\n" + b"".join(requests))
     return file
 
 

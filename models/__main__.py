@@ -1,4 +1,4 @@
-"""Command line: python -m models list | verify | promote | rollback."""
+"""Command line: python -m models list | verify | promote | rollback | sign | pack | unpack."""
 
 import argparse
 import json
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from models import archive, registry, signature
 from models import manifest as manifests
-from models import registry
-from models.manifest import PackageError
+from models.errors import PackageError
 
 FAILED = 1
 
@@ -33,7 +33,28 @@ def run_list(args: argparse.Namespace) -> list[dict[str, object]]:
 
 def run_verify(args: argparse.Namespace) -> list[dict[str, object]]:
     folders = [registry.resolve(args.store, args.model)] if args.model else list(registry.packages(args.store))
-    return [{"model": registry.verify(folder).id, "files": "whole"} for folder in folders]
+    signed = {"signature": "fits the key"} if args.key else {}
+    return [{"model": registry.verify(folder, args.key).id, "files": "whole", **signed} for folder in folders]
+
+
+def run_sign(args: argparse.Namespace) -> list[dict[str, object]]:
+    folder = registry.resolve(args.store, args.model)
+    data = manifests.read_bytes(folder)
+    manifest = registry.verify(folder)
+    signature.sign(folder, data, args.key)
+    return [{"model": manifest.id, "signature": str(signature.path(folder))}]
+
+
+def run_pack(args: argparse.Namespace) -> list[dict[str, object]]:
+    folder = registry.resolve(args.store, args.model)
+    archive.pack(folder, args.file)
+    return [{"model": f"{folder.parent.name}:{folder.name}", "file": str(args.file), "bytes": args.file.stat().st_size}]
+
+
+def run_unpack(args: argparse.Namespace) -> list[dict[str, object]]:
+    manifest = archive.unpack(args.store, args.file, args.key)
+    pointer = registry.pointer(args.store, manifest.name)
+    return [{"model": manifest.id, "in_service": pointer is not None and pointer.version == manifest.version}]
 
 
 def run_promote(args: argparse.Namespace) -> list[dict[str, object]]:
@@ -54,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("verify", help="check the files of a package against its manifest")
     command.add_argument("model", nargs="?", help="name or name:version (default: every package)")
+    command.add_argument("--key", type=Path, help="public key (PEM) that the packages must be signed for")
     command.set_defaults(run=run_verify)
 
     command = commands.add_parser("promote", help="put a version into service (a running service takes it at its next start)")
@@ -64,6 +86,21 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("rollback", help="put the version before back into service")
     command.add_argument("name")
     command.set_defaults(run=run_rollback)
+
+    command = commands.add_parser("sign", help="sign a package, so that others can tell who published it")
+    command.add_argument("model", help="name or name:version")
+    command.add_argument("--key", type=Path, required=True, help="private elliptic-curve key (PEM)")
+    command.set_defaults(run=run_sign)
+
+    command = commands.add_parser("pack", help="write a package as one file")
+    command.add_argument("model", help="name or name:version")
+    command.add_argument("file", type=Path, help="what to write, a .tar.gz")
+    command.set_defaults(run=run_pack)
+
+    command = commands.add_parser("unpack", help="put the package in such a file into the store, once it verifies")
+    command.add_argument("file", type=Path, help="a .tar.gz that pack wrote")
+    command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
+    command.set_defaults(run=run_unpack)
 
     for command in commands.choices.values():
         command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
@@ -77,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = args.run(args)
     except PackageError as err:
         print(f"error: {err}", file=sys.stderr)
+        return FAILED
+    except OSError as err:  # a full disk, a store that is read-only
+        print(f"error: {args.store} cannot be changed or read: {err.strerror}; nothing was put into service", file=sys.stderr)
         return FAILED
     if args.json:
         print(json.dumps(rows, indent=1))

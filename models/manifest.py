@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from models import file
+from models.errors import PackageError
 from models.input import InputSpec
 
 SCHEMA = 1
@@ -18,15 +20,14 @@ MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
 OUTPUTS = ("logits", "features", "feature_map")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+Name = Annotated[str, Meta(pattern=NAME)]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-
-class PackageError(Exception):
-    """A package that must not be used; ``str()`` names the package, the fault and the way out."""
+FileName = Annotated[str, Meta(pattern=FILE_NAME)]
 
 
 class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,13 +96,23 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read(folder: Path) -> Manifest:
     """Manifest of the package in ``folder``; raises PackageError."""
-    path = folder / FILE
+    return decode(folder, read_bytes(folder))
+
+
+def read_bytes(folder: Path) -> bytes:
+    """The manifest as it stands on the disk; raises PackageError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return file.read(folder / FILE, file.MAX_TEXT_BYTES)
     except OSError as err:
         raise PackageError(f"{folder} holds no readable {FILE}: {err.strerror}") from err
+
+
+def decode(folder: Path, data: bytes) -> Manifest:
+    """What the bytes of the manifest in ``folder`` say; raises PackageError."""
+    try:
+        return msgspec.json.decode(data, type=Manifest)
     except UNREADABLE as err:
-        raise PackageError(f"{path} is not a manifest that can be served: {err}") from err
+        raise PackageError(f"{folder / FILE} is not a manifest that can be served: {err}") from err
 
 
 def write(folder: Path, manifest: Manifest) -> None:

@@ -6,6 +6,7 @@ at any moment, finds whole versions and a whole pointer. Neighbours: manifest.py
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +16,16 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from models import file, graph, signature
 from models import manifest as manifests
-from models.manifest import Count, Manifest, PackageError
+from models.errors import PackageError
+from models.file import sha256 as sha256
+from models.manifest import Count, Manifest
 
 STORE = Path(__file__).parent / "store"  # the one in the checkout
 POINTER = "current.json"
+GRAPH = ".onnx"
+NAME = re.compile(manifests.NAME)
 
 
 class Pointer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,17 +56,17 @@ def pointer(root: Path, name: str) -> Pointer | None:
     """The pointer of ``name``; None where nothing was promoted yet. Raises PackageError when it is damaged."""
     path = root / name / POINTER
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Pointer)
+        return msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=Pointer)
     except FileNotFoundError:
         return None
-    except (OSError, *manifests.UNREADABLE) as err:
+    except (OSError, PackageError, *manifests.UNREADABLE) as err:
         raise PackageError(f"{path} is damaged: {err}; promote a version again to replace it") from err
 
 
 def resolve(root: Path, reference: str) -> Path:
     """Folder of "name:version", or of "name", the version in service. Raises PackageError, naming what there is."""
     name, _, wanted = reference.partition(":")
-    have = versions(root, name)
+    have = versions(root, name) if NAME.match(name) else []
     if not have:
         known = ", ".join(names(root)) or "none"
         raise PackageError(f"no model {name!r} in {root}; there is {known}. Publish one with 'python -m training publish'")
@@ -77,29 +83,56 @@ def resolve(root: Path, reference: str) -> Path:
     return root / name / str(int(wanted))
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, key: Path | None = None) -> Manifest:
     """The manifest of a package whose files are all there, plain, nothing beside them, and hash to what it says.
 
+    No graph among them reads other files. With a public ``key``, the manifest was signed with the private one.
+
     Raises:
-        PackageError: naming the first file that does not fit.
+        PackageError: naming the first thing that does not fit.
     """
-    manifest = manifests.read(folder)
+    for path in (folder.parent, folder):
+        if path.is_symlink():
+            raise PackageError(f"{path} is a link; a store holds folders and plain files alone: copy there what it leads to")
+    data = manifests.read_bytes(folder)
+    if key is not None:
+        signature.check(folder, data, key)
+    manifest = manifests.decode(folder, data)
     if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
         raise PackageError(f"{folder} holds a package that calls itself {manifest.id}; a package keeps its place")
+    _check_files(folder, manifest)
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() or not path.is_file():
-            raise PackageError(f"{path} is not a plain file; a package holds plain files alone")
+        file.check_plain(path)
         if path.name != manifests.FILE and path.name not in manifest.files:
             raise PackageError(f"{path} is not listed in the manifest of {manifest.id}; remove it or publish again")
-    for name, expected in manifest.files.items():
-        if not (folder / name).is_file():
-            raise PackageError(f"{folder / name} is missing; publish {manifest.name} again or copy the package anew")
-        if (actual := sha256(folder / name)) != expected:
-            raise PackageError(
-                f"{folder / name} was changed: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
-                f"publish {manifest.name} again or copy the package anew"
-            )
-    return manifest
+    for name in manifest.files:
+        load(folder, manifest, name)
+
+
+def load(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """The bytes of a file of the package, which are what its manifest says; raises PackageError.
+
+    Whoever uses a file uses these bytes, and does not open it again: it could be another by then.
+    """
+    path, expected = folder / name, manifest.files[name]
+    try:
+        data = file.read(path)
+    except FileNotFoundError as err:
+        raise PackageError(f"{path} is missing; publish {manifest.name} again or copy the package anew") from err
+    except OSError as err:
+        raise PackageError(f"{path} cannot be read: {err.strerror}") from err
+    if (actual := hashlib.sha256(data).hexdigest()) != expected:
+        raise PackageError(
+            f"{path} was changed: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
+            f"publish {manifest.name} again or copy the package anew"
+        )
+    if path.suffix == GRAPH:
+        graph.check(path, data)
+    return data
 
 
 def packages(root: Path) -> Iterator[Path]:
@@ -128,9 +161,10 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
             changes = {"version": version, "created": datetime.now(UTC), "files": hashes}
             manifest = msgspec.convert(msgspec.to_builtins(draft) | changes, Manifest)
             manifests.write(beside, manifest)
-            _sync(beside / manifests.FILE)
+            sync(beside / manifests.FILE)
             beside.chmod(0o755)
-            place.mkdir(exist_ok=True)
+            _check_files(beside, manifest)
+            make_place(place)
             try:
                 beside.rename(place / str(version))
                 break
@@ -141,8 +175,8 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
         raise PackageError(f"the package cannot be published: {err}") from err
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    _sync(place)
-    if not (place / POINTER).exists():
+    sync(place)
+    if not os.path.lexists(place / POINTER):
         promote(root, draft.name, version, "first version")
     return manifest
 
@@ -175,30 +209,31 @@ def roll_back(root: Path, name: str) -> Pointer:
 
 def _point(root: Path, name: str, new: Pointer) -> Pointer:
     handle, beside = tempfile.mkstemp(prefix=".current-", dir=root / name)
-    with os.fdopen(handle, "wb") as file:
-        file.write(msgspec.json.encode(new) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(msgspec.json.encode(new) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
     os.chmod(beside, 0o644)
     os.replace(beside, root / name / POINTER)
-    _sync(root / name)
+    sync(root / name)
     return new
 
 
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def make_place(place: Path) -> None:
+    """The folder of a name, where its versions go."""
+    if place.is_symlink():
+        raise PackageError(f"{place} is a link; a store holds folders and plain files alone: remove it")
+    place.mkdir(exist_ok=True)
 
 
 def _copy(source: Path, target: Path) -> str:
-    if not source.is_file():
-        raise PackageError(f"{source} is not a plain file; a package holds plain files alone")
-    shutil.copyfile(source, target)
-    _sync(target)
+    with file.open_plain(source) as original, open(target, "xb") as copy:
+        shutil.copyfileobj(original, copy)
+    sync(target)
     return sha256(target)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the disk hold a file or folder before what follows relies on it."""
     handle = os.open(path, os.O_RDONLY)
     try:

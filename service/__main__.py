@@ -1,6 +1,10 @@
-"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C."""
+"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C.
+
+Beside it: ``status`` shows how a running service is, ``new-key`` makes an API key.
+"""
 
 import argparse
+import asyncio
 import logging
 import os
 import signal
@@ -14,46 +18,82 @@ import msgspec
 
 from models import registry
 from models.manifest import PackageError
-from service import settings
+from service import keys, ledger, settings
+from service.keys import KeysError
+from service.log import set_up
 from service.settings import Settings, SettingsError
+from service.status import StatusError, ask, show
 
 FAILED = 1
-SWITCH_SECONDS = 0.0005  # how long the loop waits at most for a thread that decodes to give up the interpreter; Python: 0.005
+KEY_VARIABLE = "HUBEL_API_KEY"  # what status shows where the service wants a key
 log = logging.getLogger("hubel")
 
 
 def make_parser() -> argparse.ArgumentParser:
     defaults = [f"  {settings.PREFIX}{name.upper()}={value}" for name, value in msgspec.structs.asdict(Settings()).items()]
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve one model over HTTP until SIGTERM or Ctrl-C.",
+        description="Without a command: serve one model over HTTP until SIGTERM or Ctrl-C.",
         epilog="Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(run=run_service)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    command = commands.add_parser("status", help="who is alive in a running service, and what is loaded; 0 where all is well")
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=run_status)
+    new_key = commands.add_parser(
+        "new-key",
+        help="make an API key",
+        description="The key goes to stderr, once; its entry for HUBEL_API_KEYS_FILE to stdout.",
+    )
+    new_key.add_argument("name", metavar="NAME", help="who it is for, as in the log and in metrics: a to z, 0 to 9, . _ -")
+    new_key.add_argument("--limit", metavar="LIMIT", help="most images in a time, as in '50/second' (default: no limit)")
+    new_key.set_defaults(run=run_new_key)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    make_parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     try:
-        config = settings.read()
-    except SettingsError as err:
+        return args.run(args)
+    except (SettingsError, StatusError) as err:
         return fail(str(err))
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Ask the service that the settings name; 0 where it is ready and all its workers are."""
+    config = settings.read()
+    status = ask(config.host, config.port, os.environ.get(KEY_VARIABLE, ""))
+    print(msgspec.json.format(msgspec.json.encode(status), indent=1).decode() if args.json else show(status))
+    return 0 if status.well else FAILED
+
+
+def run_service(_: argparse.Namespace) -> int:
+    config = settings.read()
     try:
-        set_up_log(config)
+        set_up(config.log_level)
         folder = registry.resolve(Path(config.store), config.model)
-        if config.workers > 1:
-            registry.verify(folder)  # so that damage is told once, not by every worker
+        registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
+        if config.api_keys_file:
+            keys.read(Path(config.api_keys_file))
+        keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
-    except PackageError as err:
+    except (PackageError, KeysError) as err:
         return fail(str(err))
     except OSError as err:
         reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there
         return fail(f"cannot listen on {config.host}:{config.port}: {reason}; set HUBEL_HOST or HUBEL_PORT")
-    with listener, tempfile.TemporaryDirectory(prefix="hubel-metrics-") as folder_of_metrics:
-        os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-        if config.workers > 1:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder_of_metrics
-        return serve(config, listener, folder)
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="hubel-metrics-", ignore_cleanup_errors=True)
+    except OSError as err:
+        return fail(no_metrics(tempfile.gettempdir(), err))
+    with listener, temporary as folder_of_metrics:
+        return serve(config, listener, folder, Path(folder_of_metrics))
+
+
+def no_metrics(folder: str, error: OSError) -> str:
+    return f"metrics cannot be kept in {folder}: {error.strerror}; set TMPDIR to a folder with room"
 
 
 def fail(reason: str) -> int:
@@ -61,10 +101,14 @@ def fail(reason: str) -> int:
     return FAILED
 
 
-def set_up_log(config: Settings) -> None:
-    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed body
+def run_new_key(args: argparse.Namespace) -> int:
+    try:
+        key, block = keys.make(args.name, args.limit)
+    except ValueError as err:
+        return fail(str(err))
+    print(f"The key of {args.name}, shown once and kept nowhere: {key}", file=sys.stderr)
+    print(block, end="")
+    return 0
 
 
 def bind(config: Settings) -> socket.socket:
@@ -73,66 +117,32 @@ def bind(config: Settings) -> socket.socket:
     return socket.create_server((config.host, config.port), family=family, backlog=2048)
 
 
-def serve(config: Settings, listener: socket.socket, folder: Path) -> int:
-    """Run one process, or several under uvicorn's supervisor, which replaces one that dies."""
-    import uvicorn  # after the environment is set: it is read when these are imported
-    from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
-
-    from service.protocol import RefusingProtocol
+def serve(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path) -> int:
+    """Supervise the workers, which serve the package."""
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    os.environ[ledger.VARIABLE] = str(folder_of_metrics)
+    ledger.open_as(ledger.SUPERVISOR)
+    try:
+        ledger.prepare(folder_of_metrics, ledger.SUPERVISOR)
+    except OSError as err:
+        return fail(no_metrics(str(folder_of_metrics), err))
+    from service import supervisor  # after the metrics have their place
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # while loading; and uvicorn raises them once more when it has drained
-    options = uvicorn.Config(
-        "service.__main__:worker",
-        factory=True,
-        workers=config.workers,
-        loop="uvloop",
-        http=RefusingProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here looks at the client's address
-        timeout_graceful_shutdown=config.shutdown_seconds,
+        signal.signal(number, lambda *_: sys.exit(0))  # until the supervisor listens
+    supervisor.allow_many_files()
+    log.info("loading %s:%s to serve it at http://%s:%d", package.parent.name, package.name, config.host, config.port)
+    return asyncio.run(supervise(config, listener, folder_of_metrics))
+
+
+async def supervise(config: Settings, listener: socket.socket, folder_of_metrics: Path) -> int:
+    from service.supervisor import Supervisor
+
+    stop_seconds = config.drain_ms / 1000 + config.shutdown_seconds
+    supervisor = Supervisor(
+        listener, folder_of_metrics, workers=config.workers, hang_seconds=config.hang_seconds, stop_seconds=stop_seconds
     )
-    log.info("loading %s:%s to serve it at http://%s:%d", folder.parent.name, folder.name, config.host, config.port)
-    if config.workers > 1:
-        supervisor = Multiprocess(options, [listener])
-        supervisor.run()
-        return FAILED if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
-    if not load():
-        return FAILED
-    server = uvicorn.Server(options)
-    server.run(sockets=[listener])
-    return 0 if server.started else FAILED
-
-
-def load() -> bool:
-    """Load the model of this process; says why where it cannot."""
-    from service import app
-    from service.runtime import DeviceError
-
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        app.load()
-    except (PackageError, DeviceError) as err:
-        fail(str(err))
-        return False
-    return True
-
-
-def worker() -> object:
-    """The ASGI application of one process. One that cannot load the model ends its supervisor too."""
-    from uvicorn.config import STARTUP_FAILURE
-
-    from service import app
-
-    set_up_log(app.SETTINGS)
-    if not load():
-        sys.exit(STARTUP_FAILURE)
-    return app.application()
+    return await supervisor.run()
 
 
 if __name__ == "__main__":

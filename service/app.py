@@ -21,11 +21,13 @@ from models.header import FORMATS
 from models.manifest import Manifest
 from models.precision import GRAPHS
 from models.preprocess import Pixels
-from service import metrics, settings
+from service import keys, metrics, settings
+from service.access import Access
 from service.batcher import Arrays, Batcher, Job
+from service.cors import Cors
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter
+from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout
 from service.openapi import document
 from service.postprocess import Row, classify, encode_features, rank
 from service.read import Buffer, images_in, read_body, while_connected
@@ -34,6 +36,9 @@ from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
+# Of the queue, what each kind of work may fill: under overload bulk is refused first, features next.
+FEATURES_SHARE, BULK_SHARE = 0.75, 0.5
+DEADLINE_HEADER = "x-deadline-ms"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -45,7 +50,7 @@ def load() -> Runtime:
     began = time.perf_counter()
     threads = SETTINGS.inference_threads()
     folder = registry.resolve(Path(SETTINGS.store), SETTINGS.model)
-    runtime = Runtime(folder, SETTINGS.device, SETTINGS.precision, threads)
+    runtime = Runtime(folder, SETTINGS.device, SETTINGS.precision, threads, SETTINGS.signature_key())
     runtime.warm(SETTINGS.max_batch)
     seconds = time.perf_counter() - began
     what = (runtime.manifest.id, runtime.provider, runtime.precision)
@@ -53,11 +58,23 @@ def load() -> Runtime:
     return runtime
 
 
+@cache
+def access() -> Access | None:
+    """Who may ask, as far as this process knows; None: everyone."""
+    return Access(Path(SETTINGS.api_keys_file), SETTINGS.workers) if SETTINGS.api_keys_file else None
+
+
 class FrontedService(bentoml.Service[Any]):
     """A BentoML service whose HTTP side is ours: fewer layers between the socket and the network, one shape of error."""
 
     def to_asgi(self, is_main: bool = True) -> App:
-        return Edge(super().to_asgi(is_main), bentoml.get_current_service)
+        """For BentoML's own server, which does not tell where it listens."""
+        keys.require(SETTINGS.api_keys_file, SETTINGS.allow_anonymous, host=None)
+        return self.fronted(is_main)
+
+    def fronted(self, is_main: bool = True) -> App:
+        edge = Edge(super().to_asgi(is_main), bentoml.get_current_service, access())
+        return Cors(edge, origins) if (origins := SETTINGS.allowed_origins()) else edge
 
 
 @bentoml.service(name="hubel", service_class=FrontedService, workers=SETTINGS.workers, metrics={"enabled": False})
@@ -102,8 +119,11 @@ class Hubel:
         self.batcher.close()
         self.pool.shutdown()
 
-    def check_load(self) -> None:
-        self.batcher.check(1)
+    def busy_seconds(self) -> float:
+        return self.batcher.busy_seconds()
+
+    def check_load(self, route: str) -> None:
+        self.batcher.check(1, share_of(route))
 
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
@@ -121,9 +141,12 @@ class Hubel:
             "/v1/info": get(lambda: reply_json(describe_service(self.runtime))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
             "/readyz": get(lambda: reply_json({"status": "ready", "model": self.manifest.id})),
-            "/openapi.json": get(lambda: reply_json(document(len(self.manifest.labels), SETTINGS.max_images))),
+            "/openapi.json": get(lambda: reply_json(self.document())),
             "/metrics": get(lambda: Reply(metrics.render(), media_type=metrics.CONTENT_TYPE_LATEST)),
         }
+
+    def document(self) -> dict[str, Any]:
+        return document(len(self.manifest.labels), SETTINGS.max_images, keys_needed=bool(SETTINGS.api_keys_file))
 
     async def classify(self, request: Request) -> Reply:
         request.parameters()
@@ -144,24 +167,33 @@ class Hubel:
 
     async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
         """Images in, results out, within the deadline; of several images, a bad one fails alone."""
-        deadline = time.perf_counter() + SETTINGS.deadline_ms / 1000
+        limit_ms = deadline_of(request)
+        seconds = limit_ms / 1000
+        deadline = time.perf_counter() + seconds
+        share = share_of(request.path)
+        images: list[bytes] | None = None
         try:
-            async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
-                self.check_load()  # before the body is read: what is refused costs little
-                with self.bodies.share() as share:
+            async with asyncio.timeout(seconds):
+                self.batcher.check(1, share, seconds)  # before the body is read: what is refused costs little
+                with self.bodies.share() as held:
                     with request.stage("read"):
                         images = images_in(
-                            await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share),
+                            await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, held),
                             request.headers.get("content-type", ""),
                             SETTINGS.max_images,
                         )
-                    with self.batcher.admit(len(images)), while_connected(request.receive):
+                    request.charge(len(images))
+                    if len(images) > INTERACTIVE_IMAGES:
+                        share = BULK_SHARE
+                    left = deadline - time.perf_counter()
+                    with self.batcher.admit(len(images), share, left), while_connected(request.receive):
                         metrics.QUEUE_DEPTH.set(self.batcher.admitted)
                         jobs = await self.compute(request, images, output, deadline)
         except TimeoutError as err:
-            raise DeadlineExceeded(
-                f"no answer within {SETTINGS.deadline_ms} ms (HUBEL_DEADLINE_MS); send fewer images at once or try again"
-            ) from err
+            within = f"within {limit_ms} ms ({name_of_limit(limit_ms)})"
+            if images is None:
+                raise RequestTimeout(f"the body did not arrive {within}; send less at once or faster") from err
+            raise DeadlineExceeded(f"no answer {within}; send fewer images at once or try again") from err
         finally:
             metrics.QUEUE_DEPTH.set(self.batcher.admitted)
         with request.stage("postprocess"):
@@ -194,6 +226,25 @@ class Hubel:
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
+
+
+def share_of(route: str) -> float:
+    """Of the queue, what requests to a route may fill."""
+    return FEATURES_SHARE if route == "/v1/features" else 1.0
+
+
+def deadline_of(request: Request) -> int:
+    """Milliseconds that an answer may take: the service's limit, or less where the client asks for it."""
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return SETTINGS.deadline_ms
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1):
+        raise InvalidParameter(f"X-Deadline-Ms is {text[:50]!r}, it must be a whole number of milliseconds from 1 on")
+    return min(int(text), SETTINGS.deadline_ms)
+
+
+def name_of_limit(limit_ms: int) -> str:
+    return "HUBEL_DEADLINE_MS" if limit_ms == SETTINGS.deadline_ms else "X-Deadline-Ms"
 
 
 def choose(given: dict[str, str], name: str, values: dict[str, T]) -> T:
@@ -237,6 +288,6 @@ def describe_service(runtime: Runtime) -> dict[str, object]:
     }
 
 
-def application() -> App:
+def application() -> Edge | Cors:
     """The ASGI application that a worker process runs."""
-    return cast(App, cast(Any, Hubel).to_asgi())
+    return cast("Edge | Cors", cast(Any, Hubel).fronted())

@@ -88,33 +88,37 @@ class Batcher:
         self.lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())  # interactive, bulk
         self.in_flight = 0  # batches handed to the thread
         self.last_end = 0.0
+        self.pass_began = 0.0  # of the batch that the thread computes; 0 while it computes none
         self.planned = False  # _feed will be called soon
         self.hold: asyncio.TimerHandle | None = None  # until when a batch that is not full waits
         self.work: SimpleQueue[tuple[Batch, asyncio.AbstractEventLoop] | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._work, name="infer")
         self.thread.start()
 
-    def check(self, images: int) -> None:
-        """Raises Overloaded when there are no places for so many images. Two batches may always wait, however slow."""
-        waiting_seconds = self.admitted * self.seconds_per_image
-        retry = max(1, math.ceil(waiting_seconds))
-        if waiting_seconds > self.max_queue_seconds and self.admitted >= AHEAD * self.max_batch:
-            raise Overloaded(
-                f"{self.admitted} images are waiting, which takes {waiting_seconds:.1f} s; the limit is "
-                f"{self.max_queue_seconds:g} s (HUBEL_MAX_QUEUE_MS); try again in {retry} s",
-                retry,
-            )
-        if self.admitted + images > self.max_queue:
-            raise Overloaded(
-                f"{self.admitted} images are waiting and {images} more would pass the limit of {self.max_queue} "
-                f"(HUBEL_MAX_QUEUE); try again in {retry} s",
-                retry,
-            )
+    def check(self, images: int, share: float = 1.0, seconds: float = math.inf) -> None:
+        """Raises Overloaded when there are no places for so many images, or they would not be computed within ``seconds``.
+
+        share: of the queue that work of this kind may fill; with less than all, what matters more still finds places when
+        this is refused. Two batches may always wait, however slow, and any request that finds nothing waiting.
+        """
+        waiting = self.admitted * self.seconds_per_image
+        if waiting > share * self.max_queue_seconds and self.admitted >= AHEAD * self.max_batch:
+            limit = f"{share * self.max_queue_seconds:g} s (HUBEL_MAX_QUEUE_MS{_part(share)})"
+            raise self._overloaded(waiting, f", which takes {waiting:.1f} s; the limit is {limit}")
+        if waiting > seconds:
+            raise self._overloaded(waiting, f", which takes {waiting:.1f} s; the answer is wanted within {seconds:.1f} s")
+        if self.admitted and self.admitted + images > share * self.max_queue:
+            limit = f"{share * self.max_queue:g} (HUBEL_MAX_QUEUE{_part(share)})"
+            raise self._overloaded(waiting, f" and {images} more would pass the limit of {limit}")
+
+    def _overloaded(self, seconds: float, reason: str) -> Overloaded:
+        retry = max(1, math.ceil(seconds))
+        return Overloaded(f"{self.admitted} images are waiting{reason}; try again in {retry} s", retry)
 
     @contextmanager
-    def admit(self, images: int) -> Generator[None]:
-        """Hold places for the images of one request; raises Overloaded when there are not enough."""
-        self.check(images)
+    def admit(self, images: int, share: float = 1.0, seconds: float = math.inf) -> Generator[None]:
+        """Hold places for the images of one request; raises Overloaded, as ``check``."""
+        self.check(images, share, seconds)
         self.admitted += images
         try:
             yield
@@ -135,6 +139,11 @@ class Batcher:
             loop.call_soon(self._feed, loop)  # what arrives in this turn of the loop goes along
         await job.answer
         return job
+
+    def busy_seconds(self) -> float:
+        """How long the batch that is being computed has been; 0 when none is."""
+        began = self.pass_began
+        return time.perf_counter() - began if began else 0.0
 
     def _feed(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over the next batch: at once to an idle network, to a busy one when it is full."""
@@ -183,7 +192,9 @@ class Batcher:
         """The thread that computes, batch after batch."""
         while task := self.work.get():
             batch, loop = task
+            self.pass_began = time.perf_counter()
             self._compute(batch)
+            self.pass_began = 0.0
             try:
                 loop.call_soon_threadsafe(self._deliver, batch, loop)
             except RuntimeError:  # the loop has ended, nobody waits
@@ -249,3 +260,7 @@ class Batcher:
         """End the thread once the batches in flight are done."""
         self.work.put(None)
         self.thread.join()
+
+
+def _part(share: float) -> str:
+    return "" if share == 1 else f", of which work of this kind may fill {share:.0%}"

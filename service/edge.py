@@ -11,8 +11,9 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from http import HTTPStatus
 from itertools import count
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -20,7 +21,19 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from service import metrics
-from service.errors import HubelError, InternalError, InvalidParameter, Overloaded, ServerError, UnknownPath, WrongMethod
+from service.access import CLIENT, Access, Client
+from service.errors import (
+    Draining,
+    HubelError,
+    InternalError,
+    InvalidParameter,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    Unauthorized,
+    UnknownPath,
+    WrongMethod,
+)
 from service.read import Disconnected, Receive
 from service.schemas import Problem
 
@@ -31,6 +44,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON, PROBLEM = "application/json", "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 COUNT = count(1)
+READY = "/readyz"
 OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
 log = logging.getLogger("hubel")
 
@@ -46,6 +60,16 @@ class Request:
     receive: Receive
     id: str
     stages: dict[str, float] = field(default_factory=dict[str, float])
+    client: Client | None = None  # None: no keys are needed
+
+    def charge(self, images: int) -> None:
+        """Count its images against its key's limit; the first was counted on its head. Raises RateLimited, TooManyImages."""
+        if self.client is not None:
+            self.client.charge(images, counted=1)
+
+    def name(self) -> str:
+        """As the log calls it."""
+        return self.id if self.client is None else f"{self.id} of {self.client.name}"
 
     def record(self, stage: str, seconds: float) -> None:
         """Of several images in one request, the slowest counts."""
@@ -95,19 +119,37 @@ class Answers(Protocol):
 
     def routes(self) -> Routes: ...
 
-    def check_load(self) -> None:
-        """Raises Overloaded where one more image would be too many."""
+    def busy_seconds(self) -> float:
+        """How long the network has been computing; 0 when it is not."""
+        ...
+
+    def check_load(self, route: str) -> None:
+        """Raises Overloaded where one more image for the route would be too many."""
         ...
 
 
 class Edge:
-    """inner: BentoML's application. start: called at the first request, when the service has started."""
+    """inner: BentoML's application. start: called once, when the service has started. access: None lets everyone in.
+    draining: the service is about to stop.
+    """
 
-    def __init__(self, inner: App, start: Callable[[], Answers]) -> None:
+    def __init__(self, inner: App, start: Callable[[], Answers], access: Access | None = None) -> None:
         self.inner = inner
         self.start = start
+        self.access = access
         self.service: Answers | None = None
         self.routes: Routes = {}
+        self.draining = False
+
+    def begin(self) -> Answers:
+        """What stands behind the edge, asked for its routes."""
+        if self.service is None:
+            self.service = self.start()
+            self.routes = self.service.routes()
+        return self.service
+
+    def busy_seconds(self) -> float:
+        return self.service.busy_seconds() if self.service else 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,6 +162,7 @@ class Edge:
 
     def refuse_early(self, scope: Scope) -> bytes | None:
         """The whole answer to a request that comes when there is too much to do, or None: protocol.py asks on its head.
+        Who may not ask is told that, and nothing of the load.
 
         It costs less than the same refusal as an ASGI application, which at ten times the load that can be served leaves
         the cores to the requests that were accepted.
@@ -129,39 +172,43 @@ class Edge:
             return None
         began = time.perf_counter()
         try:
-            self.service.check_load()
-        except Overloaded as err:
-            request = read_head(scope, _nothing)
-            reply = refuse(err, request)
-            count_answer(scope["path"], reply, began)
-            lines = [b"HTTP/1.1 %d \r\n" % reply.status]
-            lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
-            return b"".join([*lines, b"\r\n", reply.body])
+            if self.access is not None:
+                self.access.enter(scope)
+            self.service.check_load(scope["path"])
+        except (Unauthorized, RateLimited, Overloaded) as err:
+            return write_refusal(err, read_head(scope, nothing), scope["path"], began, client=scope.get(CLIENT))
         return None
+
+    def refuse_unread(self, error: HubelError) -> bytes:
+        """The whole answer to what is no request that can be read; the connection ends after it."""
+        request = Request("", "", "", {}, nothing, new_id())
+        return write_refusal(error, request, OTHER, time.perf_counter(), {"connection": "close"})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        if self.service is None:
-            self.service = self.start()
-            self.routes = self.service.routes()
+        self.begin()
         request = read_head(scope, receive)
         route = request.path if request.path in self.routes else OTHER
         try:
+            if self.access is not None:
+                request.client = self.access.enter(scope)
             reply = await self._handler(request)(request)
         except HubelError as err:
             reply = refuse(err, request)
         except Disconnected:
-            metrics.REQUESTS.labels(route, "499").inc()  # nobody is there to get an answer
+            count_status(route, 499, request.client)  # nobody is there to get an answer
             return
         except Exception:
-            log.exception("request %s to %s failed", request.id, route)
+            log.exception("request %s to %s failed", request.name(), route)
             reply = refuse(InternalError("the service failed to answer; the log has more under this request id"), request)
         await respond(reply, request, send)
-        count_answer(route, reply, began)
+        count_answer(route, reply, began, scope.get(CLIENT))
         for stage, seconds in request.stages.items():
             metrics.STAGE_SECONDS.labels(stage).observe(seconds)
 
     def _handler(self, request: Request) -> Handler:
+        if self.draining and request.path == READY:
+            raise Draining("the service stops; requests that are sent all the same are answered for a moment")
         if request.path not in self.routes:
             raise UnknownPath(f"there is nothing at {request.path[:100]!r}; there is {', '.join(self.routes)}")
         method, handler = self.routes[request.path]
@@ -189,13 +236,19 @@ def read_head(scope: Scope, receive: Receive) -> Request:
     return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, identity)
 
 
-async def _nothing() -> MutableMapping[str, Any]:
+async def nothing() -> MutableMapping[str, Any]:
     """The body of a request that is answered without it."""
     return {"type": "http.disconnect"}
 
 
-def count_answer(route: str, reply: Reply, began: float) -> None:
-    metrics.REQUESTS.labels(route, str(reply.status)).inc()
+def count_status(route: str, status: int, client: Client | None) -> None:
+    metrics.REQUESTS.labels(route, str(status)).inc()
+    if client is not None:
+        metrics.REQUESTS_BY_KEY.labels(client.name, str(status)).inc()
+
+
+def count_answer(route: str, reply: Reply, began: float, client: Client | None = None) -> None:
+    count_status(route, reply.status, client)
     metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
 
 
@@ -209,9 +262,26 @@ def refuse(error: HubelError, request: Request) -> Reply:
     metrics.REJECTIONS.labels(error.code).inc()
     if isinstance(error, Overloaded):
         OVERLOAD.warn(error)
-    elif isinstance(error, ServerError):
-        log.warning("request %s to %s: %s", request.id, request.path, error)
+    elif isinstance(error, ServerError) and not isinstance(error, Draining):
+        log.warning("request %s to %s: %s", request.name(), request.path, error)
     return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers())
+
+
+def write_refusal(
+    error: HubelError,
+    request: Request,
+    route: str,
+    began: float,
+    more: Mapping[str, str] | None = None,
+    client: Client | None = None,
+) -> bytes:
+    """``refuse``, with more headers, as the bytes of HTTP/1.1 for protocol.py; counted under ``route``."""
+    reply = refuse(error, request)
+    count_answer(route, reply, began, client)
+    reply = replace(reply, headers={**reply.headers, **(more or {})})
+    lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
+    lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
+    return b"".join([*lines, b"\r\n", reply.body])
 
 
 @dataclass

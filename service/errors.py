@@ -4,8 +4,11 @@ HubelError
     ClientError
         MalformedRequest        400  the body cannot be read as images
         UndecodableImage        400  damaged, cut off or empty image
+        Unauthorized            401  no key, or a wrong one
+        CorsRefused             403  a web page of another origin
         UnknownPath             404
         WrongMethod             405
+        RequestTimeout          408  the request did not arrive in time
         BodyTooLarge            413
         ImageTooLarge           413  too many pixels, or a side too long
         TooManyImages           413
@@ -13,9 +16,12 @@ HubelError
         UnsupportedEncoding     415  a compressed body
         UnsupportedMediaType    415  a content type that holds no images
         InvalidParameter        422
+        RateLimited             429  more than the key's limit
+        HeadTooLarge            431
     ServerError
         InternalError           500
         Overloaded              503
+        Draining                503  it is about to stop
         OutOfMemory             503  no room for a batch on the GPU, or for an image's pixels
         DeviceLost              503  the GPU failed, the process ends
         DeadlineExceeded        504
@@ -48,6 +54,17 @@ class UndecodableImage(ClientError):
     status, code, title = 400, "undecodable_image", "The image cannot be decoded"
 
 
+class Unauthorized(ClientError):
+    status, code, title = 401, "unauthorized", "A key is needed"
+
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class CorsRefused(ClientError):
+    status, code, title = 403, "cors_refused", "Web pages of this origin may not send this"
+
+
 class UnknownPath(ClientError):
     status, code, title = 404, "unknown_path", "There is nothing at this path"
 
@@ -61,6 +78,15 @@ class WrongMethod(ClientError):
 
     def headers(self) -> dict[str, str]:
         return {"allow": self.allowed}
+
+
+class RequestTimeout(ClientError):
+    """The connection is closed after it, as the rest of the request may still come."""
+
+    status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
 
 
 class BodyTooLarge(ClientError):
@@ -91,6 +117,21 @@ class InvalidParameter(ClientError):
     status, code, title = 422, "invalid_parameter", "A parameter is wrong"
 
 
+class RateLimited(ClientError):
+    status, code, title = 429, "rate_limited", "The key's limit is reached"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after_seconds)}
+
+
+class HeadTooLarge(ClientError):
+    status, code, title = 431, "head_too_large", "The request line and headers are too large"
+
+
 class ServerError(HubelError):
     """The request was fine; the same may be sent again."""
 
@@ -108,6 +149,13 @@ class Overloaded(ServerError):
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(self.retry_after_seconds)}
+
+
+class Draining(ServerError):
+    status, code, title = 503, "draining", "The service is about to stop"
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "5"}
 
 
 class OutOfMemory(ServerError):

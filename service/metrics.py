@@ -1,7 +1,7 @@
 """Every metric, declared once. docs/metrics.md says what each means. Names and units follow Prometheus's conventions.
 
-With several worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, and a scrape of any of them
-adds all up; gauges say how.
+With worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, and a scrape of any of them adds all up;
+gauges say how. ledger.py keeps the files there.
 """
 
 import os
@@ -44,6 +44,12 @@ DROPPED = Counter(
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
 BUFFERED = Gauge("hubel_buffered_bytes", "Bytes of request bodies held in memory.", multiprocess_mode="livesum")
 REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
+REQUESTS_BY_KEY = Counter(
+    "hubel_requests_by_key_total", "Requests answered, by the name of their API key; none without keys.", ["key", "status"]
+)
+KEYS_FILE_FAULTY = Gauge(
+    "hubel_api_keys_file_faulty", "1: the file of API keys cannot be used, those before hold.", multiprocess_mode="livemax"
+)
 MODEL_INFO = Gauge(
     "hubel_model_info",
     "Always 1; the labels say which model is in service and what computes it.",
@@ -57,6 +63,13 @@ PASSED_OVER = Gauge(
 )
 MODEL_LOADED = Gauge(
     "hubel_model_loaded_timestamp_seconds", "When the model in service was loaded, Unix time.", multiprocess_mode="livemax"
+)
+WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
+WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
+WORKER_RESTARTS = Counter("hubel_worker_restarts_total", "Worker processes that ended and were replaced.")
+WORKER_PID = Gauge("hubel_worker_pid", "Process id of each worker that is ready.", ["worker"], multiprocess_mode="livemax")
+WORKER_STARTED = Gauge(
+    "hubel_worker_started_timestamp_seconds", "When each worker was started, Unix time.", ["worker"], multiprocess_mode="livemax"
 )
 
 

@@ -6,18 +6,25 @@ from typing import Any
 import msgspec
 
 from models.header import FORMATS
+from service.access import OPEN
 from service.errors import HubelError
 from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Features, Problem, Ranking, default_k
 
 Json = dict[str, Any]
 REF = "#/components/schemas/{name}"
+ANY = ("404", "405", "408", "431", "503")  # statuses that do not depend on what is asked
 BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
 TEXT: Json = {"200": {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OBJECT: Json = {"200": {"description": "as documented", "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-def document(classes: int, max_images: int) -> Json:
+def document(classes: int, max_images: int, keys_needed: bool = False) -> Json:
     """The document for a model of that many classes."""
+    made = _open_document(classes, max_images)
+    return _with_keys(made) if keys_needed else made
+
+
+def _open_document(classes: int, max_images: int) -> Json:
     _, schemas = msgspec.json.schema_components((Classification, Ranking, Features, Failure, Problem), ref_template=REF)
     k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": default_k(classes)}
     return {
@@ -44,12 +51,25 @@ def document(classes: int, max_images: int) -> Json:
     }
 
 
+def _with_keys(document: Json) -> Json:
+    """The same where callers need a key: everywhere but at the probes."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] |= _problems("401", "429")
+    return document
+
+
 def _choice(values: Mapping[str, object]) -> Json:
     return {"type": "string", "enum": list(values), "default": next(iter(values))}
 
 
 def _get(operation: str, summary: str, responses: Json) -> Json:
-    return {"get": {"operationId": operation, "summary": summary, "responses": responses | _problems("404", "405", "422", "500")}}
+    return {"get": {"operationId": operation, "summary": summary, "responses": responses | _problems(*ANY, "422", "500")}}
 
 
 def _post(operation: str, summary: str, result: type, parameters: Mapping[str, Json], max_images: int) -> Json:
@@ -71,7 +91,7 @@ def _post(operation: str, summary: str, result: type, parameters: Mapping[str, J
             "summary": summary,
             "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()],
             "requestBody": {"required": True, "content": _bodies(max_images)},
-            "responses": ok | _problems("400", "404", "405", "413", "415", "422", "500", "503", "504"),
+            "responses": ok | _problems("400", *ANY, "413", "415", "422", "500", "504"),
         }
     }
 
@@ -101,8 +121,8 @@ def _problems(*statuses: str) -> Json:
         codes.setdefault(str(kind.status), []).append(kind.code)
     content = {"application/problem+json": {"schema": _ref(Problem)}}
     problems: Json = {s: {"description": "code: " + ", ".join(codes[s]), "content": content} for s in statuses}
-    if "503" in problems:
-        problems["503"]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    for status in {"429", "503"} & problems.keys():
+        problems[status]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return problems
 
 

@@ -7,7 +7,9 @@ before the first request. Neighbours: batcher.py gathers the batches.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import onnxruntime
@@ -24,6 +26,7 @@ from service.errors import DeviceLost, OutOfMemory
 Arrays = dict[str, NDArray[np.float32]]
 
 PROVIDERS = {"auto": (CUDA, OPENVINO, CPU), "cuda": (CUDA,), "cpu": (OPENVINO, CPU)}  # best first
+GOLDEN_BYTES = 2**28  # unpacked; 4 images of 4096x4096 pixels have 192 MiB
 EVERY_SIZE = 16  # batches up to this size are computed as they are, larger ones are filled up to the next warm size
 log = logging.getLogger("hubel")
 
@@ -47,15 +50,15 @@ class Runtime:
     """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time.
 
     provider, precision: what computes. passed_over: faster ways that this package and machine should have but that
-    failed, and why; empty where all is well.
+    failed, and why; empty where all is well. With a public ``key`` the package must have been signed with the private one.
 
     Raises:
-        PackageError: the package is not what its manifest says, or was made with other preprocessing.
+        PackageError: the package is not what its manifest says or not signed, or was made with other preprocessing.
         DeviceError: the device or the precision asked for cannot be had.
     """
 
-    def __init__(self, folder: Path, device: str, precision: str, threads: int) -> None:
-        self.manifest = registry.verify(folder)
+    def __init__(self, folder: Path, device: str, precision: str, threads: int, key: Path | None = None) -> None:
+        self.manifest = registry.verify(folder, key)
         _check_preprocessing(self.manifest)
         self.provider: str
         self.precision: Precision
@@ -74,9 +77,10 @@ class Runtime:
 
     def _open(self, folder: Path, way: Way, threads: int) -> None:
         self.provider, self.precision = way.provider, way.precision
-        self.session = _session(folder / GRAPHS[way.precision], way, threads)
+        name = GRAPHS[way.precision]
+        self.session = _session(folder / name, registry.load(folder, self.manifest, name), way, threads)
         _check_graph(self.session, self.manifest)
-        self._replay(folder / GOLDEN)
+        self._replay(folder / GOLDEN, registry.load(folder, self.manifest, GOLDEN))
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         """Compute the outputs named: images (n, height, width, 3) uint8 -> arrays of n rows, float32.
@@ -102,10 +106,14 @@ class Runtime:
         for size in self.sizes:
             self.run(np.zeros((size, spec.height, spec.width, 3), np.uint8), OUTPUTS[:2])
 
-    def _replay(self, path: Path) -> None:
-        """Compare with the answers that the package was published with."""
+    def _replay(self, path: Path, data: bytes) -> None:
+        """Compare with the answers that the package was published with; ``path`` is for the message."""
         try:
-            with np.load(path, allow_pickle=False) as golden:
+            with ZipFile(BytesIO(data)) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > GOLDEN_BYTES:
+                raise ValueError(f"{size} bytes unpacked, at most {GOLDEN_BYTES}")
+            with np.load(BytesIO(data), allow_pickle=False) as golden:
                 images, expected = golden["images"], golden["logits"]
             logits = self.run(images, ["logits"])["logits"]
             limit = GOLDEN_TOLERANCE[self.precision] * max(1.0, float(np.abs(expected).max()))
@@ -174,9 +182,13 @@ def _check_preprocessing(manifest: Manifest) -> None:
         )
 
 
-def _session(path: Path, way: Way, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the provider named, and no other: ONNX Runtime falls back to the CPU silently."""
+def _session(path: Path, data: bytes, way: Way, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the provider named, and no other: ONNX Runtime falls back to the CPU silently.
+
+    It gets the bytes that were checked, not the path, which is for the message: another file could be there by now.
+    """
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own format was not checked
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores between batches
@@ -187,11 +199,13 @@ def _session(path: Path, way: Way, threads: int) -> onnxruntime.InferenceSession
         onnxruntime.preload_dlls()
     chosen = (way.provider, precisions.provider_options(way.provider, way.precision, threads))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[chosen])
+        session = onnxruntime.InferenceSession(data, options, providers=[chosen])
     except Exception as err:  # ONNX Runtime's own classes share no base
         raise PackageError(f"{path} cannot be opened by ONNX Runtime: {str(err).splitlines()[0]}") from err
     if (used := session.get_providers()[0]) != way.provider:
         raise DeviceError(_no_gpu(f"would run on {used}") if way.provider == CUDA else f"ONNX Runtime would run on {used}")
+    session.disable_fallback()  # to another provider, should a batch fail; it would open the graph again
+    session._model_bytes = None  # pyright: ignore[reportPrivateUsage]  # kept for that alone, as large as the graph
     return session
 
 

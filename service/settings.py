@@ -1,6 +1,7 @@
 """The one reader of the environment: HUBEL_* variables -> frozen Settings. docs/settings.md describes each."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from models.preprocess import MAX_PIXELS
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
 Count = Annotated[int, Meta(ge=1)]
 LOOSEST = {"max_queue": 2**62, "max_images": 1, "max_buffered_bytes": 2**62, "max_body_bytes": 1}  # any other fits to these
 
@@ -31,6 +33,7 @@ class Settings(Struct, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     store: str = str(registry.STORE)
     model: str = "cifar10"
+    require_signature: str = ""
     device: Device = "auto"
     precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
@@ -44,8 +47,14 @@ class Settings(Struct, frozen=True):
     max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_queue: Count = 512
     max_queue_ms: Count = 1500
+    max_connections: Count = 1024
     deadline_ms: Count = 10_000
+    drain_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
     shutdown_seconds: Count = 25
+    hang_seconds: Count = 20
+    api_keys_file: str = ""
+    allow_anonymous: bool = False
+    cors_origins: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
@@ -56,6 +65,21 @@ class Settings(Struct, frozen=True):
                 f"max_buffered_bytes is {self.max_buffered_bytes}, it must hold one body of max_body_bytes "
                 f"({self.max_body_bytes})"
             )
+
+        for origin in self.allowed_origins():
+            if not ORIGIN.fullmatch(origin) and self.cors_origins.strip() != "*":
+                raise ValueError(
+                    f"{origin[:100]!r} is no origin: scheme://host or scheme://host:port, in small letters, without a path, "
+                    "several of them with commas between, or * alone"
+                )
+
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Origins of the web pages that may ask, as browsers name them; "*": all."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",")) if self.cors_origins else ()
+
+    def signature_key(self) -> Path | None:
+        """The public key that a package must be signed for; None where it need not be signed."""
+        return Path(self.require_signature) if self.require_signature else None
 
     def inference_threads(self) -> int:
         """Threads of one session: as asked for, else this process's cores shared among the workers."""

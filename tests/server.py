@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,9 @@ class Server:
 
     def kill(self) -> None:
         """End a service that hangs, and its workers."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in self.processes() if self.process.poll() is None else []:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def processes(self) -> list[int]:
@@ -105,13 +107,18 @@ def environment(**settings: str) -> dict[str, str]:
 
 def launch(store: Path, log: Path, **settings: str) -> Server:
     """Start ``python -m service`` on a free port; it is not ready yet."""
+    return launch_as((), ROOT, store, log, settings)
+
+
+def launch_as(prefix: Sequence[str], root: Path, store: Path, log: Path, settings: Mapping[str, str]) -> Server:
+    """The same by a command that runs the one after it in its own place, such as unshare, and from another source."""
     port = free_port()
     defaults = {"HUBEL_STORE": str(store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port)}
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            cwd=ROOT,
-            env=environment(**(defaults | settings)),
+            [*prefix, sys.executable, "-m", "service"],
+            cwd=root,
+            env=environment(**(defaults | dict(settings))),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

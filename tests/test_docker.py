@@ -42,26 +42,72 @@ def test_compose_passes_every_setting_but_where_the_service_listens_and_reads(se
 def test_the_example_shows_each_variable_of_compose_and_its_default() -> None:
     read_by_compose = set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT)) | set(COMPOSE["services"]["hubel"]["environment"])
     assert set(EXAMPLE) == read_by_compose
-    assert settings.read(EXAMPLE | {"HUBEL_STORE": str(REPOSITORY / EXAMPLE["HUBEL_STORE"])}) == Settings()
+    store = {"HUBEL_STORE": str(REPOSITORY / EXAMPLE["HUBEL_STORE"])}
+    assert settings.read(EXAMPLE | store) == Settings(allow_anonymous=True)  # as Docker publishes to this machine alone
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_listens_on_all_addresses_of_its_container_is_published_to_this_machine_or_told_to_let_everyone_in(
+    service: str,
+) -> None:
+    assert "HUBEL_HOST=0.0.0.0" in (REPOSITORY / "Dockerfile").read_text()
+    assert COMPOSE["services"][service]["environment"]["HUBEL_ALLOW_ANONYMOUS"] == "${HUBEL_ALLOW_ANONYMOUS:-true}"
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service]["ports"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_folder_that_git_holds_empty_is_mounted_for_keys_and_can_only_be_read(service: str) -> None:
+    assert "${KEYS_FOLDER:-./deploy/keys}:/app/keys:ro" in COMPOSE["services"][service]["volumes"]
+    assert (REPOSITORY / "deploy/keys/.gitignore").read_text() == "*\n!.gitignore\n"
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_compose_gives_requests_time_to_end(service: str) -> None:
     seconds = re.fullmatch(r"\$\{STOP_GRACE_PERIOD:-(\d+)s\}", COMPOSE["services"][service]["stop_grace_period"])
     assert seconds is not None
-    assert int(seconds[1]) > Settings().shutdown_seconds
+    assert int(seconds[1]) > Settings().drain_ms / 1000 + Settings().shutdown_seconds
     assert EXAMPLE["STOP_GRACE_PERIOD"] == f"{seconds[1]}s"
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "prometheus"])
-def test_a_service_is_confined_and_published_to_this_machine_alone(name: str) -> None:
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_container_is_confined_and_reached_from_this_machine_alone(name: str) -> None:
     service = COMPOSE["services"][name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["mem_limit"]
     assert service["pids_limit"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert not {"privileged", "cap_add", "pid", "ipc", "network_mode", "userns_mode", "devices"} & set(service)
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    for mount in service["tmpfs"]:
+        place, _, options = mount.partition(":")
+        assert place == "/tmp"
+        assert {"noexec", "nosuid", "nodev"} < set(options.split(","))
+        assert re.search(r"\bsize=\d+[mg]\b", options)
+    assert not any("docker.sock" in volume for volume in service["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_cannot_write_to_anything_of_this_machine(name: str) -> None:
+    assert all(volume.endswith(":ro") for volume in COMPOSE["services"][name]["volumes"])
+
+
+def test_the_images_run_as_a_user_without_rights_and_hold_no_tool_to_install_with() -> None:
+    stages = re.split(r"^FROM ", (REPOSITORY / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    bases = {stage.split("\n")[0].rpartition(" AS ")[2]: stage for stage in stages}
+    assert "USER 10001:10001" in bases["unprivileged"]
+    for target in ("serve", "serve-gpu", "train"):
+        parent = bases[target].partition(" AS ")[0]
+        assert parent == "unprivileged" or bases[parent].startswith("unprivileged AS ")
+        assert "USER" not in bases[target]
+        assert "pip" not in bases[target]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_signatures_need_is_put_into_an_image_on_request_alone(service: str) -> None:
+    assert COMPOSE["services"][service]["build"]["args"] == {"SIGNING": "${SIGNING:-}"}
+    text = (REPOSITORY / "Dockerfile").read_text()
+    assert text.count('ARG SIGNING=""') == text.count("${SIGNING:+--extra signing}") == len(SERVICES)
 
 
 def test_the_images_and_the_verbs_use_the_same_uv() -> None:
@@ -165,6 +211,12 @@ def test_up_serves_a_confined_model_that_prometheus_watches_until_down(environme
     assert docker("exec", container, "id", "-u") == "10001"
     assert docker("exec", container, "python", "-c", "import os; print(os.access('/app', os.W_OK))") == "False"
     assert docker("inspect", "-f", "{{.HostConfig.ReadonlyRootfs}}", container) == "true"
+    mounts = docker("exec", container, "cat", "/proc/mounts")
+    (tmp,) = (line.split()[3] for line in mounts.splitlines() if line.split()[1] == "/tmp")
+    assert {"noexec", "nosuid", "nodev"} < set(tmp.split(","))
+    status = dict(re.findall(r"^(\w+):\s+(\S+)$", docker("exec", container, "cat", "/proc/1/status"), re.MULTILINE))
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
     missing = "import importlib.util; print(importlib.util.find_spec('torch') is None)"
     assert docker("exec", container, "python", "-c", missing) == "True"
 

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 import models.__main__
+import service.__main__
 import training.__main__
 from models.input import InputSpec
 from models.manifest import Evaluation, Manifest
@@ -42,12 +43,19 @@ def names_in(name: str) -> set[str]:
     return {word for line in lines for word in re.findall(r"`([^`]+)`", line.split("|")[1])}
 
 
+def shown(default: object) -> str:
+    """A default as the table writes it."""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default}`" if default != "" else "none"
+
+
 def test_every_setting_stands_in_the_table_with_its_default() -> None:
     table = rows("docs/settings.md")
     settings = Settings()
     assert set(table) == {"HUBEL_" + field.upper() for field in Settings.__struct_fields__}
     for field in set(Settings.__struct_fields__) - {"store"}:  # the store's default is a path of the checkout
-        assert table["HUBEL_" + field.upper()][0] == f"`{getattr(settings, field)}`", field
+        assert table["HUBEL_" + field.upper()][0] == shown(getattr(settings, field)), field
 
 
 def test_every_metric_stands_in_the_table_with_its_type_and_labels() -> None:
@@ -123,8 +131,9 @@ def test_make_verbs_in_documents_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_commands_in_documents_exist(page: Path) -> None:
-    parsers = {"training": training.__main__.make_parser(), "models": models.__main__.make_parser()}
-    for program, command in re.findall(r"python -m (training|models) ([a-z]+)", page.read_text()):
+    programs = {"training": training.__main__, "models": models.__main__, "service": service.__main__}
+    parsers = {name: program.make_parser() for name, program in programs.items()}
+    for program, command in re.findall(r"python -m (training|models|service) ([a-z-]+)", page.read_text()):
         with pytest.raises(SystemExit, match="0"):
             parsers[program].parse_args([command, "--help"])
 

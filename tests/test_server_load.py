@@ -149,12 +149,33 @@ def one_scrape(server: Server, name: str, expected: float) -> float:
 def test_a_body_that_does_not_come_is_refused_at_the_deadline(workers: Server) -> None:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", workers.port), timeout=30) as connection:
-        head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n"
-        connection.sendall(head + b"half of it")
+        connection.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf of it")
         with connection.makefile("rb") as answer:
             head, _, body = answer.read().partition(b"\r\n\r\n")
     assert time.monotonic() - began >= 2
-    assert head.startswith(b"HTTP/1.1 504 ")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head
     problem = json.loads(body)
-    assert problem["code"] == "deadline_exceeded"
-    assert problem["detail"].startswith("no answer within 2000 ms (HUBEL_DEADLINE_MS)")
+    assert problem["code"] == "request_timeout"
+    assert problem["detail"].startswith("the body did not arrive within 2000 ms (HUBEL_DEADLINE_MS)")
+
+
+def test_a_client_may_ask_for_an_earlier_deadline(workers: Server) -> None:
+    began = time.monotonic()
+    with workers.client() as client:
+
+        def slowly() -> Iterator[bytes]:
+            time.sleep(0.5)
+            yield make_image()
+
+        response = client.post("/v1/classify", content=slowly(), headers={"x-deadline-ms": "100"})
+        assert "within 100 ms (X-Deadline-Ms)" in assert_problem(response, 408, "request_timeout")["detail"]
+        assert time.monotonic() - began < 2
+        assert results_of(client.post("/v1/classify", content=make_image(), headers={"x-deadline-ms": "999999999"}))
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1.5", "soon", "", "9" * 10, "\xb2"])
+def test_a_deadline_that_is_no_number_of_milliseconds_is_refused(workers: Server, given: str) -> None:
+    with workers.client() as client:
+        response = client.post("/v1/classify", content=make_image(), headers=[(b"x-deadline-ms", given.encode("latin-1"))])
+        assert "it must be a whole number of milliseconds" in assert_problem(response, 422, "invalid_parameter")["detail"]

@@ -56,7 +56,7 @@ def serving(answer: Answer) -> Generator[int]:
 def ask(folder: Path, answer: Answer, **changes: float | int) -> Seen:
     with serving(answer) as port:
         arrivals = msgspec.structs.replace(Arrivals(port, rate=200, seconds=0.3, patience=3), **changes)
-        return run(arrivals, wrk.write(SENT, folder))
+        return run(arrivals, wrk.write(SENT.requests, folder))
 
 
 def test_every_request_is_sent_and_answered(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_is_never_answered_is_given_up(tmp_path: Path) -> None:
 def test_a_port_where_nobody_listens_breaks_every_request(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    seen = run(Arrivals(port, 200, 0.2, 0.5), wrk.write(SENT, tmp_path))
+    seen = run(Arrivals(port, 200, 0.2, 0.5), wrk.write(SENT.requests, tmp_path))
     assert seen.broken == seen.sent > 0
 
 

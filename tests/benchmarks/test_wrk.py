@@ -49,7 +49,7 @@ def test_a_server_that_answered_nothing_has_the_rate_0() -> None:
 
 def test_requests_are_written_and_read_again(tmp_path: Path) -> None:
     sent = Bodies("/x", "image/jpeg", [b"one\n", b"", b"\x00three"])
-    assert wrk.read(wrk.write(sent, tmp_path)) == sent.requests
+    assert wrk.read(wrk.write(sent.requests, tmp_path)) == sent.requests
 
 
 def test_without_wrk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

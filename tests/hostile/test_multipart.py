@@ -123,7 +123,7 @@ def test_an_image_in_chunks_of_one_byte_is_answered(server: Server, chunks: int)
 @pytest.mark.parametrize(
     ("announced", "body", "first"),
     [
-        pytest.param("10", bytes(1000), (b"4",), id="shorter than it is"),
+        pytest.param("10", bytes(1000), (b"4", b""), id="shorter than it is"),
         pytest.param("-1", b"x", (b"4",), id="negative"),
         pytest.param("9" * 30, b"x", (b"4",), id="beyond all numbers"),
         pytest.param("0x10", b"x", (b"4",), id="hexadecimal"),

@@ -1,7 +1,6 @@
 """What a manifest must say to be read, and how a refusal names the fault."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +138,19 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -
         manifests.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "why"),
-    [(lambda path: None, "No such file"), (Path.mkdir, "Is a directory")],
-    ids=["missing", "folder"],
-)  # fmt: skip
-def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, prepare: Callable[[Path], None], why: str) -> None:
-    prepare(tmp_path / manifests.FILE)
-    with pytest.raises(PackageError, match=f"{tmp_path} holds no readable manifest.json: {why}"):
+def test_a_manifest_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=f"{tmp_path} holds no readable manifest.json: No such file"):
+        manifests.read(tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / manifests.FILE).mkdir()
+    with pytest.raises(PackageError, match=r"manifest.json is not a plain file but a folder"):
+        manifests.read(tmp_path)
+
+
+def test_a_manifest_longer_than_any_sensible_one_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / manifests.FILE, "wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(PackageError, match=r"manifest.json has 1,073,741,824 bytes, at most 1,048,576 are read"):
         manifests.read(tmp_path)

@@ -393,6 +393,56 @@ def test_as_many_images_as_the_queue_holds_are_admitted(make_batcher: MakeBatche
     assert batcher.admitted == 0
 
 
+def test_work_of_less_weight_may_fill_a_part_of_the_queue(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=8, max_queue_seconds=2.0, max_batch=1)
+    batcher.admitted = 5
+    with pytest.raises(Overloaded, match=r"1 more would pass the limit of 4 \(HUBEL_MAX_QUEUE, of which work of this kind"):
+        batcher.check(1, share=0.5)
+    batcher.check(1, share=0.75)
+    batcher.admitted, batcher.seconds_per_image = 3, 0.5
+    with pytest.raises(Overloaded, match=r"takes 1\.5 s; the limit is 1 s \(HUBEL_MAX_QUEUE_MS, of which work of this kind"):
+        batcher.check(1, share=0.5)
+    batcher.check(1, share=0.75)
+    batcher.check(1)
+
+
+def test_any_request_is_taken_where_nothing_waits(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=8)
+    batcher.seconds_per_image = 100.0  # an estimate from a bad moment
+    with batcher.admit(8, share=0.5, seconds=0.1):
+        assert batcher.admitted == 8
+
+
+def test_what_cannot_be_computed_in_time_is_refused_at_once(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=100)
+    batcher.admitted, batcher.seconds_per_image = 10, 0.5
+    with pytest.raises(
+        Overloaded, match=r"10 images are waiting, which takes 5\.0 s; the answer is wanted within 2\.0 s"
+    ) as caught:
+        batcher.check(1, seconds=2.0)
+    assert caught.value.retry_after_seconds == 5
+    batcher.check(1, seconds=6.0)
+
+
+def test_how_long_a_batch_has_been_computed_is_known_and_0_when_none_is(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        job = asyncio.create_task(batcher.submit(image(1), ("logits",), time.perf_counter() + LATE))
+        while not network.busy.is_set():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert 0.04 < batcher.busy_seconds() < LATE
+        network.gate.set()
+        await job
+
+    assert batcher.busy_seconds() == 0
+    run(scenario())
+    batcher.close()
+    assert batcher.busy_seconds() == 0
+
+
 def test_more_images_than_the_queue_holds_are_refused_with_the_limit_and_a_time_to_come_back(make_batcher: MakeBatcher) -> None:
     batcher = make_batcher(answers, max_queue=5)
     batcher.seconds_per_image = 0.8

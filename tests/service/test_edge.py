@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.edge import OTHER, Edge, OverloadLog, Reply, Request, Routes, Scope, describe, reply_json
-from service.errors import ImageTooLarge, Overloaded
+from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
 from service.read import Disconnected
 
 SECRET = "/srv/secret/model.onnx"
@@ -66,6 +66,7 @@ ROUTES: Routes = {
     "/echo": ("POST", echo),
     "/page": ("GET", echo),
     "/plain": ("GET", plain),
+    "/readyz": ("GET", plain),
     "/timed": ("POST", timed),
     "/refused": ("POST", refused),
     "/overloaded": ("POST", overloaded),
@@ -85,7 +86,10 @@ class Behind:
         self.asked += 1
         return ROUTES
 
-    def check_load(self) -> None:
+    def busy_seconds(self) -> float:
+        return 1.5
+
+    def check_load(self, route: str) -> None:
         if self.error:
             raise self.error
 
@@ -337,6 +341,38 @@ def test_only_requests_that_bring_work_are_refused_early(path: str, method: str)
 def test_nothing_is_refused_early_without_overload_or_before_the_start() -> None:
     assert early("/echo") is None
     assert early("/echo", error=Overloaded("too much", 3), started=False) is None
+
+
+def test_while_the_service_drains_readyz_alone_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    edge = Edge(Inner(), Behind)
+    assert request("/readyz", "GET", edge=edge).status == 200
+    edge.draining = True
+    response = request("/readyz", "GET", edge=edge)
+    assert (response.status, response.json()["code"]) == (503, "draining")
+    assert "retry-after" in response.headers
+    assert request("/echo", edge=edge).status == 200
+    assert not caplog.records
+
+
+def test_what_cannot_be_read_gets_problem_details_and_the_connection_ends() -> None:
+    before = count("hubel_requests_total", route=OTHER, status="431"), count("hubel_rejections_total", reason="head_too_large")
+    head, _, body = Edge(Inner(), Behind).refuse_unread(HeadTooLarge("too long")).partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 431 Request Header Fields Too Large"
+    headers = dict(line.split(b": ") for line in lines[1:])
+    assert headers[b"connection"] == b"close"
+    assert headers[b"content-length"] == str(len(body)).encode()
+    assert json.loads(body)["code"] == "head_too_large"
+    assert json.loads(body)["request_id"].encode() == headers[b"x-request-id"]
+    after = count("hubel_requests_total", route=OTHER, status="431"), count("hubel_rejections_total", reason="head_too_large")
+    assert after == (before[0] + 1, before[1] + 1)
+
+
+def test_how_long_the_network_computes_is_known_once_the_service_has_started() -> None:
+    edge = Edge(Inner(), Behind)
+    assert edge.busy_seconds() == 0
+    edge.begin()
+    assert edge.busy_seconds() == 1.5
 
 
 def test_many_refusals_make_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:

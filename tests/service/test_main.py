@@ -16,5 +16,5 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_argument_that_is_none_is_refused_and_nothing_starts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["--port", "3001"])
-    assert "unrecognized arguments: --port 3001" in capsys.readouterr().err
+        main(["--port=3001"])
+    assert "unrecognized arguments: --port=3001" in capsys.readouterr().err

@@ -15,7 +15,15 @@ from service import metrics
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("seconds", "images", "bytes")
-UNITLESS = ("hubel_requests_in_progress", "hubel_model_info", "hubel_passed_over_providers")
+UNITLESS = (
+    "hubel_requests_in_progress",
+    "hubel_model_info",
+    "hubel_passed_over_providers",
+    "hubel_workers_expected",
+    "hubel_workers_alive",
+    "hubel_worker_pid",
+    "hubel_api_keys_file_faulty",
+)
 
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 

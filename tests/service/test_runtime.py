@@ -5,24 +5,28 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import msgspec
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from models import manifest as manifests
-from models import registry
+from models import registry, signature
 from models.fingerprint import fingerprint
 from models.input import InputSpec
-from models.manifest import GOLDEN, MODEL, OUTPUTS, PackageError
+from models.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageError
 from models.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
 from service.errors import DeviceLost, OutOfMemory
 from service.runtime import DeviceError, Runtime, sizes
 from tests.factories import LABELS, make_package, make_picture, run_onnx
+from tests.models.test_graph import hide_in_constant, tensor
 
 INSTALLED = onnxruntime.get_available_providers()
 GPU = CUDA in INSTALLED
@@ -260,6 +264,120 @@ def test_a_package_that_was_changed_is_refused(package: Path) -> None:
     assert "model.onnx was changed" in refusal(package)
 
 
+class Unopened:
+    """In the place of ONNX Runtime's session: to open one is a fault."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise AssertionError("ONNX Runtime was given a graph")
+
+
+@pytest.fixture
+def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Unopened)
+
+
+FILES = ("manifest.json", "model.onnx", "model.int8.onnx", "golden.npz", "card.md")
+
+
+@pytest.mark.usefixtures("unopened")
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], ids=str)
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit_in_any_file_is_refused_before_a_graph_is_opened(
+    signed_package: tuple[Path, Path], name: str, share: float
+) -> None:
+    package, key = signed_package
+    assert {path.name for path in package.iterdir()} == set(FILES)
+    data = bytearray((package / name).read_bytes())
+    data[min(int(share * len(data)), len(data) - 1)] ^= 1
+    (package / name).write_bytes(data)
+    with pytest.raises(PackageError, match=f"{name} was changed|does not fit its manifest"):
+        Runtime(package, "cpu", "auto", threads=1, key=key)
+
+
+@pytest.fixture
+def signed_package(package: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A package with a graph in int8 too, and the public key that it is signed for."""
+    offer(package, "int8", lost=0.0)
+    made = ec.generate_private_key(ec.SECP256R1())
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    private.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    signature.sign(package, manifests.read_bytes(package), private)
+    return package, public
+
+
+def test_a_signed_package_is_served_where_a_signature_is_required(signed_package: tuple[Path, Path]) -> None:
+    package, key = signed_package
+    assert Runtime(package, "cpu", "auto", threads=1, key=key).precision == "int8"
+
+
+@pytest.mark.usefixtures("unopened")
+def test_an_unsigned_package_is_refused_before_a_graph_is_opened(signed_package: tuple[Path, Path]) -> None:
+    package, key = signed_package
+    signature.path(package).unlink()
+    with pytest.raises(PackageError, match="tiny:1 is not signed"):
+        Runtime(package, "cpu", "auto", threads=1, key=key)
+
+
+@pytest.mark.usefixtures("unopened")
+def test_a_graph_that_reads_other_files_is_refused_before_it_is_opened(package: Path) -> None:
+    change_graph(package, lambda model: hide_in_constant(model, tensor("/etc/passwd")))
+    assert "model.onnx holds a tensor with external data" in refusal(package)
+
+
+def test_the_bytes_that_were_checked_are_opened_and_not_what_lies_there_by_then(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = registry.load
+
+    def load_and_exchange(folder: Path, manifest: Manifest, name: str) -> bytes:
+        data = load(folder, manifest, name)
+        (folder / name).write_bytes(b"exchanged")
+        return data
+
+    verified = registry.verify(package)
+    monkeypatch.setattr(registry, "verify", lambda *_: verified)
+    monkeypatch.setattr(registry, "load", load_and_exchange)
+    images = pictures("red", "green")
+    runtime = Runtime(package, "cpu", "auto", threads=1)
+    assert (package / MODEL).read_bytes() == b"exchanged"
+    assert [LABELS[i] for i in runtime.run(images, ["logits"])["logits"].argmax(axis=1)] == ["red", "green"]
+
+
+def test_the_bytes_of_the_graph_are_not_kept(published: Path) -> None:
+    held = [value for value in vars(Runtime(published, "cpu", "auto", threads=1).session).values() if isinstance(value, bytes)]
+    assert held == []
+
+
+def test_a_file_of_onnx_runtime_s_own_format_is_refused(package: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(package.parent / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(package / MODEL, options, providers=[CPU])
+    data = (package.parent / "model.ort").read_bytes()
+    assert data[4:8] == b"ORTM"
+    replace(package, MODEL, data)
+    assert "model.onnx is no ONNX graph" in refusal(package)
+
+
+def test_golden_inputs_that_unpack_to_gigabytes_are_not_unpacked(package: Path) -> None:
+    file = BytesIO()
+    with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as packed:
+        packed.writestr("images.npy", npy(np.zeros((1, 1), np.uint8), claimed=(2**20, 300)) + bytes(300 * 2**20))
+    assert len(file.getvalue()) < 2 * 2**20
+    replace(package, GOLDEN, file.getvalue())
+    with pytest.raises(PackageError) as caught:
+        Runtime(package, "cpu", "auto", threads=1)
+    assert "bytes unpacked, at most 268435456" in str(caught.value.__cause__)
+
+
+def npy(array: NDArray[Any], claimed: tuple[int, ...]) -> bytes:
+    """The header of a .npy file of this type and another shape."""
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": array.dtype.str, "fortran_order": False, "shape": claimed})
+    return file.getvalue()
+
+
 def test_a_package_that_answers_otherwise_than_promised_is_refused(package: Path) -> None:
     with np.load(package / GOLDEN) as golden:
         images, logits = golden["images"], golden["logits"]
@@ -319,10 +437,16 @@ def test_a_package_measured_with_other_preprocessing_is_refused(package: Path) -
     assert f"({fingerprint(manifest.input)[:12]}…)" in reason
 
 
-@pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x0a\x12"], ids=["empty", "text", "cut off"])
-def test_a_file_that_is_no_graph_is_refused(package: Path, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"\x08\x0a"], ids=["empty", "without a graph"])
+def test_a_graph_that_onnx_runtime_does_not_open_is_refused(package: Path, data: bytes) -> None:
     replace(package, MODEL, data)
     assert "model.onnx cannot be opened by ONNX Runtime: " in refusal(package)
+
+
+@pytest.mark.parametrize("data", [b"not a graph", b"\x08\x0a\x12"], ids=["text", "cut off"])
+def test_a_file_that_is_no_graph_is_refused(package: Path, data: bytes) -> None:
+    replace(package, MODEL, data)
+    assert "model.onnx is no ONNX graph: " in refusal(package)
 
 
 def rename_input(model: ModelProto) -> None:

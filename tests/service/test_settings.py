@@ -48,6 +48,9 @@ def test_other_variables_are_left_alone() -> None:
         ("HUBEL_MAX_QUEUE_MS", "800", 800),
         ("HUBEL_DEADLINE_MS", "250", 250),
         ("HUBEL_SHUTDOWN_SECONDS", "5", 5),
+        ("HUBEL_API_KEYS_FILE", "/srv/keys.toml", "/srv/keys.toml"),
+        ("HUBEL_ALLOW_ANONYMOUS", "true", True),
+        ("HUBEL_CORS_ORIGINS", "https://a.example", "https://a.example"),
         ("HUBEL_LOG_LEVEL", "debug", "debug"),
     ],
 )
@@ -71,6 +74,15 @@ def test_each_setting_is_read_from_its_variable(variable: str, text: str, value:
         pytest.param("HUBEL_MAX_BATCH", "1025", "1024", id="batch too large"),
         pytest.param("HUBEL_DEADLINE_MS", "0", "1", id="no time"),
         pytest.param("HUBEL_DEVICE", "gpu", "Invalid enum value", id="unknown device"),
+        pytest.param("HUBEL_ALLOW_ANONYMOUS", "maybe", "bool", id="neither yes nor no"),
+        pytest.param("HUBEL_CORS_ORIGINS", "https://a.example/", "scheme://host", id="an origin with a path"),
+        pytest.param("HUBEL_CORS_ORIGINS", "a.example", "scheme://host", id="an origin without a scheme"),
+        pytest.param("HUBEL_CORS_ORIGINS", "https://A.example", "small letters", id="an origin in capitals"),
+        pytest.param("HUBEL_CORS_ORIGINS", "https://me@a.example", "scheme://host", id="an origin with a user"),
+        pytest.param("HUBEL_CORS_ORIGINS", "null", "scheme://host", id="the origin of files"),
+        pytest.param("HUBEL_CORS_ORIGINS", "https://a.example,", "scheme://host", id="a comma with no origin behind it"),
+        pytest.param("HUBEL_CORS_ORIGINS", "*,https://a.example", "* alone", id="all and one"),
+        pytest.param("HUBEL_CORS_ORIGINS", "https://*.example", "scheme://host", id="a pattern"),
         pytest.param("HUBEL_LOG_LEVEL", "DEBUG", "Invalid enum value", id="unknown log level"),
     ],
 )
@@ -106,6 +118,22 @@ def test_a_short_queue_is_fine_for_small_requests() -> None:
     assert (config.max_queue, config.max_images) == (4, 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("https://a.example", ("https://a.example",)),
+        (
+            "http://localhost:8080, https://b-2.a.example,http://[::1]:80",
+            ("http://localhost:8080", "https://b-2.a.example", "http://[::1]:80"),
+        ),
+    ],
+)
+def test_origins_stand_in_one_variable_with_commas_between(text: str, origins: tuple[str, ...]) -> None:
+    assert settings.read({"HUBEL_CORS_ORIGINS": text}).allowed_origins() == origins
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         setattr(settings.read({}), "port", 1)  # noqa: B010
@@ -127,3 +155,8 @@ def test_threads_are_this_process_s_cores_shared_among_the_workers() -> None:
 def test_threads_that_decode_follow_those_that_infer() -> None:
     assert Settings(threads=5).decoding_threads() == 5
     assert Settings(threads=5, decode_threads=1).decoding_threads() == 1
+
+
+def test_a_signature_is_asked_for_where_a_key_is_named() -> None:
+    assert settings.read({"HUBEL_REQUIRE_SIGNATURE": "/keys/public.pem"}).signature_key() == Path("/keys/public.pem")
+    assert settings.read({"HUBEL_REQUIRE_SIGNATURE": ""}).signature_key() is None

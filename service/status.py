@@ -1,0 +1,107 @@
+"""What a running service says of itself: asked over HTTP, shown as a few lines or as JSON. For python -m service status."""
+
+import http.client
+import json
+import time
+from typing import Any
+
+from msgspec import Struct
+from prometheus_client.parser import text_string_to_metric_families
+
+SECONDS = 5.0  # for each answer
+
+
+class StatusError(Exception):
+    """The service cannot be asked; ``str()`` says where and why."""
+
+
+class WorkerStatus(Struct):
+    """A worker that is ready. up_seconds: since it was started."""
+
+    worker: int
+    pid: int
+    up_seconds: float
+
+
+class Status(Struct):
+    """models: what is in service and what computes it. readiness: "ready", or why not."""
+
+    address: str
+    readiness: str
+    models: list[str]
+    workers: list[WorkerStatus]
+    workers_expected: int
+    restarts: int
+    requests_in_progress: int
+    images_waiting: int
+
+    @property
+    def well(self) -> bool:
+        return self.readiness == "ready" and len(self.workers) == self.workers_expected
+
+
+def ask(host: str, port: int, key: str = "") -> Status:
+    """Ask the service at an address; ``key`` where it wants an API key. Raises StatusError."""
+    where = "::1" if host == "::" else "127.0.0.1" if host == "0.0.0.0" else host
+    ready, body = _get(where, port, "/readyz", key)
+    found, text = _get(where, port, "/metrics", key)
+    if found != 200:
+        raise StatusError(f"{where}:{port} answers {found} for /metrics: {_detail(text)}")
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def values(name: str) -> list[tuple[dict[str, str], float]]:
+        return [(sample.labels, sample.value) for sample in samples if sample.name == name]
+
+    def value(name: str) -> int:
+        return int(sum(number for _, number in values(name)))
+
+    started = {labels["worker"]: at for labels, at in values("hubel_worker_started_timestamp_seconds")}
+    now = time.time()
+    return Status(
+        address=f"{where}:{port}",
+        readiness="ready" if ready == 200 else _detail(body),
+        models=["{name}:{version} on {provider} in {precision}".format(**labels) for labels, _ in values("hubel_model_info")],
+        workers=[
+            WorkerStatus(int(labels["worker"]), int(pid), round(now - started[labels["worker"]], 1))
+            for labels, pid in sorted(values("hubel_worker_pid"), key=lambda found: int(found[0]["worker"]))
+            if pid
+        ],
+        workers_expected=value("hubel_workers_expected"),
+        restarts=value("hubel_worker_restarts_total"),
+        requests_in_progress=value("hubel_requests_in_progress") - 1,  # but for the question itself
+        images_waiting=value("hubel_queue_depth_images"),
+    )
+
+
+def show(status: Status) -> str:
+    """The lines for a terminal."""
+    lines = [
+        f"{status.address}  {status.readiness}",
+        *(f"model    {model}" for model in status.models),
+        f"workers  {len(status.workers)} of {status.workers_expected}, replaced {status.restarts} times",
+        *(f"  {w.worker}  pid {w.pid}, up {w.up_seconds:.0f} s" for w in status.workers),
+        f"load     {status.requests_in_progress} requests in progress, {status.images_waiting} images waiting",
+    ]
+    return "\n".join(lines)
+
+
+def _get(host: str, port: int, path: str, key: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except (OSError, http.client.HTTPException) as err:
+        reason = getattr(err, "strerror", None) or str(err) or type(err).__name__
+        raise StatusError(f"nothing answers at {host}:{port}: {reason}; HUBEL_HOST and HUBEL_PORT say where to look") from err
+    finally:
+        connection.close()
+
+
+def _detail(body: str) -> str:
+    """The detail of problem details, or what there is."""
+    try:
+        problem: dict[str, Any] = json.loads(body)
+        return str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return body[:100]

@@ -1,0 +1,200 @@
+"""The process that holds the listening socket and keeps workers alive behind it.
+
+A worker that ends is replaced at once, one that hangs is killed first. While none is there, connections wait in the
+socket's queue instead of being refused. Neighbours: worker.py is what it starts, ledger.py keeps the metrics of all.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import ledger, metrics
+from service.life import HUNG
+
+TOGETHER_SECONDS = 1.0  # make and a terminal may both pass on the signal that ends us
+LOADING_SECONDS = 600.0  # for a worker to load, check and warm its model
+PATIENCE_SECONDS = 5.0  # over what workers may take to stop
+BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row did not become ready
+log = logging.getLogger("hubel")
+
+
+@dataclass(eq=False)
+class Worker:
+    """A process in a place. pipe: our end; the worker speaks regularly, and sees by its end when we are gone."""
+
+    place: int
+    process: asyncio.subprocess.Process
+    pipe: socket.socket
+    started: float
+    ready: bool = False
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+    def __str__(self) -> str:
+        return f"worker {self.place} (pid {self.process.pid})"
+
+
+class Supervisor:
+    """folder: of the metrics. workers: how many. hang_seconds: of silence after which one is killed. stop_seconds: what
+    they may take to stop. command: starts one, with its place and the file descriptors of socket and pipe as arguments.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        folder: Path,
+        *,
+        workers: int,
+        hang_seconds: float,
+        stop_seconds: float,
+        command: Sequence[str] = (sys.executable, "-m", "service.worker"),
+    ) -> None:
+        self.listener = listener
+        self.folder = folder
+        self.places = range(workers)
+        self.hang_seconds = hang_seconds
+        self.stop_seconds = stop_seconds
+        self.command = command
+        self.workers: set[Worker] = set()
+        self.proven = False  # a worker has been ready, so the model can be served
+        self.failed = False
+        self.stopping = asyncio.Event()
+        self.stopped = 0.0  # when, in seconds of time.monotonic
+
+    async def run(self) -> int:
+        """Serve until a signal comes; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        metrics.WORKERS_EXPECTED.set(len(self.places))
+        keepers = [asyncio.create_task(self.keep(place)) for place in self.places]
+        await self.stopping.wait()
+        self.listener.close()  # the workers have it open until each has drained
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                worker.process.terminate()
+        _, late = await asyncio.wait(keepers, timeout=self.stop_seconds + PATIENCE_SECONDS)
+        for worker in set(self.workers):
+            log.error("%s does not stop, it is killed", worker)
+            worker.kill()
+        await asyncio.gather(*late)
+        return int(self.failed)
+
+    def stop(self) -> None:
+        """The first signal lets the workers drain; another, not sent along with it, ends them at once."""
+        now = time.monotonic()
+        if self.stopping.is_set() and now - self.stopped > TOGETHER_SECONDS:
+            for worker in self.workers:
+                worker.kill()
+        self.stopped = self.stopped or now
+        self.stopping.set()
+
+    def fail(self) -> None:
+        self.failed = True
+        self.stopping.set()
+
+    async def keep(self, place: int) -> None:
+        """Keep a worker in a place until the service stops."""
+        failures = 0
+        while not self.stopping.is_set():
+            try:
+                worker = await self.start(place)
+            except OSError as err:
+                log.error("worker %d cannot be started: %s", place, err.strerror)
+            else:
+                await self.attend(worker)
+                code = await worker.process.wait()
+                self.bury(worker, code)
+                failures = 0 if worker.ready else failures + 1
+            if not self.proven and not self.stopping.is_set():
+                self.fail()
+            if not self.stopping.is_set():
+                metrics.WORKER_RESTARTS.inc()
+                await self.pause(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+
+    async def pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+
+    async def start(self, place: int) -> Worker:
+        """A worker that begins to load. Raises OSError."""
+        ledger.prepare(self.folder, ledger.name_of(place))
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(*self.command, str(place), str(self.listener.fileno()), str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(self.listener.fileno(), theirs.fileno()),
+                process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
+            )
+        worker = Worker(place, process, ours, time.time())
+        self.workers.add(worker)
+        if self.stopping.is_set():
+            process.terminate()
+        return worker
+
+    async def attend(self, worker: Worker) -> None:
+        """Listen to a worker until it ends; kill it when it says nothing for too long."""
+        loop = asyncio.get_running_loop()
+        limit = LOADING_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(limit):
+                    said = await loop.sock_recv(worker.pipe, 64)
+            except TimeoutError:
+                said = HUNG
+            except OSError:
+                return
+            if not said:
+                return
+            if HUNG in said:
+                log.critical("%s hangs, it is killed", worker)
+                worker.kill()
+                return
+            if not worker.ready:
+                self.welcome(worker)
+                limit = self.hang_seconds
+
+    def welcome(self, worker: Worker) -> None:
+        worker.ready = self.proven = True
+        metrics.WORKER_PID.labels(str(worker.place)).set(worker.process.pid)
+        metrics.WORKER_STARTED.labels(str(worker.place)).set(worker.started)
+        self.count()
+        log.info("%s is ready after %.1f s", worker, time.time() - worker.started)
+
+    def bury(self, worker: Worker, code: int) -> None:
+        """Take what is left of a worker out of the metrics, and say how it ended."""
+        worker.pipe.close()
+        self.workers.discard(worker)
+        ledger.forget_live(self.folder, ledger.name_of(worker.place))
+        if worker.ready:
+            metrics.WORKER_PID.labels(str(worker.place)).set(0)
+        self.count()
+        if not self.stopping.is_set() and self.proven:
+            log.error("%s ended (%s), another takes its place", worker, _say(code))
+
+    def count(self) -> None:
+        metrics.WORKERS_ALIVE.set(sum(worker.ready for worker in self.workers))
+
+
+def _say(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def allow_many_files() -> None:
+    """Lift the limit of open files, connections among them, to what the system allows; workers inherit it."""
+    import resource  # not on every platform
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,106 @@
+"""python -m service.worker: one process that serves, as supervisor.py starts it. Loads the model, serves, drains.
+
+Neighbours: app.py is what it serves, protocol.py how, supervisor.py hears from it while all is well.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from models.manifest import PackageError
+from service import ledger, settings
+from service.keys import KeysError
+from service.life import Life
+from service.log import set_up
+from service.protocol import BoundedProtocol, Bounds
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.cors import Cors
+    from service.edge import Edge
+
+FAILED = 1
+SWITCH_SECONDS = 0.0005  # how long the loop waits at most for a thread that decodes to give up the interpreter; Python: 0.005
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, stopped by us alone, and not before what waits at the door is let in. on_start: called once it serves."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.on_start = on_start
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for _ in range(10):  # turns of the loop: to accept, and to read, what has come by now
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+
+def load() -> "Edge | Cors":
+    """The application with its model loaded; where it cannot be had, the process ends and says why."""
+    from service import app  # after the metrics have their place
+    from service.runtime import DeviceError
+
+    try:
+        app.access()
+        app.load()
+    except (PackageError, DeviceError, KeysError) as err:
+        sys.exit(f"error: {err}")
+    return app.application()
+
+
+def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: socket.socket) -> int:
+    from service.edge import Edge
+
+    life = Life(
+        app if isinstance(app, Edge) else app.edge, pipe, hang_seconds=config.hang_seconds, drain_seconds=config.drain_ms / 1000
+    )
+    bounds = Bounds(config.max_connections, config.deadline_ms / 1000)
+    options = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=partial(BoundedProtocol, app, bounds),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here looks at the client's address
+        timeout_graceful_shutdown=config.shutdown_seconds,
+    )
+    server = Server(options, lambda: life.begin(stop))
+
+    def stop() -> None:
+        server.should_exit = True
+
+    server.run(sockets=[listener])
+    return 0 if server.started else FAILED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    place, listener, pipe = map(int, sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading
+    config = settings.read()
+    set_up(config.log_level)
+    ledger.open_as(ledger.name_of(place))
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return serve(config, load(), socket.socket(fileno=listener), socket.socket(fileno=pipe))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Processes of the service that die or stand still: they are replaced, and only what they had in hand is lost."""
+
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from msgspec import Struct
+from PIL import Image
+
+from tests.conftest import StartServer
+from tests.factories import encode, make_image
+from tests.faults.build import build_with
+from tests.faults.conftest import Figures, StartAs, capacity
+from tests.faults.load import Fate, Plan, Seen, drive, driving, request
+from tests.faults.slow import WEDGE
+from tests.faults.watch import IN_PROGRESS, metrics, probe, processes, settled, workers
+from tests.server import Server, runs
+
+pytestmark = pytest.mark.server
+
+KILLS = {1: 10, 2: 10}  # by workers; the latter twice, with and without BENTOML_CONTAINERIZED
+BACK = 5.0  # seconds until the service answers again
+FULL = 15.0  # seconds until it has all its workers again
+HANG, DEADLINE = 4, 2  # seconds
+CLASSIFY = request("/v1/classify", make_image())
+
+
+class Kill(Struct):
+    """One worker that was killed: when, when it was gone (time.perf_counter), and its clients' ports just before."""
+
+    at: float
+    gone: float
+    ports: frozenset[int]
+    back_seconds: float = 0.0
+    full_seconds: float = 0.0
+
+    def had(self, fate: Fate) -> bool:
+        """The request was on a connection of that worker: known before, or as new as that it came after the look."""
+        return fate.sent <= self.gone and fate.ended >= self.at and (fate.port in self.ports or fate.fresh)
+
+
+def clients_of(worker: int) -> frozenset[int]:
+    """The clients' ports of a process's connections."""
+    found = psutil.Process(worker).net_connections("tcp")
+    return frozenset(one.raddr.port for one in found if one.raddr)
+
+
+def wait_for(what: Callable[[], object], seconds: float) -> float:
+    """Seconds until something is true; raises AssertionError after so many."""
+    began = time.perf_counter()
+    while not what():
+        assert time.perf_counter() - began < seconds, f"not in {seconds:g} s"
+        time.sleep(0.02)
+    return time.perf_counter() - began
+
+
+def answers(server: Server) -> bool:
+    """An image is classified, over a new connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(CLASSIFY)
+        return connection.recv(12).startswith(b"HTTP/1.1 200")
+
+
+def is_back(server: Server) -> bool:
+    try:
+        return answers(server)
+    except OSError:
+        return False
+
+
+def complete(server: Server, count: int, without: int) -> bool:
+    """All workers are there again and answer."""
+    alive = workers(server)
+    return without not in alive and len(alive) == count and metrics(server).get("hubel_workers_alive") == count
+
+
+def kill_one(server: Server, count: int, draw: random.Random) -> Kill:
+    worker = draw.choice(workers(server))
+    ports = clients_of(worker)
+    at = time.perf_counter()
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: not runs(worker), 5)
+    kill = Kill(at, time.perf_counter(), ports)
+    wait_for(lambda: is_back(server), BACK)
+    kill.back_seconds = time.perf_counter() - at
+    wait_for(lambda: complete(server, count, worker), FULL)
+    kill.full_seconds = time.perf_counter() - at
+    return kill
+
+
+def unexplained(seen: Seen, kills: list[Kill]) -> list[Fate]:
+    """Requests without an answer that no killed worker had."""
+    return [fate for fate in seen.lost() if not any(kill.had(fate) for kill in kills)]
+
+
+def check_gauges(server: Server, count: int, kills: int) -> None:
+    values = settled(server)
+    assert (values[IN_PROGRESS], values["hubel_queue_depth_images"]) == (1, 0)
+    assert values["hubel_workers_expected"] == values["hubel_workers_alive"] == count
+    assert values["hubel_worker_restarts_total"] == kills
+
+
+def run_kills(server: Server, count: int, kills: int, rate: float, pause: float) -> tuple[Seen, list[Kill]]:
+    """Kill under load; ``pause`` is the longest time between a service that is whole again and the next kill."""
+    draw, done = random.Random(0), list[Kill]()
+    plan = Plan(server.port, rate, seconds=kills * (BACK + pause) + 3, patience=15)
+    with driving(plan, [CLASSIFY]) as load:
+        time.sleep(2)
+        for _ in range(kills):
+            time.sleep(draw.uniform(0.3, pause))
+            done.append(kill_one(server, count, draw))
+        load.stop()
+        seen = load.seen()
+    return seen, done
+
+
+def test_a_killed_worker_is_replaced_and_only_what_it_had_is_lost(launched: StartServer, wide_store: Path) -> None:
+    server = launched(wide_store)
+    assert workers(server) != [server.process.pid], "the service is one process: nobody replaces it"
+    seen, kills = run_kills(server, count=1, kills=1, rate=30, pause=0.5)
+    assert len(seen.with_status(200)) > 20
+    assert unexplained(seen, kills) == []
+    check_gauges(server, count=1, kills=1)
+    assert server.stop() == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("containerized", [False, True], ids=["", "BENTOML_CONTAINERIZED"])
+@pytest.mark.parametrize("count", KILLS, ids=lambda count: f"{count} workers")
+def test_workers_killed_under_half_load_are_replaced_in_seconds_and_lose_no_more_than_they_had(
+    launched: StartServer, wide_store: Path, figures: Figures, count: int, containerized: bool
+) -> None:
+    more = {"BENTOML_CONTAINERIZED": "true"} if containerized else {}
+    server = launched(wide_store, HUBEL_WORKERS=str(count), **more)
+    assert len(workers(server)) == count
+    assert server.process.pid not in workers(server), "the service is one process: nobody replaces it"
+    rate = capacity(server) / 2
+    seen, kills = run_kills(server, count, KILLS[count], rate, pause=1.5)
+    had = [sum(kill.had(fate) for fate in seen.fates) for kill in kills]
+    figures(
+        kills=len(kills),
+        rate=rate,
+        statuses=seen.statuses(),
+        lost=len(seen.lost()),
+        in_flight=sum(had),
+        slowest_back_s=max(kill.back_seconds for kill in kills),
+        slowest_full_s=max(kill.full_seconds for kill in kills),
+    )
+    assert unexplained(seen, kills) == []
+    assert len(seen.lost()) <= sum(had)
+    assert set(seen.statuses()) <= {"200", "503", "reset", "closed"}, seen.statuses()
+    check_gauges(server, count, len(kills))
+    assert server.stop() == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_its_supervisor_the_service_ends_and_frees_the_port(
+    launched: StartServer, wide_store: Path, figures: Figures, count: int
+) -> None:
+    server = launched(wide_store, HUBEL_WORKERS=str(count))
+    members = [process.pid for process in processes(server)]
+    with driving(Plan(server.port, rate=20, seconds=40), [CLASSIFY]):
+        time.sleep(1.5)
+        began = time.perf_counter()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        wait_for(lambda: not any(runs(pid) for pid in members), 30)
+        socket.create_server(("127.0.0.1", server.port)).close()
+        figures(seconds=time.perf_counter() - began)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_that_stands_still_is_replaced_and_its_clients_are_let_go(
+    launched: StartServer, wide_store: Path, figures: Figures, count: int
+) -> None:
+    settings = {"HUBEL_WORKERS": str(count), "HUBEL_HANG_SECONDS": str(HANG), "HUBEL_DEADLINE_MS": str(1000 * DEADLINE)}
+    server = launched(wide_store, **settings)
+    worker = workers(server)[-1]
+    assert worker != server.process.pid, "the service is one process: nobody replaces it"
+    with driving(Plan(server.port, rate=20, seconds=HANG + BACK + 5, patience=30), [CLASSIFY]) as load:
+        time.sleep(1.5)
+        os.kill(worker, signal.SIGSTOP)
+        took = wait_for(lambda: not runs(worker), HANG + BACK)
+        back = wait_for(lambda: is_back(server), BACK)
+        seen = load.seen()
+    longest = max((fate.ended or load.wait) - fate.due for fate in seen.fates)
+    figures(gone_s=took, back_s=back, statuses=seen.statuses(), longest_s=longest)
+    assert seen.ended("waiting") == []
+    assert longest <= HANG + DEADLINE + BACK
+    wait_for(lambda: complete(server, count, worker), FULL)
+    check_gauges(server, count, kills=1)
+    assert server.stop() == 0
+
+
+@pytest.mark.long
+def test_a_worker_whose_network_does_not_come_back_is_replaced(launched: StartServer, slow_store: Path, figures: Figures) -> None:
+    """Its other half, which answers probes, is well."""
+    server = launched(slow_store, HUBEL_HANG_SECONDS=str(HANG), HUBEL_DEADLINE_MS=str(1000 * DEADLINE))
+    (worker,) = workers(server)
+    assert worker != server.process.pid, "the service is one process: nobody replaces it"
+    with driving(Plan(server.port, rate=1, seconds=1, spacing="even", patience=30), [request("/v1/classify", WEDGE)]) as load:
+        wedged = load.seen()
+    assert [fate.status for fate in wedged.fates] == [504]
+    took = wait_for(lambda: not runs(worker), HANG + BACK)
+    back = wait_for(lambda: probe(server.port, "/readyz").status == 200 and is_back(server), BACK)
+    figures(gone_s=took, back_s=back)
+    wait_for(lambda: complete(server, 1, worker), FULL)
+    check_gauges(server, count=1, kills=1)
+    assert server.stop() == 0
+
+
+GPU_LOST = """
+_run = Runtime.run
+
+
+def _lose(self, images, outputs):
+    if images.size and images.max() < 5 and images.max() > 0:
+        raise _explain(RuntimeError("CUDA failure 700: an illegal memory access was encountered ; GPU=0"))
+    return _run(self, images, outputs)
+
+
+Runtime.run = _lose
+"""
+
+
+@pytest.mark.long
+def test_a_worker_that_lost_its_gpu_ends_and_is_replaced(
+    launched_as: StartAs, tiny_store: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """By injection: a nearly black picture has the error that a broken CUDA context has."""
+    server = launched_as((), build_with(tmp_path, "service/runtime.py", GPU_LOST), tiny_store)
+    server.wait_until_ready()
+    (worker,) = workers(server)
+    assert worker != server.process.pid, "the service is one process: nobody replaces it"
+    dark = request("/v1/classify", encode(Image.new("RGB", (40, 40), (2, 2, 2))))
+    began = time.perf_counter()
+    seen = drive(Plan(server.port, rate=1, seconds=1, spacing="even", patience=5), [dark])
+    gone = wait_for(lambda: not runs(worker), BACK)
+    wait_for(lambda: is_back(server), BACK)
+    figures(statuses=seen.statuses(), gone_s=gone, back_s=time.perf_counter() - began)
+    assert set(seen.statuses()) <= {"503", "closed", "reset"}, seen.statuses()
+    wait_for(lambda: complete(server, 1, worker), FULL)
+    assert server.stop() == 0

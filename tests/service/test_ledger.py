@@ -1,0 +1,77 @@
+"""The files of the metrics: a worker that replaces another counts on, what is gone says nothing of the present."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import ledger
+
+ROOT = Path(__file__).parents[2]
+COUNT = """
+import sys
+from service import ledger
+ledger.open_as(sys.argv[1])
+from service import metrics
+metrics.WORKER_RESTARTS.inc()
+metrics.IN_PROGRESS.inc()
+print(metrics.render().decode())
+"""
+
+
+def count_as(name: str, folder: Path) -> list[str]:
+    """What a process of that name renders after it counted one restart and one request in progress."""
+    command = [sys.executable, "-c", COUNT, name]
+    run = subprocess.run(
+        command, cwd=ROOT, env={ledger.VARIABLE: str(folder)}, capture_output=True, text=True, timeout=60, check=True
+    )
+    return run.stdout.splitlines()
+
+
+def test_one_that_takes_the_place_of_another_counts_on_and_its_gauges_begin_anew(tmp_path: Path) -> None:
+    for expected in (1, 2, 3):
+        ledger.prepare(tmp_path, "worker-1")
+        lines = count_as("worker-1", tmp_path)
+        assert f"hubel_worker_restarts_total {expected}.0" in lines
+        assert "hubel_requests_in_progress 1.0" in lines
+        ledger.forget_live(tmp_path, "worker-1")
+
+
+def test_processes_add_up_and_one_that_is_gone_has_nothing_in_progress(tmp_path: Path) -> None:
+    for name in ("worker-1", "worker-11"):
+        ledger.prepare(tmp_path, name)
+    count_as("worker-1", tmp_path)
+    assert "hubel_requests_in_progress 2.0" in count_as("worker-11", tmp_path)
+    ledger.forget_live(tmp_path, "worker-1")
+    lines = count_as("worker-11", tmp_path)
+    assert "hubel_requests_in_progress 2.0" in lines  # both its own
+    assert "hubel_worker_restarts_total 3.0" in lines
+
+
+def test_the_files_are_made_in_full_and_do_not_grow(tmp_path: Path) -> None:
+    ledger.prepare(tmp_path, "worker-0")
+    made = {path.name: path.stat().st_blocks * 512 for path in tmp_path.iterdir()}
+    assert len(made) == len(ledger.KINDS)
+    assert min(made.values()) >= ledger.FILE_BYTES
+    count_as("worker-0", tmp_path)
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == dict.fromkeys(made, ledger.FILE_BYTES)
+
+
+TORN = b"\x40" + bytes(7) + b"\xff\xff\xff\x7f" + bytes(300_000)  # an entry longer than the file
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 100, TORN], ids=["empty", "noise", "torn"])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    ledger.prepare(tmp_path, "worker-0")
+    path = tmp_path / "counter_worker-0.db"
+    path.write_bytes(damage)
+    assert not ledger.is_whole(path)
+    ledger.prepare(tmp_path, "worker-0")
+    assert ledger.is_whole(path)
+    assert "hubel_worker_restarts_total 1.0" in count_as("worker-0", tmp_path)
+
+
+def test_no_room_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        ledger.prepare(tmp_path / "nowhere", "worker-0")

@@ -1,0 +1,227 @@
+"""The supervisor with small programs in the place of workers: what it starts, replaces, kills and gives up."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from service import supervisor as module
+from service.supervisor import Supervisor
+
+# A worker: says that it lives, notes its start in a folder, and does what the file "orders" there says.
+WORKER = """
+import os, signal, socket, sys, time
+folder, place, listener, pipe = sys.argv[1], *map(int, sys.argv[2:])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+orders = open(folder + "/orders").read()
+open(folder + f"/{place}.{os.getpid()}", "w").close()
+if orders == "fail":
+    sys.exit(7)
+if orders == "come late":
+    time.sleep(0.5)
+if orders == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pipe = socket.socket(fileno=pipe)
+pipe.setblocking(False)
+pipe.send(b".")
+while True:
+    pipe.send(b"h" if orders == "hung" else b".")
+    time.sleep(1000 if orders == "silent" else 0.05)
+    try:
+        if not pipe.recv(1):
+            break
+    except BlockingIOError:
+        pass
+"""
+
+
+class Scene:
+    """A supervisor of such workers."""
+
+    def __init__(self, folder: Path, workers: int, hang_seconds: float, stop_seconds: float) -> None:
+        self.folder = folder
+        self.order("serve")
+        (folder / "metrics").mkdir()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.supervisor = Supervisor(
+            self.listener,
+            folder / "metrics",
+            workers=workers,
+            hang_seconds=hang_seconds,
+            stop_seconds=stop_seconds,
+            command=(sys.executable, "-c", WORKER, str(folder)),
+        )
+
+    def order(self, what: str) -> None:
+        """What workers do that start from now on."""
+        (self.folder / "orders").write_text(what)
+
+    def started(self) -> int:
+        return len(list(self.folder.glob("[0-9]*")))
+
+    def ready(self) -> list[int]:
+        return sorted(worker.process.pid for worker in self.supervisor.workers if worker.ready)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def play(
+    folder: Path,
+    scenario: Callable[[Scene], Awaitable[Any]],
+    workers: int = 2,
+    hang_seconds: float = 30,
+    stop_seconds: float = 10,
+) -> tuple[int, Scene]:
+    """Run the supervisor beside a scenario that ends in its stop; its exit code."""
+
+    async def run() -> tuple[int, Scene]:
+        scene = Scene(folder, workers, hang_seconds, stop_seconds)
+        running = asyncio.create_task(scene.supervisor.run())
+        await scenario(scene)
+        async with asyncio.timeout(30):
+            return await running, scene
+
+    return asyncio.run(run())
+
+
+def gauge(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+def test_it_starts_as_many_as_asked_for_counts_them_and_ends_well(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 3)
+        assert gauge("hubel_workers_expected") == gauge("hubel_workers_alive") == 3
+        assert sorted(gauge("hubel_worker_pid", worker=str(place)) for place in range(3)) == scene.ready()
+        scene.supervisor.stop()
+
+    code, scene = play(tmp_path, scenario, workers=3)
+    assert code == 0
+    assert scene.started() == 3
+    assert not scene.supervisor.workers
+    assert scene.listener.fileno() == -1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV], ids=lambda number: number.name)
+def test_one_that_ends_is_replaced_and_the_others_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    before = gauge("hubel_worker_restarts_total")
+
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 2)
+        victim, other = scene.ready()
+        scene.order("come late")
+        os.kill(victim, number)
+        await until(lambda: victim not in scene.ready())
+        assert gauge("hubel_workers_alive") == 1
+        await until(lambda: len(scene.ready()) == 2)
+        assert other in scene.ready()
+        assert gauge("hubel_worker_restarts_total") == before + 1
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario)[0] == 0
+
+
+@pytest.mark.parametrize("orders", ["silent", "hung"])
+def test_one_that_hangs_is_killed_and_replaced(tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.order(orders)
+        await until(lambda: scene.started() >= 2)
+        scene.order("serve")
+        await until(lambda: len(scene.ready()) == 1)
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1, hang_seconds=0.5)[0] == 0
+    assert "hangs, it is killed" in caplog.text
+
+
+def test_a_stopped_one_is_killed_and_replaced(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        os.kill(scene.ready()[0], signal.SIGSTOP)
+        await until(lambda: scene.started() >= 2 and scene.ready())
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1, hang_seconds=0.5)[0] == 0
+
+
+def test_when_none_can_be_started_it_ends_with_a_failure(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.order("fail")
+
+    code, scene = play(tmp_path, scenario)
+    assert code == 1
+    assert scene.started() in (1, 2)  # the other may be stopped before it says so
+
+
+def test_when_a_later_one_cannot_be_started_it_tries_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0, 0.01))
+
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        scene.order("fail")
+        os.kill(scene.ready()[0], signal.SIGKILL)
+        await until(lambda: scene.started() >= 4)
+        scene.order("serve")
+        await until(lambda: len(scene.ready()) == 1)
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1)[0] == 0
+
+
+def test_one_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+
+    async def scenario(scene: Scene) -> None:
+        scene.order("stubborn")
+        await until(lambda: len(scene.ready()) == 1)
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1, stop_seconds=0.2)[0] == 0
+
+
+def test_a_second_signal_ends_all_at_once_but_not_one_sent_along_with_the_first(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.order("stubborn")
+        await until(lambda: len(scene.ready()) == 1)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.2)
+        assert len(scene.ready()) == 1
+        scene.supervisor.stopped -= 2
+        began = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: not scene.ready())
+        assert time.monotonic() - began < 5
+
+    assert play(tmp_path, scenario, workers=1, stop_seconds=20)[0] == 0
+
+
+def test_a_signal_while_the_first_ones_load_ends_it_well(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.supervisor.workers) == 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert play(tmp_path, scenario)[0] == 0
+
+
+def test_a_worker_sees_when_the_supervisor_is_gone(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        (worker,) = scene.supervisor.workers
+        worker.pipe.shutdown(socket.SHUT_RDWR)  # what the system does for one that is gone
+        await until(lambda: worker not in scene.supervisor.workers)
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1)[0] == 0
