@@ -12,6 +12,7 @@ from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Featur
 
 Json = dict[str, Any]
 REF = "#/components/schemas/{name}"
+ANY = ("404", "405", "408", "431", "503")  # statuses that do not depend on what is asked
 BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
 TEXT: Json = {"200": {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OBJECT: Json = {"200": {"description": "as documented", "content": {"application/json": {"schema": {"type": "object"}}}}}
@@ -68,7 +69,7 @@ def _choice(values: Mapping[str, object]) -> Json:
 
 
 def _get(operation: str, summary: str, responses: Json) -> Json:
-    return {"get": {"operationId": operation, "summary": summary, "responses": responses | _problems("404", "405", "422", "500")}}
+    return {"get": {"operationId": operation, "summary": summary, "responses": responses | _problems(*ANY, "422", "500")}}
 
 
 def _post(operation: str, summary: str, result: type, parameters: Mapping[str, Json], max_images: int) -> Json:
@@ -90,7 +91,7 @@ def _post(operation: str, summary: str, result: type, parameters: Mapping[str, J
             "summary": summary,
             "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()],
             "requestBody": {"required": True, "content": _bodies(max_images)},
-            "responses": ok | _problems("400", "404", "405", "413", "415", "422", "500", "503", "504"),
+            "responses": ok | _problems("400", *ANY, "413", "415", "422", "500", "504"),
         }
     }
 
