@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -85,6 +86,7 @@ class Hubel:
         self.runtime = load()
         self.manifest = self.runtime.manifest
         self.pool = ThreadPoolExecutor(SETTINGS.decoding_threads(), "decode")
+        self.bulk_decoding = asyncio.Semaphore(2 * SETTINGS.decoding_threads())  # so that others do not wait for all of bulk
         self.batcher = Batcher(
             self.compute_batch,
             max_batch=SETTINGS.max_batch,
@@ -222,7 +224,8 @@ class Hubel:
     async def compute_one(self, request: Request, image: bytes, output: str, deadline: float, bulk: bool = False) -> Job:
         with request.stage("decode"):
             limits = (self.manifest.input, SETTINGS.max_pixels, SETTINGS.max_side_pixels)
-            pixels = await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, *limits)
+            async with self.bulk_decoding if bulk else nullcontext():
+                pixels = await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, *limits)
         job = await self.batcher.submit(pixels, (output,), deadline, bulk)
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)

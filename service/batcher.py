@@ -28,6 +28,8 @@ Compute = Callable[[Pixels, tuple[str, ...]], Arrays]
 Reason = Literal["disconnected", "deadline"]
 
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
+BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
+RECENT_SECONDS = 1.0  # since when single images must have come for that
 AHEAD = 2  # batches handed to the thread: one that runs, one that is ready
 
 
@@ -88,6 +90,7 @@ class Batcher:
         self.lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())  # interactive, bulk
         self.in_flight = 0  # batches handed to the thread
         self.last_end = 0.0
+        self.interactive_at = -math.inf  # when the last single image came
         self.pass_began = 0.0  # of the batch that the thread computes; 0 while it computes none
         self.planned = False  # _feed will be called soon
         self.hold: asyncio.TimerHandle | None = None  # until when a batch that is not full waits
@@ -134,6 +137,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         job = Job(pixels, outputs, deadline, loop.create_future(), time.perf_counter())
         self.lanes[bulk].append(job)
+        if not bulk:
+            self.interactive_at = job.queued
         if not self.planned:
             self.planned = True
             loop.call_soon(self._feed, loop)  # what arrives in this turn of the loop goes along
@@ -148,8 +153,8 @@ class Batcher:
     def _feed(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over the next batch: at once to an idle network, to a busy one when it is full."""
         self.planned = False
-        while waiting := self._waiting():
-            full = waiting >= self.max_batch
+        while self._waiting():
+            full = self._fills()
             if self.in_flight == AHEAD or (not full and (self.in_flight or self.hold)):
                 return
             if self.hold:
@@ -163,14 +168,26 @@ class Batcher:
         """Images in both lanes."""
         return sum(map(len, self.lanes))
 
+    def _bulk_limit(self) -> int:
+        """Bulk images that a batch may hold: any number, or few while single images come too and would wait long."""
+        if not self.seconds_per_image or time.perf_counter() - self.interactive_at > RECENT_SECONDS:
+            return self.max_batch
+        return min(self.max_batch, max(1, int(BULK_SECONDS / self.seconds_per_image)))
+
+    def _fills(self) -> bool:
+        """Whether what waits is enough to put a batch together while another runs; bulk is not, where it is held back."""
+        return (self._waiting() if self._bulk_limit() == self.max_batch else len(self.lanes[0])) >= self.max_batch
+
     def _take(self) -> Batch | None:
         """The next batch: the oldest jobs that somebody still waits for in time, interactive ones before bulk."""
         interactive, bulk = self.lanes
         jobs: list[Job] = []
         now = time.perf_counter()
-        share = min(len(bulk), self.max_batch // BULK_SHARE)
-        for lane, limit in ((interactive, self.max_batch - share), (bulk, self.max_batch), (interactive, self.max_batch)):
-            while lane and len(jobs) < limit:
+        most = self._bulk_limit()
+        share = min(len(bulk), self.max_batch // BULK_SHARE, most)
+        for lane, places in ((interactive, self.max_batch - share), (bulk, most), (interactive, self.max_batch)):
+            end = min(self.max_batch, len(jobs) + places)
+            while lane and len(jobs) < end:
                 job = lane.popleft()
                 if self._wanted(job, now):
                     jobs.append(job)

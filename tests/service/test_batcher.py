@@ -406,6 +406,45 @@ def test_work_of_less_weight_may_fill_a_part_of_the_queue(make_batcher: MakeBatc
     batcher.check(1)
 
 
+def test_bulk_is_held_back_while_single_images_come_too_and_would_wait_long(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network, max_batch=8)
+
+    async def scenario() -> None:
+        deadline = time.perf_counter() + LATE
+        jobs = [asyncio.create_task(batcher.submit(image(1), ("logits",), deadline))]
+        await asyncio.sleep(0)
+        batcher.seconds_per_image = 0.01  # two images in 25 ms
+        jobs += [asyncio.create_task(batcher.submit(image(n), ("logits",), deadline, bulk=True)) for n in range(20, 32)]
+        while not network.busy.is_set():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert batcher.in_flight == 1  # no batch of bulk is ready: who comes now would wait for two
+        jobs.append(asyncio.create_task(batcher.submit(image(2), ("logits",), deadline)))
+        await asyncio.sleep(0.05)
+        network.gate.set()
+        await asyncio.gather(*jobs)
+
+    run(scenario())
+    assert network.batches[0] == [1]
+    assert network.batches[1] == [2, 20, 21]
+    assert max(map(len, network.batches)) <= 3
+
+
+def test_bulk_alone_fills_batches(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    network.gate.set()
+    batcher = make_batcher(network, max_batch=8)
+    batcher.seconds_per_image = 0.02
+
+    async def scenario() -> None:
+        deadline = time.perf_counter() + LATE
+        await asyncio.gather(*(batcher.submit(image(n), ("logits",), deadline, bulk=True) for n in range(20, 44)))
+
+    run(scenario())
+    assert [len(batch) for batch in network.batches] == [8, 8, 8]
+
+
 def test_any_request_is_taken_where_nothing_waits(make_batcher: MakeBatcher) -> None:
     batcher = make_batcher(answers, max_queue=8)
     batcher.seconds_per_image = 100.0  # an estimate from a bad moment
