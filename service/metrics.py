@@ -58,7 +58,7 @@ MODEL_INFO = Gauge(
 )
 PASSED_OVER = Gauge(
     "hubel_passed_over_providers",
-    "Faster ways to compute the model that failed when it was loaded; the log and /v1/info say why.",
+    "Faster ways to compute the model that failed when it was loaded; the log says why.",
     multiprocess_mode="livemax",
 )
 MODEL_LOADED = Gauge(

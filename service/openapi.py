@@ -17,6 +17,13 @@ BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
 TEXT: Json = {"200": {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OBJECT: Json = {"200": {"description": "as documented", "content": {"application/json": {"schema": {"type": "object"}}}}}
 
+DEADLINE: Json = {
+    "name": "X-Deadline-Ms",
+    "in": "header",
+    "description": "milliseconds after which the answer is worth nothing; the service's own limit holds where that is shorter",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+}
+
 
 def document(classes: int, max_images: int, keys_needed: bool = False) -> Json:
     """The document for a model of that many classes."""
@@ -89,7 +96,7 @@ def _post(operation: str, summary: str, result: type, parameters: Mapping[str, J
         "post": {
             "operationId": operation,
             "summary": summary,
-            "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()],
+            "parameters": [*({"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()), DEADLINE],
             "requestBody": {"required": True, "content": _bodies(max_images)},
             "responses": ok | _problems("400", *ANY, "413", "415", "422", "500", "504"),
         }

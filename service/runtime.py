@@ -50,7 +50,7 @@ class Runtime:
     """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time.
 
     provider, precision: what computes. passed_over: faster ways that this package and machine should have but that
-    failed, and why; empty where all is well. With a public ``key`` the package must have been signed with the private one.
+    failed, the log says why; empty where all is well. With a public ``key`` the package must be signed with the private one.
 
     Raises:
         PackageError: the package is not what its manifest says or not signed, or was made with other preprocessing.
@@ -72,7 +72,7 @@ class Runtime:
             except (PackageError, DeviceError) as err:
                 if way == ways[-1]:
                     raise
-                self.passed_over.append(f"{way}: {err}")
+                self.passed_over.append(str(way))
                 log.warning("passed over %s: %s", way, err)
 
     def _open(self, folder: Path, way: Way, threads: int) -> None:
