@@ -14,8 +14,9 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax")
-FILE_BYTES = 256 * 1024  # for every series that metrics.py can make
+KIB = 1024
+# Bytes of each file: room for every series that metrics.py can make, of counters with a hundred API keys.
+KINDS = {"counter": 256 * KIB, "histogram": 128 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 64 * KIB}
 SUPERVISOR = "supervisor"
 
 
@@ -30,22 +31,22 @@ def open_as(name: str) -> None:
 
 def prepare(folder: Path, name: str) -> None:
     """Make or mend the files of a process that is about to start; raises OSError where the disk has no room."""
-    for kind in KINDS:
+    for kind, size in KINDS.items():
         path = folder / f"{kind}_{name}.db"
-        if not is_whole(path):
+        if not is_whole(path, size):
             with suppress(FileNotFoundError):
                 path.unlink()
             with open(path, "wb") as file:
-                file.write(bytes(FILE_BYTES))
+                file.write(bytes(size))
 
 
-def is_whole(path: Path) -> bool:
-    """The file is there and can be read to its end; a process that was killed may leave half an entry."""
+def is_whole(path: Path, size: int) -> bool:
+    """The file is there in full and can be read to its end; a process that was killed may leave half an entry."""
     try:
         list(MmapedDict.read_all_values_from_file(path))
     except Exception:  # whatever comes of bytes that make no sense
         return False
-    return path.stat().st_size >= FILE_BYTES
+    return path.stat().st_size >= size
 
 
 def forget_live(folder: Path, name: str) -> None:

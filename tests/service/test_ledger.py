@@ -51,11 +51,11 @@ def test_processes_add_up_and_one_that_is_gone_has_nothing_in_progress(tmp_path:
 
 def test_the_files_are_made_in_full_and_do_not_grow(tmp_path: Path) -> None:
     ledger.prepare(tmp_path, "worker-0")
-    made = {path.name: path.stat().st_blocks * 512 for path in tmp_path.iterdir()}
-    assert len(made) == len(ledger.KINDS)
-    assert min(made.values()) >= ledger.FILE_BYTES
+    sizes = {f"{kind}_worker-0.db": size for kind, size in ledger.KINDS.items()}
+    assert {path.name for path in tmp_path.iterdir()} == set(sizes)
+    assert all(path.stat().st_blocks * 512 >= sizes[path.name] for path in tmp_path.iterdir())
     count_as("worker-0", tmp_path)
-    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == dict.fromkeys(made, ledger.FILE_BYTES)
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == sizes
 
 
 TORN = b"\x40" + bytes(7) + b"\xff\xff\xff\x7f" + bytes(300_000)  # an entry longer than the file
@@ -66,9 +66,9 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes) -> None:
     ledger.prepare(tmp_path, "worker-0")
     path = tmp_path / "counter_worker-0.db"
     path.write_bytes(damage)
-    assert not ledger.is_whole(path)
+    assert not ledger.is_whole(path, ledger.KINDS["counter"])
     ledger.prepare(tmp_path, "worker-0")
-    assert ledger.is_whole(path)
+    assert ledger.is_whole(path, ledger.KINDS["counter"])
     assert "hubel_worker_restarts_total 1.0" in count_as("worker-0", tmp_path)
 
 
