@@ -113,7 +113,7 @@ def launch(store: Path, log: Path, **settings: str) -> Server:
 def launch_as(prefix: Sequence[str], root: Path, store: Path, log: Path, settings: Mapping[str, str]) -> Server:
     """The same by a command that runs the one after it in its own place, such as unshare, and from another source."""
     port = free_port()
-    defaults = {"HUBEL_STORE": str(store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port)}
+    defaults = {"HUBEL_STORE": str(store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port), "HUBEL_DRAIN_MS": "50"}
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "service"],

@@ -86,7 +86,7 @@ def check(round: Round) -> None:
 
 
 def test_sigterm_under_load_loses_nothing_and_says_not_ready_first(launched: StartServer, wide_store: Path) -> None:
-    check(drain(launched(wide_store), rate=40))
+    check(drain(launched(wide_store, HUBEL_DRAIN_MS="1000"), rate=40))
 
 
 @pytest.mark.long
