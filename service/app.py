@@ -37,8 +37,8 @@ from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
-# Of the queue, what each kind of work may fill: under overload bulk is refused first, features next.
-FEATURES_SHARE, BULK_SHARE = 0.75, 0.5
+# Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
+FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 DEADLINE_HEADER = "x-deadline-ms"
 T = TypeVar("T")
 log = logging.getLogger("hubel")

@@ -29,7 +29,7 @@ Reason = Literal["disconnected", "deadline"]
 
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
-RECENT_SECONDS = 1.0  # since when single images must have come for that
+RECENT_SECONDS = 1.0  # how long ago what others give way to may have come
 AHEAD = 2  # batches handed to the thread: one that runs, one that is ready
 
 
@@ -90,6 +90,7 @@ class Batcher:
         self.lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())  # interactive, bulk
         self.in_flight = 0  # batches handed to the thread
         self.last_end = 0.0
+        self.admitted_at: dict[float, float] = {}  # when work of each share was last admitted
         self.interactive_at = -math.inf  # when the last single image came
         self.pass_began = 0.0  # of the batch that the thread computes; 0 while it computes none
         self.planned = False  # _feed will be called soon
@@ -101,9 +102,11 @@ class Batcher:
     def check(self, images: int, share: float = 1.0, seconds: float = math.inf) -> None:
         """Raises Overloaded when there are no places for so many images, or they would not be computed within ``seconds``.
 
-        share: of the queue that work of this kind may fill; with less than all, what matters more still finds places when
-        this is refused. Two batches may always wait, however slow, and any request that finds nothing waiting.
+        share: of the queue that work of this kind may fill while work of a larger share comes too, which then finds places
+        when this is refused. Two batches may always wait, however slow, and any request that finds nothing waiting.
         """
+        if share < 1 and not self._gives_way(share):
+            share = 1.0
         waiting = self.admitted * self.seconds_per_image
         if waiting > share * self.max_queue_seconds and self.admitted >= AHEAD * self.max_batch:
             limit = f"{share * self.max_queue_seconds:g} s (HUBEL_MAX_QUEUE_MS{_part(share)})"
@@ -114,6 +117,11 @@ class Batcher:
             limit = f"{share * self.max_queue:g} (HUBEL_MAX_QUEUE{_part(share)})"
             raise self._overloaded(waiting, f" and {images} more would pass the limit of {limit}")
 
+    def _gives_way(self, share: float) -> bool:
+        """Whether work of a larger share has come lately."""
+        now = time.perf_counter()
+        return any(other > share and now - at < RECENT_SECONDS for other, at in self.admitted_at.items())
+
     def _overloaded(self, seconds: float, reason: str) -> Overloaded:
         retry = max(1, math.ceil(seconds))
         return Overloaded(f"{self.admitted} images are waiting{reason}; try again in {retry} s", retry)
@@ -122,6 +130,7 @@ class Batcher:
     def admit(self, images: int, share: float = 1.0, seconds: float = math.inf) -> Generator[None]:
         """Hold places for the images of one request; raises Overloaded, as ``check``."""
         self.check(images, share, seconds)
+        self.admitted_at[share] = time.perf_counter()
         self.admitted += images
         try:
             yield

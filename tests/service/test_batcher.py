@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.preprocess import Pixels
-from service.batcher import Arrays, Batcher, Compute, Job
+from service.batcher import RECENT_SECONDS, Arrays, Batcher, Compute, Job
 from service.errors import DeadlineExceeded, Overloaded
 
 POISON = 13
@@ -393,17 +393,29 @@ def test_as_many_images_as_the_queue_holds_are_admitted(make_batcher: MakeBatche
     assert batcher.admitted == 0
 
 
-def test_work_of_less_weight_may_fill_a_part_of_the_queue(make_batcher: MakeBatcher) -> None:
+def test_work_of_less_weight_may_fill_a_part_of_the_queue_while_weightier_work_comes(make_batcher: MakeBatcher) -> None:
     batcher = make_batcher(answers, max_queue=8, max_queue_seconds=2.0, max_batch=1)
-    batcher.admitted = 5
-    with pytest.raises(Overloaded, match=r"1 more would pass the limit of 4 \(HUBEL_MAX_QUEUE, of which work of this kind"):
-        batcher.check(1, share=0.5)
-    batcher.check(1, share=0.75)
-    batcher.admitted, batcher.seconds_per_image = 3, 0.5
-    with pytest.raises(Overloaded, match=r"takes 1\.5 s; the limit is 1 s \(HUBEL_MAX_QUEUE_MS, of which work of this kind"):
-        batcher.check(1, share=0.5)
-    batcher.check(1, share=0.75)
-    batcher.check(1)
+    with batcher.admit(1):
+        batcher.admitted = 5
+        with pytest.raises(Overloaded, match=r"1 more would pass the limit of 4 \(HUBEL_MAX_QUEUE, of which work of this kind"):
+            batcher.check(1, share=0.5)
+        batcher.check(1, share=0.75)
+        batcher.admitted, batcher.seconds_per_image = 3, 0.5
+        with pytest.raises(Overloaded, match=r"takes 1\.5 s; the limit is 1 s \(HUBEL_MAX_QUEUE_MS, of which work of this kind"):
+            batcher.check(1, share=0.5)
+        batcher.check(1, share=0.75)
+        batcher.check(1)
+
+
+def test_by_itself_any_kind_of_work_may_fill_the_queue(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=8)
+    with batcher.admit(1, share=0.5), batcher.admit(1, share=0.25):
+        batcher.admitted = 6
+        batcher.check(2, share=0.5)
+        with pytest.raises(Overloaded):
+            batcher.check(2, share=0.25)
+        batcher.admitted_at[0.5] -= RECENT_SECONDS
+        batcher.check(2, share=0.25)
 
 
 def test_bulk_is_held_back_while_single_images_come_too_and_would_wait_long(make_batcher: MakeBatcher) -> None:
