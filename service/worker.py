@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -84,10 +85,18 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: s
         proxy_headers=False,  # nothing here looks at the client's address
         timeout_graceful_shutdown=config.shutdown_seconds,
     )
-    server = Server(options, lambda: life.begin(stop))
+    told = Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())  # while it starts; an exit in the middle would be a failure
 
     def stop() -> None:
         server.should_exit = True
+
+    def begin() -> None:
+        life.begin(stop)
+        if told.is_set():
+            life.drain()
+
+    server = Server(options, begin)
 
     server.run(sockets=[listener])
     return 0 if server.started else FAILED
