@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import ledger, metrics
-from service.life import HUNG
+from service.life import ALIVE, HUNG
 
 TOGETHER_SECONDS = 1.0  # make and a terminal may both pass on the signal that ends us
 LOADING_SECONDS = 600.0  # for a worker to load, check and warm its model
@@ -157,13 +157,13 @@ class Supervisor:
                 return
             if not said:
                 return
+            if ALIVE in said and not worker.ready:
+                self.welcome(worker)
+                limit = self.hang_seconds
             if HUNG in said:
                 log.critical("%s hangs, it is killed", worker)
                 worker.kill()
                 return
-            if not worker.ready:
-                self.welcome(worker)
-                limit = self.hang_seconds
 
     def welcome(self, worker: Worker) -> None:
         worker.ready = self.proven = True

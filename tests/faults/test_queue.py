@@ -83,7 +83,7 @@ def test_what_waits_longer_than_its_deadline_is_answered_then_and_never_computed
     assert seen.statuses() == {"504": 6}
     late = [fate.milliseconds - deadline for fate in seen.fates]
     assert median(late) < 250, late
-    assert min(late) >= 0
+    assert min(late) > -2  # the service's clock has whole milliseconds, and each end rounds its own
     until = time.monotonic() + 60
     while (values := settled(server))["hubel_batch_size_images_sum"] < 1 and time.monotonic() < until:
         time.sleep(0.05)
