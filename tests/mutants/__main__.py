@@ -57,6 +57,7 @@ def apply(root: Path, mutant: Mutant) -> None:
 
 def copy(target: Path) -> None:
     """The files that git tracks, as they lie in the working tree."""
+    target.chmod(0o755)  # some tests run it as another user
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
