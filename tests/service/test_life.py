@@ -74,8 +74,9 @@ def test_it_says_when_the_network_computes_for_too_long() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.hears()
         scene.front.busy = 0.3
-        while HUNG not in await scene.hears():
-            pass
+        async with asyncio.timeout(10):
+            while HUNG not in await scene.hears():
+                pass
 
     play(scenario)
 
