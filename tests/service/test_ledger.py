@@ -16,13 +16,16 @@ ledger.open_as(sys.argv[1])
 from service import metrics
 metrics.WORKER_RESTARTS.inc()
 metrics.IN_PROGRESS.inc()
+for i in range(int(sys.argv[2])):
+    for status in "200", "400", "413", "422", "429", "503", "504":
+        metrics.REQUESTS_BY_KEY.labels(f"a-caller-with-a-name-{i}", status).inc()
 print(metrics.render().decode())
 """
 
 
-def count_as(name: str, folder: Path) -> list[str]:
-    """What a process of that name renders after it counted one restart and one request in progress."""
-    command = [sys.executable, "-c", COUNT, name]
+def count_as(name: str, folder: Path, keys: int = 0) -> list[str]:
+    """What a process of that name renders after it counted one restart, one request in progress and some of API keys."""
+    command = [sys.executable, "-c", COUNT, name, str(keys)]
     run = subprocess.run(
         command, cwd=ROOT, env={ledger.VARIABLE: str(folder)}, capture_output=True, text=True, timeout=60, check=True
     )
@@ -54,7 +57,7 @@ def test_the_files_are_made_in_full_and_do_not_grow(tmp_path: Path) -> None:
     sizes = {f"{kind}_worker-0.db": size for kind, size in ledger.KINDS.items()}
     assert {path.name for path in tmp_path.iterdir()} == set(sizes)
     assert all(path.stat().st_blocks * 512 >= sizes[path.name] for path in tmp_path.iterdir())
-    count_as("worker-0", tmp_path)
+    count_as("worker-0", tmp_path, keys=100)
     assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == sizes
 
 

@@ -7,11 +7,13 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.mmap_dict import MmapedDict
 
 from service import supervisor as module
 from service.supervisor import Supervisor
@@ -131,6 +133,24 @@ def test_one_that_ends_is_replaced_and_the_others_go_on(tmp_path: Path, number: 
         scene.supervisor.stop()
 
     assert play(tmp_path, scenario)[0] == 0
+
+
+def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kept(tmp_path: Path) -> None:
+    files = {kind: str(tmp_path / "metrics" / f"{kind}_worker-0.db") for kind in ("gauge_livesum", "counter")}
+
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        (victim,) = scene.ready()
+        for path in files.values():
+            with closing(MmapedDict(path)) as values:
+                values.write_value("key", 3.0, 0.0)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: scene.ready() not in ([], [victim]))
+        kept = {kind: [value for _, value, *_ in MmapedDict.read_all_values_from_file(path)] for kind, path in files.items()}
+        assert kept == {"gauge_livesum": [], "counter": [3.0]}
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1)[0] == 0
 
 
 @pytest.mark.parametrize("orders", ["silent", "hung"])
