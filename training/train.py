@@ -17,8 +17,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from models.precision import cpu_has_bf16
+from training import augmentation, data, provenance
 from training import checkpoint as checkpoints
-from training import data, provenance
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
@@ -197,13 +197,13 @@ def _train_epoch(
     model.train()
     losses, right, seen = 0.0, 0, 0
     label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
-    epoch = data.batches(images, recipe.batch_size, generator, recipe.crop_padding, recipe.flip, recipe.cutout)
+    epoch = augmentation.batches(images, recipe.batch_size, generator, recipe.crop_padding, recipe.flip, recipe.cutout)
     with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
         for i, (pixels, targets) in enumerate(epoch):
             rate = rate_at(checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            pixels, shares = data.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
+            pixels, shares = augmentation.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
             with device.autocast():
                 logits = model(normalise(pixels.to(device.name), checkpoint))
             loss = functional.cross_entropy(logits.float(), shares.to(device.name), label_smoothing=recipe.label_smoothing)
