@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models import registry
 from models.manifest import Manifest, PackageError
+from training import options
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -19,8 +20,8 @@ DEFAULT_RECIPE = "photos"
 
 
 def run_train(args: argparse.Namespace) -> object:
-    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
-    if args.resume and any(value is not None for value in (args.recipe, args.start_from, *overrides.values())):
+    overrides = options.given(args)
+    if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     try:
@@ -77,10 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
-    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
-    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
-    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
+    options.add(command)
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
