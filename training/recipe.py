@@ -15,7 +15,9 @@ from training.architectures.catalogue import ARCHITECTURES
 from training.errors import RecipeError
 
 FOLDER = Path(__file__).parent / "recipes"
-Precision = Literal["auto", "fp32", "bf16"]
+Optimizer = Literal["sgd", "rmsprop", "adamw"]
+Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Count = Annotated[int, Meta(ge=1)]
 Pixels = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -29,10 +31,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     input: Annotated[InputSpec, "size and geometry of the images"]
     epochs: Annotated[Count, "passes over the training images"]
     batch_size: Annotated[Count, "images a step"] = 128
+    optimizer: Annotated[Optimizer, "what moves the weights"] = "sgd"
     learning_rate: Annotated[float, Meta(gt=0), "highest learning rate"] = 0.1
+    schedule: Annotated[Schedule, "how the rate goes on after the warm-up"] = "linear"
     warmup_share: Annotated[Share, "share of all steps in which the rate rises"] = 0.15
-    momentum: Annotated[Share, "Nesterov's"] = 0.9
-    weight_decay: Annotated[Amount, "of matrices and kernels; none on biases and norms"] = 5e-4
+    steps: Annotated[tuple[Share, ...], "of schedule steps: the shares of the run at which the rate drops"] = (0.5, 0.75)
+    step_factor: Annotated[float, Meta(gt=0, le=1), "of schedule steps: what the rate is multiplied by there"] = 0.1
+    momentum: Annotated[Share, "of SGD and RMSprop; the first beta of AdamW"] = 0.9
+    nesterov: Annotated[bool, "SGD's momentum looks ahead"] = True
+    weight_decay: Annotated[Amount, "of kernels and matrices"] = 5e-4
+    decay_norms: Annotated[bool, "weight decay also on biases and norms"] = False
     label_smoothing: Annotated[Share, "share of the target that is spread over all classes"] = 0.1
     crop_padding: Annotated[Pixels, "greatest random shift, in pixels"] = 4
     flip: Annotated[bool, "random mirror image"] = True

@@ -7,56 +7,25 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+from torch.optim import Optimizer
 from tqdm import tqdm
 
-from models.precision import cpu_has_bf16
 from training import augmentation, data, provenance
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
+from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError
+from training.optimizer import make_optimizer, set_rate
 from training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where the network runs, and in which precision its multiplications are done."""
-
-    name: str
-    bf16: bool
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.name, torch.bfloat16, enabled=self.bf16)
-
-
-def choose_device(precision: str) -> Device:
-    """A GPU where there is one. "auto" is bf16 where the hardware multiplies it natively, else fp32."""
-    if torch.cuda.is_available():
-        return Device("cuda", precision != "fp32" and torch.cuda.is_bf16_supported(including_emulation=False))
-    return Device("cpu", precision == "bf16" or (precision == "auto" and cpu_has_bf16()))
-
-
-def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Learning rate of a step (0 to steps - 1): a straight line up during the warm-up, then one down to 0."""
-    warmup = max(1.0, recipe.warmup_share * steps)
-    rising, falling = (step + 1) / warmup, (steps - step) / max(steps - warmup, 1.0)
-    return recipe.learning_rate * min(rising, falling, 1.0)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Nesterov SGD; weight decay on kernels and matrices alone."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+from training.schedule import momentum_at, rate_at
 
 
 def normalise(images: Tensor, checkpoint: Checkpoint) -> Tensor:
@@ -184,7 +153,7 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
 
 def _train_epoch(
     model: Classifier,
-    optimizer: torch.optim.SGD,
+    optimizer: Optimizer,
     checkpoint: Checkpoint,
     images: ImageSet,
     device: Device,
@@ -200,9 +169,8 @@ def _train_epoch(
     epoch = augmentation.batches(images, recipe.batch_size, generator, recipe.crop_padding, recipe.flip, recipe.cutout)
     with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
         for i, (pixels, targets) in enumerate(epoch):
-            rate = rate_at(checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch, recipe)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            step, steps = checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch
+            set_rate(optimizer, rate_at(step, steps, recipe), momentum_at(step, steps, recipe))
             pixels, shares = augmentation.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
             with device.autocast():
                 logits = model(normalise(pixels.to(device.name), checkpoint))

@@ -19,8 +19,8 @@ from training.architectures import catalogue
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import RecipeError
+from training.optimizer import make_optimizer
 from training.recipe import Recipe
-from training.train import make_optimizer
 
 CLASSES = tuple(f"class-{i:03d}" for i in range(1000))
 INPUT = InputSpec(height=224, width=224, resize=256)  # the geometry that He et al. 2015 test at
