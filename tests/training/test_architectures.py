@@ -138,6 +138,76 @@ def test_the_mirrored_form_answers_the_mean_for_an_image_and_its_mirror_image() 
     assert not torch.allclose(logits, plain[0], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "side", "stages"),
+    [
+        pytest.param("resnet10-small", 32, [(32, 32), (64, 16), (192, 8), (240, 4)], id="resnet10-small"),
+        pytest.param("resnet18", 64, [(64, 16), (64, 16), (128, 8), (256, 4), (512, 2)], id="resnet18"),
+        pytest.param("resnet50", 64, [(64, 16), (256, 16), (512, 8), (1024, 4), (2048, 2)], id="resnet50"),
+        pytest.param("vgg11", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg11"),
+        pytest.param("vgg16_bn", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg16_bn"),
+    ],
+)
+def test_the_stages_one_after_the_other_are_the_trunk(architecture: str, side: int, stages: list[tuple[int, int]]) -> None:
+    """Of each stage: channels and side of what it puts out."""
+    model = build_unfilled(architecture, 7)
+    layers = [layer for stage in model.stages() for layer in stage]
+    x = torch.empty(2, 3, side, side, device="meta")
+
+    found: list[tuple[int, int]] = []
+    for stage in model.stages():
+        x = stage(x)
+        found.append((x.shape[1], x.shape[2]))
+
+    assert found == stages
+    assert all(one is other for one, other in zip(layers, model.trunk.children(), strict=True))
+
+
+def with_auxiliary() -> Classifier:
+    """Two layers with an auxiliary head between them."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+    neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    auxiliary = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    return Classifier(trunk, neck, nn.Linear(5, 3), ends=(1, 2), auxiliary={0: auxiliary})
+
+
+def test_auxiliary_heads_are_a_part_of_the_loss_and_learn() -> None:
+    model = with_auxiliary()
+    images = torch.randn(2, 3, 8, 8)
+
+    (weight, logits), (auxiliary_weight, auxiliary) = model.weighted_logits(images)
+
+    assert (weight, auxiliary_weight) == (1.0, 0.3)
+    torch.testing.assert_close(logits, model(images))
+    torch.testing.assert_close(auxiliary, model.auxiliary["0"](model.stages()[0](images)))
+    auxiliary.sum().backward()
+    assert all(p.grad is not None for p in model.auxiliary.parameters())
+    assert "auxiliary.0.2.weight" in model.state_dict()
+
+
+def test_auxiliary_heads_answer_nothing_outside_training() -> None:
+    model = with_auxiliary().eval()
+    images = torch.randn(2, 3, 8, 8)
+
+    ((weight, logits),) = model.weighted_logits(images)
+
+    assert weight == 1.0
+    torch.testing.assert_close(logits, model(images))
+    assert not [name for name, _ in model.mirrored().named_parameters() if "auxiliary" in name]
+    assert model.mirrored().stages() == []
+
+
+def test_a_network_without_auxiliary_heads_has_its_logits_as_the_loss() -> None:
+    model = build_filled("resnet10-small", 7)
+    images = torch.randn(2, 3, 32, 32)
+
+    ((weight, logits),) = model.weighted_logits(images)
+
+    assert weight == 1.0
+    torch.testing.assert_close(logits, model(images))
+
+
 def test_a_name_that_is_not_in_the_catalogue_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="resnet19"):
         catalogue.build("resnet19", 3)

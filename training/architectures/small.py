@@ -50,4 +50,4 @@ def resnet10_small(classes: int) -> Classifier:
         *(stage(a, b) for a, b in pairwise(widths)),
     )
     neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Classifier(trunk, neck, nn.Linear(widths[-1], classes))
+    return Classifier(trunk, neck, nn.Linear(widths[-1], classes), ends=(3, 4, 5, 6))
