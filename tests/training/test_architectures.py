@@ -10,7 +10,7 @@ from torchvision import models as networks
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
 
-PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them; ours as counted by hand, 10 classes
+PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -24,7 +24,23 @@ PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them; ou
     "vgg16_bn": 138_365_992,
     "vgg19": 143_667_240,
     "vgg19_bn": 143_678_248,
+}
+PARAMETERS_OF_SMALL = {  # of 10 classes, as published or counted by hand
     "resnet10-small": 2_324_138,
+    "mlp-512": 407_050,
+    "mlp-800-400": 952_410,
+    "convnet-32-64-128": 104_202,
+    "convnet-32-64-128-unpooled": 712_202,
+    "lenet1": 2_578,
+    "lenet5": 61_706,
+    "convnet-cifar": 113_738,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "plain20": 269_722,  # a shortcut has no parameters
+    "plain56": 853_018,
 }
 
 
@@ -53,9 +69,11 @@ def build_filled(architecture: str, classes: int) -> Classifier:
 
 @pytest.mark.parametrize("architecture", catalogue.ARCHITECTURES)
 def test_a_network_has_as_many_parameters_as_published(architecture: str) -> None:
-    model = build_unfilled(architecture, 10 if architecture == "resnet10-small" else 1000)
+    classes = 10 if architecture in PARAMETERS_OF_SMALL else 1000
 
-    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[architecture]
+    count = sum(p.numel() for p in build_unfilled(architecture, classes).parameters())
+
+    assert count == (PARAMETERS_OF_SMALL if classes == 10 else PARAMETERS)[architecture]
 
 
 @pytest.mark.parametrize("architecture", catalogue.ARCHITECTURES)
@@ -71,6 +89,16 @@ def test_the_head_has_one_row_for_each_class(architecture: str) -> None:
     [
         pytest.param("resnet10-small", 32, 240, (240, 4, 4), id="resnet10-small"),
         pytest.param("resnet10-small", 16, 240, (240, 2, 2), id="resnet10-small at half the side"),
+        pytest.param("mlp-512", 28, 512, (1, 28, 28), id="mlp-512"),
+        pytest.param("mlp-800-400", 28, 400, (1, 28, 28), id="mlp-800-400"),
+        pytest.param("convnet-32-64-128", 28, 1152, (128, 3, 3), id="convnet-32-64-128"),
+        pytest.param("convnet-32-64-128-unpooled", 28, 61952, (128, 22, 22), id="convnet-32-64-128-unpooled"),
+        pytest.param("lenet1", 28, 192, (12, 4, 4), id="lenet1"),
+        pytest.param("lenet5", 28, 84, (16, 5, 5), id="lenet5"),
+        pytest.param("convnet-cifar", 32, 2048, (128, 4, 4), id="convnet-cifar"),
+        pytest.param("resnet20", 32, 64, (64, 8, 8), id="resnet20"),
+        pytest.param("resnet110", 20, 64, (64, 5, 5), id="resnet110 at a smaller side"),
+        pytest.param("plain20", 32, 64, (64, 8, 8), id="plain20"),
         pytest.param("resnet18", 64, 512, (512, 2, 2), id="resnet18"),
         pytest.param("resnet50", 64, 2048, (2048, 2, 2), id="resnet50"),
         pytest.param("vgg16", 64, 4096, (512, 2, 2), id="vgg16"),
@@ -142,6 +170,13 @@ def test_the_mirrored_form_answers_the_mean_for_an_image_and_its_mirror_image() 
     ("architecture", "side", "stages"),
     [
         pytest.param("resnet10-small", 32, [(32, 32), (64, 16), (192, 8), (240, 4)], id="resnet10-small"),
+        pytest.param("convnet-32-64-128", 28, [(32, 13), (64, 5), (128, 3)], id="convnet-32-64-128"),
+        pytest.param("convnet-32-64-128-unpooled", 28, [(32, 26), (64, 24), (128, 22)], id="convnet-32-64-128-unpooled"),
+        pytest.param("convnet-cifar", 32, [(32, 15), (64, 6), (128, 4)], id="convnet-cifar"),
+        pytest.param("lenet1", 28, [(4, 12), (12, 4)], id="lenet1"),
+        pytest.param("lenet5", 28, [(6, 14), (16, 5)], id="lenet5"),
+        pytest.param("resnet56", 32, [(16, 32), (16, 32), (32, 16), (64, 8)], id="resnet56"),
+        pytest.param("plain56", 32, [(16, 32), (16, 32), (32, 16), (64, 8)], id="plain56"),
         pytest.param("resnet18", 64, [(64, 16), (64, 16), (128, 8), (256, 4), (512, 2)], id="resnet18"),
         pytest.param("resnet50", 64, [(64, 16), (256, 16), (512, 8), (1024, 4), (2048, 2)], id="resnet50"),
         pytest.param("vgg11", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg11"),
@@ -161,6 +196,11 @@ def test_the_stages_one_after_the_other_are_the_trunk(architecture: str, side: i
 
     assert found == stages
     assert all(one is other for one, other in zip(layers, model.trunk.children(), strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["mlp-512", "mlp-800-400"])
+def test_a_network_without_convolutions_has_no_stages(architecture: str) -> None:
+    assert build_unfilled(architecture, 7).stages() == []
 
 
 def with_auxiliary() -> Classifier:

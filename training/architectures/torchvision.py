@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 from torchvision import models as networks
 
+from training.architectures.average import GlobalAverage
 from training.architectures.classifier import Classifier
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -15,7 +16,7 @@ def resnet(name: str, classes: int) -> Classifier:
     """He et al. 2015, arXiv 1512.03385, as torchvision builds it; random weights. Stages: stem and four of blocks."""
     net: Any = getattr(networks, name)(weights=None, num_classes=classes)
     trunk = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4)
-    return Classifier(trunk, nn.Sequential(net.avgpool, nn.Flatten()), net.fc, ends=(4, 5, 6, 7, 8))
+    return Classifier(trunk, GlobalAverage(), net.fc, ends=(4, 5, 6, 7, 8))
 
 
 def vgg(name: str, classes: int) -> Classifier:
