@@ -24,6 +24,8 @@ PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them
     "vgg16_bn": 138_365_992,
     "vgg19": 143_667_240,
     "vgg19_bn": 143_678_248,
+    "alexnet": 61_100_840,
+    "googlenet": 6_624_904,  # without auxiliary heads
 }
 PARAMETERS_OF_SMALL = {  # of 10 classes, as published or counted by hand
     "resnet10-small": 2_324_138,
@@ -41,6 +43,14 @@ PARAMETERS_OF_SMALL = {  # of 10 classes, as published or counted by hand
     "resnet110": 1_727_962,
     "plain20": 269_722,  # a shortcut has no parameters
     "plain56": 853_018,
+    "vgg11-small": 9_225_610,
+    "vgg11_bn-small": 9_231_114,
+    "vgg13-small": 9_410_122,
+    "vgg13_bn-small": 9_416_010,
+    "vgg16-small": 14_719_818,
+    "vgg16_bn-small": 14_728_266,
+    "vgg19-small": 20_029_514,
+    "vgg19_bn-small": 20_040_522,
 }
 
 
@@ -71,7 +81,8 @@ def build_filled(architecture: str, classes: int) -> Classifier:
 def test_a_network_has_as_many_parameters_as_published(architecture: str) -> None:
     classes = 10 if architecture in PARAMETERS_OF_SMALL else 1000
 
-    count = sum(p.numel() for p in build_unfilled(architecture, classes).parameters())
+    model = build_unfilled(architecture, classes).mirrored()  # has all but auxiliary heads
+    count = sum(p.numel() for p in model.parameters())
 
     assert count == (PARAMETERS_OF_SMALL if classes == 10 else PARAMETERS)[architecture]
 
@@ -101,6 +112,9 @@ def test_the_head_has_one_row_for_each_class(architecture: str) -> None:
         pytest.param("plain20", 32, 64, (64, 8, 8), id="plain20"),
         pytest.param("resnet18", 64, 512, (512, 2, 2), id="resnet18"),
         pytest.param("resnet50", 64, 2048, (2048, 2, 2), id="resnet50"),
+        pytest.param("vgg16-small", 32, 512, (512, 1, 1), id="vgg16-small"),
+        pytest.param("alexnet", 224, 4096, (256, 6, 6), id="alexnet"),
+        pytest.param("googlenet", 224, 1024, (1024, 7, 7), id="googlenet"),
         pytest.param("vgg16", 64, 4096, (512, 2, 2), id="vgg16"),
         pytest.param("vgg16_bn", 96, 4096, (512, 3, 3), id="vgg16_bn"),
     ],
@@ -115,26 +129,60 @@ def test_the_three_outputs_have_the_shapes_of_their_names(
     assert [tuple(output.shape) for output in outputs] == [(2, 7), (2, dimensions), (2, *feature_map)]
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "vgg11_bn"])
-def test_the_logits_are_those_of_the_plain_torchvision_network(architecture: str) -> None:
-    model = build_filled(architecture, 7)
+def plain_torchvision(model: Classifier, architecture: str, **arguments: Any) -> Any:
+    """torchvision's own network with the weights of ``model``, whose own order they are in but for auxiliary heads."""
     with torch.device("meta"):
-        plain: Any = getattr(networks, architecture)(weights=None, num_classes=7)
-    plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)), assign=True)
-    images = torch.randn(2, 3, 64, 64)
+        plain: Any = getattr(networks, architecture)(weights=None, num_classes=7, **arguments)
+    ours, theirs = model.state_dict(), list(plain.state_dict())
+    names = [name for name in theirs if not name.startswith("aux")] + [name for name in theirs if name.startswith("aux")]
+    plain.load_state_dict(dict(zip(names, list(ours.values())[: len(names)], strict=True)), assign=True)
+    return plain.eval()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("architecture", "side", "arguments"),
+    [
+        ("resnet18", 64, {}),
+        ("resnet50", 64, {}),
+        ("vgg11_bn", 64, {}),
+        ("alexnet", 96, {}),
+        ("googlenet", 64, {"aux_logits": False, "init_weights": True}),
+    ],
+)
+def test_the_logits_are_those_of_the_plain_torchvision_network(architecture: str, side: int, arguments: dict[str, bool]) -> None:
+    model = build_filled(architecture, 7)
+    plain = plain_torchvision(model, architecture, **arguments)
+    images = torch.randn(2, 3, side, side)
 
     logits, features, feature_map = model.outputs(images)
 
     assert (logits[0] - logits[1]).abs().max() > 1e-2 * logits.abs().max()
-    torch.testing.assert_close(logits, plain.eval()(images))
+    torch.testing.assert_close(logits, plain(images), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model(images), logits)
     torch.testing.assert_close(model.head(features), logits)
     torch.testing.assert_close(model.neck(feature_map), features)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18"])
+def test_googlenet_trains_with_the_auxiliary_logits_of_torchvision() -> None:
+    model = build_filled("googlenet", 7).train()
+    plain = plain_torchvision(model, "googlenet", aux_logits=True, init_weights=True).train()
+    for layer in [*model.modules(), *plain.modules()]:
+        if isinstance(layer, nn.Dropout):
+            layer.eval()  # would differ by chance
+    images = torch.randn(2, 3, 64, 64)
+
+    weights, found = zip(*model.weighted_logits(images), strict=True)
+
+    answer = plain(images)
+    assert weights == (1.0, 0.3, 0.3)
+    for logits, expected in zip(found, (answer.logits, answer.aux_logits1, answer.aux_logits2), strict=True):
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18", "resnet20", "googlenet"])
 def test_the_head_on_each_cell_of_the_feature_map_averages_to_the_logits(architecture: str) -> None:
     """What class activation maps rest on (Zhou et al. 2016, arXiv 1512.04150, section 2)."""
     model = build_filled(architecture, 7)
@@ -179,6 +227,9 @@ def test_the_mirrored_form_answers_the_mean_for_an_image_and_its_mirror_image() 
         pytest.param("plain56", 32, [(16, 32), (16, 32), (32, 16), (64, 8)], id="plain56"),
         pytest.param("resnet18", 64, [(64, 16), (64, 16), (128, 8), (256, 4), (512, 2)], id="resnet18"),
         pytest.param("resnet50", 64, [(64, 16), (256, 16), (512, 8), (1024, 4), (2048, 2)], id="resnet50"),
+        pytest.param("alexnet", 224, [(64, 27), (192, 13), (384, 13), (256, 13), (256, 6)], id="alexnet"),
+        pytest.param("googlenet", 224, [(64, 56), (192, 28), (480, 14), (832, 7), (1024, 7)], id="googlenet"),
+        pytest.param("vgg13_bn-small", 32, [(64, 16), (128, 8), (256, 4), (512, 2), (512, 1)], id="vgg13_bn-small"),
         pytest.param("vgg11", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg11"),
         pytest.param("vgg16_bn", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg16_bn"),
     ],

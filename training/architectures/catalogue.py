@@ -30,10 +30,13 @@ ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
     **CIFAR,
     **{name: partial(torchvision.resnet, name) for name in torchvision.RESNETS},
     **{name: partial(torchvision.vgg, name) for name in torchvision.VGGS},
+    **{name: partial(torchvision.vgg_small, name) for name in torchvision.SMALL_VGGS},
+    "alexnet": torchvision.alexnet,
+    "googlenet": torchvision.googlenet,
 }
 
 ONE_SIDE = dict.fromkeys(MNIST, 28) | {"convnet-cifar": 32}  # pixels; their first linear layer fits no other
-LEAST_SIDE = dict.fromkeys(torchvision.VGGS, 32)  # of a smaller image their pooling leaves nothing
+LEAST_SIDE = dict.fromkeys((*torchvision.VGGS, *torchvision.SMALL_VGGS), 32) | {"alexnet": 63}  # less, and nothing is left
 
 
 def build(architecture: str, classes: int) -> Classifier:
