@@ -114,6 +114,8 @@ def _started_from(source: dict[str, Any]) -> str:
     before = source.get("started_from")
     if before is None:
         return ""
+    if "weights" in before:
+        return f"It started from torchvision's weights {before['weights']} (SHA-256 {before['weights_sha256'][:16]}).\n\n"
     return (
         f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
         f"commit {before['git_commit']}).\n\n"

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
+from training import pretrained
 from training.architectures.catalogue import ARCHITECTURES, check_size
 from training.errors import RecipeError
 
@@ -30,6 +31,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     architecture: Annotated[str, "network to train, such as resnet18"]
     input: Annotated[InputSpec, "size and geometry of the images"]
     epochs: Annotated[Count, "passes over the training images"]
+    weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = pretrained.NONE
     batch_size: Annotated[Count, "images a step"] = 128
     optimizer: Annotated[Optimizer, "what moves the weights"] = "sgd"
     learning_rate: Annotated[float, Meta(gt=0), "highest learning rate"] = 0.1
@@ -55,6 +57,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         check_size(self.architecture, self.input.height, self.input.width)
+        pretrained.check(self.architecture, self.weights)
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
 

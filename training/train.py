@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from training import augmentation, data, provenance
+from training import augmentation, data, origin, pretrained, provenance
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -37,8 +37,8 @@ def normalise(images: Tensor, checkpoint: Checkpoint) -> Tensor:
 def start(
     folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, validation: ImageSet, start_from: Path | None = None
 ) -> tuple[Checkpoint, Classifier]:
-    """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``,
-    whose head stays when the classes are the same.
+    """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``, or
+    those that the recipe names.
 
     Raises:
         CheckpointError: ``folder`` holds a checkpoint already, or ``start_from`` holds none of this architecture.
@@ -57,30 +57,10 @@ def start(
     checkpoint = Checkpoint(recipe, train_images.classes, mean, std, data=facts, provenance=provenance.describe())
     model = checkpoint.build()
     if start_from is not None:
-        _take_over(checkpoint, model, start_from)
+        origin.take_over(checkpoint, model, start_from)
+    elif recipe.weights != pretrained.NONE:
+        origin.take_published(checkpoint, model)
     return checkpoint, model
-
-
-def _take_over(checkpoint: Checkpoint, model: Classifier, start_from: Path) -> None:
-    """Copy weights and normalisation of another checkpoint, and note where they come from."""
-    before, trained, _ = checkpoints.load(start_from)
-    if before.recipe.architecture != checkpoint.recipe.architecture:
-        raise CheckpointError(
-            f"{start_from} is a {before.recipe.architecture}, the recipe asks for a {checkpoint.recipe.architecture}; "
-            "choose a recipe or a checkpoint of the same architecture"
-        )
-    weights = trained.state_dict()
-    if before.classes != checkpoint.classes:
-        weights = {name: value for name, value in weights.items() if not name.startswith(("head.", "auxiliary."))}
-    model.load_state_dict(weights, strict=False)
-    checkpoint.mean, checkpoint.std = before.mean, before.std
-    checkpoint.provenance["started_from"] = {
-        "command": before.provenance["command"],
-        "git_commit": before.provenance["git_commit"],
-        "epochs": before.epoch,
-        "training_seconds": round(before.seconds),
-        "training_sha256": before.data["training_sha256"],
-    }
 
 
 def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -> None:
@@ -95,8 +75,8 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
 def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
-    A new run begins with random weights, or with those of the checkpoint ``start_from``. Saves a checkpoint after
-    every epoch; returns the last one.
+    A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. Saves a
+    checkpoint after every epoch; returns the last one.
 
     Raises:
         DataError, CheckpointError, DivergenceError: see those.
@@ -117,6 +97,8 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
         f"{len(validation)} validation images of {len(checkpoint.classes)} classes",
         say,
     )
+
+    _log(pretrained.hint(settled.architecture, settled.weights, settled.input), say)
 
     device = choose_device(settled.precision)
     model.to(device.name, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -206,5 +188,5 @@ def _in_order(images: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _log(line: str, say: bool) -> None:
-    if say:
+    if say and line:
         tqdm.write(line, file=sys.stderr)
