@@ -37,5 +37,9 @@ class Classifier(nn.Module):
         features = self.neck(feature_map)
         return self.head(features), features, feature_map
 
+    def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """What the training loss is made of: the logits with weight 1."""
+        return [(1.0, self(images))]
+
     def forward(self, images: Tensor) -> Tensor:
         return self.outputs(images)[0]
