@@ -36,7 +36,8 @@ def run_train(args: argparse.Namespace) -> object:
         else:
             print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
         raise
-    return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
+    result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
+    return result | checkpoint.history[checkpoint.kept_epoch - 1]
 
 
 def run_evaluate(args: argparse.Namespace) -> object:

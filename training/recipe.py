@@ -32,7 +32,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     input: Annotated[InputSpec, "size and geometry of the images"]
     epochs: Annotated[Count, "passes over the training images"]
     weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = pretrained.NONE
-    batch_size: Annotated[Count, "images a step"] = 128
+    batch_size: Annotated[Count, "images in a batch"] = 128
     optimizer: Annotated[Optimizer, "what moves the weights"] = "sgd"
     learning_rate: Annotated[float, Meta(gt=0), "highest learning rate"] = 0.1
     schedule: Annotated[Schedule, "how the rate goes on after the warm-up"] = "linear"
@@ -43,6 +43,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     nesterov: Annotated[bool, "SGD's momentum looks ahead"] = True
     weight_decay: Annotated[Amount, "of kernels and matrices"] = 5e-4
     decay_norms: Annotated[bool, "weight decay also on biases and norms"] = False
+    accumulate: Annotated[Count, "batches whose gradients are added up for one step of the optimizer"] = 1
+    clip_norm: Annotated[Amount, "longest gradient: a longer one is shortened; 0 is no limit"] = 0.0
+    ema: Annotated[Share, "decay of an average of the weights, which then answers; 0 is none"] = 0.0
+    patience: Annotated[int, Meta(ge=0), "epochs without a better one before the run stops and keeps the best; 0 is never"] = 0
     label_smoothing: Annotated[Share, "share of the target that is spread over all classes"] = 0.1
     crop_padding: Annotated[Pixels, "greatest random shift, in pixels"] = 4
     flip: Annotated[bool, "random mirror image"] = True
@@ -51,7 +55,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     mirror: Annotated[bool, "answer from the image and its mirror image together, at twice the work"] = False
     validation_share: Annotated[float, Meta(gt=0, le=0.9), "held out of the training images without a val/ folder"] = 0.1
     precision: Annotated[Precision, "of multiplications; auto is bf16 where the hardware has it, else fp32"] = "auto"
-    seed: Annotated[int, Meta(ge=0, lt=2**32), "of weights, split, order and augmentation"] = 0
+    channels_last: Annotated[bool, "images and kernels lie in memory with the channels last"] = True
+    compile: Annotated[bool, "compile the network by torch.compile"] = False
+    seed: Annotated[int, Meta(ge=0, lt=2**32), "of weights, split, order, augmentation and dropout"] = 0
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:

@@ -1,37 +1,27 @@
-"""The training loop: set the rate, train, evaluate, save, log; one epoch after the other.
+"""The training loop: learn, evaluate, keep, save, log; one epoch after the other.
 
-Order and augmentation of an epoch depend on (seed, epoch) alone, so a resumed run goes the way of an undisturbed one.
+What is random in an epoch depends on (seed, epoch) alone, so a resumed run goes the way of an undisturbed one.
+Neighbours: epoch.py is what an epoch does, state.py what it changes, checkpoint.py what is saved.
 """
 
 import math
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.nn import functional
-from torch.optim import Optimizer
 from tqdm import tqdm
 
-from training import augmentation, data, origin, pretrained, provenance
 from training import checkpoint as checkpoints
+from training import data, epoch, origin, patience, pretrained, provenance
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
-from training.device import Device, choose_device
+from training.device import choose_device
 from training.errors import CheckpointError, DivergenceError
-from training.optimizer import make_optimizer, set_rate
 from training.recipe import Recipe
-from training.schedule import momentum_at, rate_at
-
-
-def normalise(images: Tensor, checkpoint: Checkpoint) -> Tensor:
-    """(n, height, width, 3) uint8 -> (n, 3, height, width) float32 with the training images' mean 0 and deviation 1."""
-    mean, std = (torch.tensor(v, device=images.device) for v in (checkpoint.mean, checkpoint.std))
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)  # a permuted view is channels_last already
+from training.state import State, begin, copied
 
 
 def start(
@@ -79,112 +69,80 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
     checkpoint after every epoch; returns the last one.
 
     Raises:
-        DataError, CheckpointError, DivergenceError: see those.
+        DataError, RecipeError, CheckpointError, DivergenceError: see those.
     """
     saved = None if recipe else checkpoints.load(folder)
-    settled = saved[0].recipe if saved else cast(Recipe, recipe)
-    train_images, validation = data.load_training(source, settled.input, settled.validation_share, settled.seed)
-    torch.manual_seed(settled.seed)
+    recipe = saved[0].recipe if saved else cast(Recipe, recipe)
+    device = choose_device(recipe.precision)
+    train_images, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
+    torch.manual_seed(recipe.seed)
     if saved:
-        checkpoint, model, state = saved
+        checkpoint, model, content = saved
         check_images(checkpoint, folder, train_images)
     else:
-        (checkpoint, model), state = start(folder, source, settled, train_images, validation, start_from), None
-    for reason in checkpoint.data["skipped"]:
-        _log(f"left out: {reason}", say)
-    _log(
-        f"{settled.architecture}: {sum(p.numel() for p in model.parameters())} parameters, {len(train_images)} training and "
-        f"{len(validation)} validation images of {len(checkpoint.classes)} classes",
-        say,
-    )
+        (checkpoint, model), content = start(folder, source, recipe, train_images, validation, start_from), None
+    kept = copied(model.state_dict())
+    state = begin(model, recipe, device)
+    if content:
+        restore(state, content, folder)
+    _describe(checkpoint, model, say)
 
-    _log(pretrained.hint(settled.architecture, settled.weights, settled.input), say)
-
-    device = choose_device(settled.precision)
-    model.to(device.name, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, settled)
-    if state:
-        optimizer.load_state_dict(state)
-
-    per_epoch = max(1, len(train_images) // settled.batch_size)
-    while checkpoint.epoch < settled.epochs:
+    while checkpoint.epoch < recipe.epochs and not patience.is_over(checkpoint):
         began = time.monotonic()
-        loss, accuracy = _train_epoch(model, optimizer, checkpoint, train_images, device, per_epoch, say)
-        validation_loss, validation_accuracy = evaluate(model, checkpoint, validation, device)
+        learnt = epoch.learn(state, checkpoint, train_images, device, say)
+        learning = time.monotonic() - began
+        validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
         checkpoint.epoch += 1
-        if not math.isfinite(loss + validation_loss):
+        if not math.isfinite(learnt.loss + validation_loss):
             raise DivergenceError(
-                f"the loss is {loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
-                f"train again with a lower learning rate than {settled.learning_rate:g}"
+                f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
+                f"train again with a lower learning rate than {recipe.learning_rate:g}"
             )
-        checkpoint.seconds += time.monotonic() - began
+        seconds = time.monotonic() - began
+        checkpoint.seconds += seconds
         checkpoint.history.append(
             {
                 "epoch": checkpoint.epoch,
-                "loss": round(loss, 4),
-                "accuracy": round(accuracy, 4),
+                "loss": round(learnt.loss, 4),
+                "accuracy": round(learnt.accuracy, 4),
                 "validation_loss": round(validation_loss, 4),
                 "validation_accuracy": round(validation_accuracy, 4),
-                "seconds": round(time.monotonic() - began, 1),
+                "learning_rate": float(f"{learnt.rate:.4g}"),
+                "images_per_second": round(learnt.images / learning, 1),
+                "seconds": round(seconds, 1),
             }
         )
-        checkpoints.save(folder, checkpoint, model, optimizer)
+        if patience.improved(checkpoint):
+            checkpoint.kept_epoch = checkpoint.epoch
+            kept = state.answering().state_dict()
+            kept = copied(kept) if recipe.patience else kept
+        checkpoints.save(folder, checkpoint, kept, state.content())
         _log("  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items()), say)
+    _log(patience.outcome(checkpoint, folder), say)
     return checkpoint
 
 
-def _train_epoch(
-    model: Classifier,
-    optimizer: Optimizer,
-    checkpoint: Checkpoint,
-    images: ImageSet,
-    device: Device,
-    per_epoch: int,
-    say: bool,
-) -> tuple[float, float]:
-    """One pass over the images; mean loss and accuracy on what was trained on."""
-    recipe = checkpoint.recipe
-    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
-    model.train()
-    losses, right, seen = 0.0, 0, 0
-    label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
-    epoch = augmentation.batches(images, recipe.batch_size, generator, recipe.crop_padding, recipe.flip, recipe.cutout)
-    with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
-        for i, (pixels, targets) in enumerate(epoch):
-            step, steps = checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch
-            set_rate(optimizer, rate_at(step, steps, recipe), momentum_at(step, steps, recipe))
-            pixels, shares = augmentation.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
-            with device.autocast():
-                logits = model(normalise(pixels.to(device.name), checkpoint))
-            loss = functional.cross_entropy(logits.float(), shares.to(device.name), label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses += loss.item() * len(targets)
-            right += int((logits.argmax(1).cpu() == targets).sum())
-            seen += len(targets)
-            bar.update(len(targets))
-            bar.set_postfix_str(f"loss {losses / seen:.3f}, accuracy {right / seen:.3f}", refresh=False)
-    return losses / seen, right / seen
+def restore(state: State, content: dict[str, Any], folder: Path) -> None:
+    """Bring back the state that the checkpoint in ``folder`` was saved in; raises CheckpointError."""
+    try:
+        state.restore(content)
+    except (KeyError, RuntimeError, ValueError) as err:
+        raise CheckpointError(
+            f"the checkpoint in {folder} does not hold what a run needs to go on ({' '.join(str(err).split())}): "
+            f"begin another run from its weights, with --start-from {folder}"
+        ) from err
 
 
-@torch.inference_mode()
-def evaluate(model: Classifier, checkpoint: Checkpoint, images: ImageSet, device: Device) -> tuple[float, float]:
-    """Mean cross-entropy and top-1 accuracy on images as they are."""
-    model = checkpoint.answering(model).eval()
-    loss, right = 0.0, 0
-    for pixels, targets in _in_order(images, max(checkpoint.recipe.batch_size, 64)):
-        targets = targets.to(device.name)
-        with device.autocast():
-            logits = model(normalise(pixels.to(device.name), checkpoint)).float()
-        loss += functional.cross_entropy(logits, targets, reduction="sum").item()
-        right += int((logits.argmax(1) == targets).sum())
-    return loss / len(images), right / len(images)
-
-
-def _in_order(images: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for begin in range(0, len(images), size):
-        yield torch.from_numpy(images.pixels[begin : begin + size]), torch.from_numpy(images.targets[begin : begin + size])
+def _describe(checkpoint: Checkpoint, model: Classifier, say: bool) -> None:
+    for reason in checkpoint.data["skipped"]:
+        _log(f"left out: {reason}", say)
+    _log(
+        f"{checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
+        f"{checkpoint.data['training_images']} training and {checkpoint.data['validation_images']} validation images "
+        f"of {len(checkpoint.classes)} classes",
+        say,
+    )
+    _log(pretrained.hint(checkpoint.recipe.architecture, checkpoint.recipe.weights, checkpoint.recipe.input), say)
 
 
 def _log(line: str, say: bool) -> None:

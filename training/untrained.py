@@ -19,7 +19,6 @@ from training.architectures import catalogue
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import RecipeError
-from training.optimizer import make_optimizer
 from training.recipe import Recipe
 
 CLASSES = tuple(f"class-{i:03d}" for i in range(1000))
@@ -53,7 +52,7 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     checkpoint.data = none | {"training_sha256": data.fingerprint(images), "validation_sha256": data.fingerprint(images)}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        checkpoints.save(run, checkpoint, model, make_optimizer(model, checkpoint.recipe))
+        checkpoints.save(run, checkpoint, model.state_dict(), training={})
         export.write_graphs(run, checkpoint, model, images, pixels)
         (run / evaluate.FILE).write_text(json.dumps(_evaluation(images)))
         return package.publish(run, store, architecture)

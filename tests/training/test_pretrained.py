@@ -24,7 +24,7 @@ from training import download, origin, pretrained
 from training.architectures import torchvision
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
-from training.train import normalise
+from training.normalisation import normalise
 
 SPEC = {"height": 64, "width": 64, "resize": 64}
 
