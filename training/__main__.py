@@ -62,7 +62,7 @@ def run_export(args: argparse.Namespace) -> object:
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
-    return describe(publish(args.run_folder, args.store, args.name), args.store)
+    return describe(publish(args.run_folder, args.store, args.name, args.with_weights), args.store)
 
 
 def describe(manifest: Manifest, store: Path) -> dict[str, object]:
@@ -100,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--with-weights", action="store_true", help="add the checkpoint, so that others can train from it")
     command.set_defaults(run=run_publish)
 
     for command in commands.choices.values():
