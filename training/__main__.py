@@ -25,10 +25,11 @@ def run_train(args: argparse.Namespace) -> object:
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
+        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from, mlflow=args.mlflow)
     except KeyboardInterrupt:
         if (args.out / SIDECAR).is_file():
-            again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
+            again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
+            again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
             print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
         else:
             print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
@@ -79,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
     options.add(command)
     command.set_defaults(run=run_train)
 
