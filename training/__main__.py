@@ -28,10 +28,11 @@ def run_train(args: argparse.Namespace) -> object:
     if recipe and start_from and recipe.weights != pretrained.NONE:
         raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=start_from)
+        checkpoint = train(args.data, args.out, recipe, start_from=start_from, mlflow=args.mlflow)
     except KeyboardInterrupt:
         if (args.out / SIDECAR).is_file():
-            again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
+            again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
+            again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
             print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
         else:
             print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
@@ -83,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
     options.add(command)
     command.set_defaults(run=run_train)
 

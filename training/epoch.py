@@ -20,6 +20,7 @@ from training.data import ImageSet
 from training.device import Device
 from training.normalisation import normalise
 from training.optimizer import set_rate
+from training.pace import Pace
 from training.recipe import Recipe
 from training.schedule import momentum_at, rate_at
 from training.state import State, layout
@@ -35,7 +36,7 @@ class Learnt:
     images: int
 
 
-def learn(state: State, checkpoint: Checkpoint, images: ImageSet, device: Device, say: bool) -> Learnt:
+def learn(state: State, checkpoint: Checkpoint, images: ImageSet, device: Device, pace: Pace, say: bool) -> Learnt:
     """Train on every image once, but for those of a last, smaller batch."""
     recipe, batches = checkpoint.recipe, max(1, len(images) // checkpoint.recipe.batch_size)
     steps = math.ceil(batches / recipe.accumulate)
@@ -55,7 +56,8 @@ def learn(state: State, checkpoint: Checkpoint, images: ImageSet, device: Device
             n = len(targets)
             sums += torch.stack((loss.detach().double() * n, right, torch.full_like(right, n)))
             if bar.update(n):  # it was drawn: now and then, because to read the sums is to wait for the device
-                bar.set_postfix_str("loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist()), refresh=False)
+                means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())
+                bar.set_postfix_str(f"{means}, {pace.left(checkpoint.epoch + (i + 1) / batches)}", refresh=False)
     losses, right, seen = sums.tolist()
     return Learnt(losses / seen, right / seen, rate, int(seen))
 

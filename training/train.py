@@ -14,12 +14,13 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import data, epoch, origin, patience, pretrained, provenance
+from training import data, epoch, origin, patience, pretrained, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.device import choose_device
 from training.errors import CheckpointError, DivergenceError
+from training.pace import Pace
 from training.recipe import Recipe
 from training.state import State, begin, copied
 
@@ -62,14 +63,21 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
         )
 
 
-def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None) -> Checkpoint:
+def train(
+    source: Path,
+    folder: Path,
+    recipe: Recipe | None,
+    say: bool = True,
+    start_from: Path | None = None,
+    mlflow: str | None = None,
+) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
     A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. Saves a
-    checkpoint after every epoch; returns the last one.
+    checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
 
     Raises:
-        DataError, RecipeError, CheckpointError, DivergenceError: see those.
+        DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
     """
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
@@ -87,37 +95,41 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
         restore(state, content, folder)
     _describe(checkpoint, model, say)
 
-    while checkpoint.epoch < recipe.epochs and not patience.is_over(checkpoint):
-        began = time.monotonic()
-        learnt = epoch.learn(state, checkpoint, train_images, device, say)
-        learning = time.monotonic() - began
-        validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
-        checkpoint.epoch += 1
-        if not math.isfinite(learnt.loss + validation_loss):
-            raise DivergenceError(
-                f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
-                f"train again with a lower learning rate than {recipe.learning_rate:g}"
+    pace = Pace(checkpoint.epoch, recipe.epochs)
+    with tracking.opened(folder, checkpoint, mlflow, lambda line: _log(line, say)) as record:
+        while checkpoint.epoch < recipe.epochs and not patience.is_over(checkpoint):
+            began = time.monotonic()
+            learnt = epoch.learn(state, checkpoint, train_images, device, pace, say)
+            learning = time.monotonic() - began
+            validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
+            checkpoint.epoch += 1
+            if not math.isfinite(learnt.loss + validation_loss):
+                raise DivergenceError(
+                    f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
+                    f"train again with a lower learning rate than {recipe.learning_rate:g}"
+                )
+            seconds = time.monotonic() - began
+            checkpoint.seconds += seconds
+            checkpoint.history.append(
+                {
+                    "epoch": checkpoint.epoch,
+                    "loss": round(learnt.loss, 4),
+                    "accuracy": round(learnt.accuracy, 4),
+                    "validation_loss": round(validation_loss, 4),
+                    "validation_accuracy": round(validation_accuracy, 4),
+                    "learning_rate": float(f"{learnt.rate:.4g}"),
+                    "images_per_second": round(learnt.images / learning, 1),
+                    "seconds": round(seconds, 1),
+                }
             )
-        seconds = time.monotonic() - began
-        checkpoint.seconds += seconds
-        checkpoint.history.append(
-            {
-                "epoch": checkpoint.epoch,
-                "loss": round(learnt.loss, 4),
-                "accuracy": round(learnt.accuracy, 4),
-                "validation_loss": round(validation_loss, 4),
-                "validation_accuracy": round(validation_accuracy, 4),
-                "learning_rate": float(f"{learnt.rate:.4g}"),
-                "images_per_second": round(learnt.images / learning, 1),
-                "seconds": round(seconds, 1),
-            }
-        )
-        if patience.improved(checkpoint):
-            checkpoint.kept_epoch = checkpoint.epoch
-            kept = state.answering().state_dict()
-            kept = copied(kept) if recipe.patience else kept
-        checkpoints.save(folder, checkpoint, kept, state.content())
-        _log("  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items()), say)
+            if patience.improved(checkpoint):
+                checkpoint.kept_epoch = checkpoint.epoch
+                kept = state.answering().state_dict()
+                kept = copied(kept) if recipe.patience else kept
+            checkpoints.save(folder, checkpoint, kept, state.content())
+            record(checkpoint)
+            figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
+            _log(f"{figures}  {pace.left(checkpoint.epoch)}", say)
     _log(patience.outcome(checkpoint, folder), say)
     return checkpoint
 

@@ -97,6 +97,29 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(source: Path, 
     assert accuracy == pytest.approx(checkpoint.history[-1]["validation_accuracy"], abs=1e-4)
 
 
+def scaler_of_the_cpu(_: Device) -> torch.GradScaler:
+    return torch.GradScaler("cpu", init_scale=2.0**10)
+
+
+def test_gradients_that_are_scaled_are_clipped_and_taken_at_their_true_size(
+    weights_after: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = weights_after(clip_norm=0.05)
+    monkeypatch.setattr(Device, "scaler", scaler_of_the_cpu)
+
+    assert distance(weights_after(clip_norm=0.05), expected) < 1e-6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_run_in_fp16_learns_what_one_in_fp32_does(source: Path, tmp_path: Path) -> None:
+    losses = [
+        train.train(source, tmp_path / name, make_recipe(architecture="normed", precision=name), say=False).history[-1]["loss"]
+        for name in ("fp16", "fp32")
+    ]
+
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_images_and_kernels_lie_in_memory_as_the_recipe_says(channels_last: bool, source: Path, tmp_path: Path) -> None:
     seen: list[bool] = []
