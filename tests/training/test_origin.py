@@ -1,6 +1,7 @@
 """training/origin.py: a run begins with the weights of a run or of a package, or is told why it cannot."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,7 @@ def test_a_package_with_weights_verifies_and_is_a_checkpoint_of_its_own(journey:
 
 
 def test_names_of_files_that_were_left_out_are_not_passed_on(tmp_path: Path, journey: Journey) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    for path in journey.run.iterdir():
-        (run / path.name).write_bytes(path.read_bytes())
+    run = shutil.copytree(journey.run, tmp_path / "run")
     sidecar = run / checkpoints.SIDECAR
     sidecar.write_text(sidecar.read_text().replace('"skipped": []', '"skipped": ["/home/me/secret.png: damaged"]'))
     assert checkpoints.load(run)[0].data["skipped"]
@@ -86,10 +84,7 @@ def test_what_a_run_cannot_start_from_is_named_with_the_reason(reference: str, r
 
 
 def test_a_package_that_was_changed_is_not_started_from(store: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "colours" / "1"
-    folder.mkdir(parents=True)
-    for path in (store / "colours" / "1").iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+    folder = shutil.copytree(store / "colours" / "1", tmp_path / "colours" / "1")
     (folder / "weights-0004.pt").write_bytes(b"others")
 
     with pytest.raises(PackageError, match="was changed"):
