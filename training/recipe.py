@@ -16,6 +16,7 @@ from training import freezing, pretrained
 from training.architectures.catalogue import ARCHITECTURES, build, check_size
 from training.errors import RecipeError
 
+LINEAR_C = 0.1
 FOLDER = Path(__file__).parent / "recipes"
 Optimizer = Literal["sgd", "rmsprop", "adamw"]
 Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
@@ -35,6 +36,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     epochs: Annotated[Count, "passes over the training images"]
     weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = pretrained.NONE
     batch_size: Annotated[Count, "images in a batch"] = 128
+    fit: Annotated[Literal["gradient", "linear"], "by steps, or linear: the head alone, at once"] = "gradient"
+    linear_c: Annotated[float, Meta(gt=0), "of fit linear: weight of the losses beside the penalty on weights"] = LINEAR_C
     freeze: Annotated[Stages | Literal["features"], "stages from the input that do not learn; features: all but the head"] = 0
     unfreeze_every: Annotated[int, Meta(ge=0), "epochs after which one more frozen stage learns, the last first; 0 is never"] = 0
     layer_decay: Annotated[float, Meta(gt=0, le=1), "learning rate of a stage as a share of the next one's"] = 1.0
@@ -72,6 +75,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         self._check_freeze()
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
+
+    @property
+    def passes(self) -> int:
+        """Epochs of a run: a head that is fitted at once takes one."""
+        return 1 if self.fit == "linear" else self.epochs
 
     def _check_freeze(self) -> None:
         if isinstance(self.freeze, int) and self.freeze:

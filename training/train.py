@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import data, epoch, origin, patience, pretrained, provenance, tracking
+from training import data, epoch, fitting, origin, patience, pretrained, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
@@ -95,11 +95,14 @@ def train(
         restore(state, content, folder)
     _describe(checkpoint, model, say)
 
-    pace = Pace(checkpoint.epoch, recipe.epochs)
+    pace = Pace(checkpoint.epoch, recipe.passes)
     with tracking.opened(folder, checkpoint, mlflow, lambda line: _log(line, say)) as record:
-        while checkpoint.epoch < recipe.epochs and not patience.is_over(checkpoint):
+        while checkpoint.epoch < recipe.passes and not patience.is_over(checkpoint):
             began = time.monotonic()
-            learnt = epoch.learn(state, checkpoint, train_images, device, pace, say)
+            if recipe.fit == "linear":
+                learnt = fitting.fit(state, checkpoint, train_images, device, say)
+            else:
+                learnt = epoch.learn(state, checkpoint, train_images, device, pace, say)
             learning = time.monotonic() - began
             validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
             checkpoint.epoch += 1
