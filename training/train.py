@@ -7,6 +7,9 @@ Neighbours: epoch.py is what an epoch does, state.py what it changes, checkpoint
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +17,14 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import data, epoch, fitting, origin, patience, pretrained, provenance, tracking
+from training import data, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
 from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, Weights
 from training.data import ImageSet
-from training.device import choose_device
-from training.errors import CheckpointError, DivergenceError
+from training.device import Device, choose_device
+from training.errors import CheckpointError, DivergenceError, RecipeError
 from training.pace import Pace
+from training.processes import Processes
 from training.recipe import Recipe
 from training.state import State, begin, copied
 
@@ -63,6 +67,19 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
         )
 
 
+@dataclass
+class Run:
+    """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names."""
+
+    checkpoint: Checkpoint
+    state: State
+    kept: Weights
+    device: Device
+    images: ImageSet
+    validation: ImageSet
+    processes: Processes
+
+
 def train(
     source: Path,
     folder: Path,
@@ -75,66 +92,111 @@ def train(
 
     A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. Saves a
     checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
+    Processes that torchrun started share the work; the first of them alone writes and speaks.
 
     Raises:
         DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
     """
+
+    with processes.joined() as all_of_them, lock.held(folder) if all_of_them.first else nullcontext():
+        all_of_them.wait()  # until the folder is locked
+        with all_of_them.speech():
+            run = prepare(source, folder, recipe, start_from, all_of_them)
+        return follow(run, folder, say and all_of_them.first, mlflow)
+
+
+def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
+    """Go from epoch to epoch to the end of the run."""
+
+    def log(line: str) -> None:
+        if say:
+            tqdm.write(line, file=sys.stderr)
+
+    checkpoint, first = run.checkpoint, run.processes.first
+    for line in opening(run):
+        log(line)
+    pace = Pace(checkpoint.epoch, checkpoint.recipe.passes)
+    with tracking.opened(folder, checkpoint, mlflow, log) if first else nullcontext(lambda _: None) as record:
+        while checkpoint.epoch < checkpoint.recipe.passes and not patience.is_over(checkpoint):
+            advance(run, pace, say)
+            if first:
+                checkpoints.save(folder, checkpoint, run.kept, run.state.content())
+            record(checkpoint)
+            figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
+            log(f"{figures}  {pace.left(checkpoint.epoch)}")
+    for line in patience.outcome(checkpoint, folder):
+        log(line)
+    return checkpoint
+
+
+def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path | None, processes: Processes) -> Run:
+    """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
     device = choose_device(recipe.precision)
-    train_images, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
+    images, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
     torch.manual_seed(recipe.seed)
     if saved:
         checkpoint, model, content = saved
-        check_images(checkpoint, folder, train_images)
+        check_images(checkpoint, folder, images)
     else:
-        (checkpoint, model), content = start(folder, source, recipe, train_images, validation, start_from), None
+        (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from), None
+    check_processes(checkpoint, processes)
+    checkpoint.provenance["processes"] = processes.size
     kept = copied(model.state_dict())
-    state = begin(model, recipe, device)
+    state = begin(model, recipe, device, processes)
     if content:
         restore(state, content, folder)
-    _describe(checkpoint, model, say)
+    return Run(checkpoint, state, kept, device, images, validation, processes)
 
-    pace = Pace(checkpoint.epoch, recipe.passes)
-    with tracking.opened(folder, checkpoint, mlflow, lambda line: _log(line, say)) as record:
-        while checkpoint.epoch < recipe.passes and not patience.is_over(checkpoint):
-            began = time.monotonic()
-            if recipe.fit == "linear":
-                learnt = fitting.fit(state, checkpoint, train_images, device, say)
-            else:
-                learnt = epoch.learn(state, checkpoint, train_images, device, pace, say)
-            learning = time.monotonic() - began
-            validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
-            checkpoint.epoch += 1
-            if not math.isfinite(learnt.loss + validation_loss):
-                raise DivergenceError(
-                    f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
-                    f"train again with a lower learning rate than {recipe.learning_rate:g}"
-                )
-            seconds = time.monotonic() - began
-            checkpoint.seconds += seconds
-            checkpoint.history.append(
-                {
-                    "epoch": checkpoint.epoch,
-                    "loss": round(learnt.loss, 4),
-                    "accuracy": round(learnt.accuracy, 4),
-                    "validation_loss": round(validation_loss, 4),
-                    "validation_accuracy": round(validation_accuracy, 4),
-                    "learning_rate": float(f"{learnt.rate:.4g}"),
-                    "images_per_second": round(learnt.images / learning, 1),
-                    "seconds": round(seconds, 1),
-                }
-            )
-            if patience.improved(checkpoint):
-                checkpoint.kept_epoch = checkpoint.epoch
-                kept = state.answering().state_dict()
-                kept = copied(kept) if recipe.patience else kept
-            checkpoints.save(folder, checkpoint, kept, state.content())
-            record(checkpoint)
-            figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
-            _log(f"{figures}  {pace.left(checkpoint.epoch)}", say)
-    _log(patience.outcome(checkpoint, folder), say)
-    return checkpoint
+
+def check_processes(checkpoint: Checkpoint, processes: Processes) -> None:
+    """Raises RecipeError when there is not an image for each process, or when they do not set out from the same things."""
+    recipe, facts = checkpoint.recipe, checkpoint.data
+    if (n := min(recipe.batch_size, facts["training_images"])) < processes.size:
+        raise RecipeError(f"a batch has {n} images for {processes.size} processes: raise batch_size, or start fewer of them")
+    if not processes.agree(f"{recipe} {facts['training_sha256']} {facts['validation_sha256']} {checkpoint.epoch}"):
+        raise RecipeError(
+            "the processes do not see the same images, recipe and checkpoint: put them where all machines read the same"
+        )
+
+
+def advance(run: Run, pace: Pace, say: bool) -> None:
+    """Train for an epoch, validate, and note what came of it; raises DivergenceError."""
+    checkpoint, recipe = run.checkpoint, run.checkpoint.recipe
+    began = time.monotonic()
+    if recipe.fit == "linear":
+        learnt = fitting.fit(run.state, checkpoint, run.images, run.device, say)
+    else:
+        learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes)
+    learning = time.monotonic() - began
+    validation_loss, validation_accuracy = epoch.evaluate(
+        run.state.answering(), checkpoint, run.validation, run.device, run.processes
+    )
+    seconds = time.monotonic() - began
+    checkpoint.epoch += 1
+    checkpoint.seconds += seconds
+    if not math.isfinite(learnt.loss + validation_loss):
+        raise DivergenceError(
+            f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
+            f"train again with a lower learning rate than {recipe.learning_rate:g}"
+        )
+    checkpoint.history.append(
+        {
+            "epoch": checkpoint.epoch,
+            "loss": round(learnt.loss, 4),
+            "accuracy": round(learnt.accuracy, 4),
+            "validation_loss": round(validation_loss, 4),
+            "validation_accuracy": round(validation_accuracy, 4),
+            "learning_rate": float(f"{learnt.rate:.4g}"),
+            "images_per_second": round(learnt.images / learning, 1),
+            "seconds": round(seconds, 1),
+        }
+    )
+    if patience.improved(checkpoint):
+        checkpoint.kept_epoch = checkpoint.epoch
+        weights = run.state.answering().state_dict()
+        run.kept = copied(weights) if recipe.patience else weights
 
 
 def restore(state: State, content: dict[str, Any], folder: Path) -> None:
@@ -148,18 +210,14 @@ def restore(state: State, content: dict[str, Any], folder: Path) -> None:
         ) from err
 
 
-def _describe(checkpoint: Checkpoint, model: Classifier, say: bool) -> None:
-    for reason in checkpoint.data["skipped"]:
-        _log(f"left out: {reason}", say)
-    _log(
-        f"{checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
-        f"{checkpoint.data['training_images']} training and {checkpoint.data['validation_images']} validation images "
-        f"of {len(checkpoint.classes)} classes",
-        say,
+def opening(run: Run) -> Iterator[str]:
+    """What is said before the first epoch."""
+    facts, model = run.checkpoint.data, run.state.model
+    yield from (f"left out: {reason}" for reason in facts["skipped"])
+    yield (
+        f"{run.checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
+        f"{facts['training_images']} training and {facts['validation_images']} validation images "
+        f"of {len(run.checkpoint.classes)} classes"
     )
-    _log(pretrained.hint(checkpoint.recipe.architecture, checkpoint.recipe.weights, checkpoint.recipe.input), say)
-
-
-def _log(line: str, say: bool) -> None:
-    if say and line:
-        tqdm.write(line, file=sys.stderr)
+    if hint := pretrained.hint(run.checkpoint.recipe.architecture, run.checkpoint.recipe.weights, run.checkpoint.recipe.input):
+        yield hint
