@@ -4,6 +4,7 @@ Neighbours: train.py begins runs, pretrained.py reads torchvision's weights, pac
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from models import manifest as manifests
@@ -94,3 +95,13 @@ def take_published(checkpoint: Checkpoint, model: Classifier) -> None:
     model.load_state_dict(pretrained.read(recipe.architecture, path), strict=False)
     checkpoint.mean, checkpoint.std = pretrained.normalisation(recipe.architecture)
     checkpoint.provenance["started_from"] = {"weights": path.name, "weights_sha256": download.sha256(path)}
+
+
+def hints(checkpoint: Checkpoint, model: Classifier) -> Iterator[str]:
+    """What is worth knowing of how the weights fit what is to be done with them."""
+    recipe = checkpoint.recipe
+    if hint := pretrained.hint(recipe.architecture, recipe.weights, recipe.input):
+        yield hint
+    keeps = recipe.freeze or recipe.fit == "linear"
+    if keeps and "started_from" not in checkpoint.provenance and any(True for _ in model.trunk.parameters()):
+        yield "what is frozen has random weights, which never learn; begin with others by --start-from or --weights"

@@ -134,6 +134,8 @@ def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path 
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
     device = choose_device(recipe.precision)
+    if not saved and not start_from and recipe.weights != pretrained.NONE:
+        pretrained.find(recipe.architecture, recipe.weights)  # before the images are decoded, which can take long
     images, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
     torch.manual_seed(recipe.seed)
     if saved:
@@ -219,5 +221,4 @@ def opening(run: Run) -> Iterator[str]:
         f"{facts['training_images']} training and {facts['validation_images']} validation images "
         f"of {len(run.checkpoint.classes)} classes"
     )
-    if hint := pretrained.hint(run.checkpoint.recipe.architecture, run.checkpoint.recipe.weights, run.checkpoint.recipe.input):
-        yield hint
+    yield from origin.hints(run.checkpoint, model)

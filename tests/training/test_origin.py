@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from models import registry
 from models.errors import PackageError
 from tests.factories import make_package
 from tests.training.conftest import Journey
-from tests.training.factories import make_folder, make_run, write_recipe
+from tests.training.factories import make_folder, make_recipe, make_run, write_recipe
 from training import checkpoint as checkpoints
 from training import origin, package
 from training.__main__ import main
+from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
 
 
@@ -114,3 +116,35 @@ def test_the_card_says_which_weights_of_torchvision_a_network_started_from(journ
     manifest.provenance["started_from"] = {"weights": "resnet18-f37072fd.pth", "weights_sha256": "f37072fd" * 8}
 
     assert "started from torchvision's weights resnet18-f37072fd.pth (SHA-256 f37072fdf37072fd)" in package.card(manifest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "started", "said"),
+    [
+        ({"freeze": 2}, False, "random weights"),
+        ({"fit": "linear"}, False, "random weights"),
+        ({"freeze": 2}, True, ""),
+        ({}, False, ""),
+        ({"fit": "linear", "architecture": "hog-32", "input": {"height": 32, "width": 32, "resize": 32}}, False, ""),
+        ({"weights": "IMAGENET1K_V1", "architecture": "resnet18"}, True, "made for 224x224 pixels of a shorter side of 256"),
+    ],
+)
+def test_weights_that_do_not_fit_what_they_are_for_are_worth_a_hint(changes: dict[str, Any], started: bool, said: str) -> None:
+    checkpoint = Checkpoint(make_recipe(**changes), ("a", "b"), [0.0] * 3, [1.0] * 3)
+    if started:
+        checkpoint.provenance["started_from"] = {}
+
+    hints = list(origin.hints(checkpoint, checkpoint.build()))
+
+    assert len(hints) == bool(said)
+    assert said in "".join(hints)
+
+
+def test_weights_that_are_not_there_are_told_before_images_are_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--weights", str(tmp_path / "none.pth")]
+
+    assert main(arguments) == 1
+
+    assert f"no file {tmp_path / 'none.pth'}" in capsys.readouterr().err
