@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
-from training.architectures.catalogue import ARCHITECTURES
+from training.architectures.catalogue import ARCHITECTURES, check_size
 from training.errors import RecipeError
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -44,6 +44,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
+        check_size(self.architecture, self.input.height, self.input.width)
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
 

@@ -102,7 +102,7 @@ def _take_over(checkpoint: Checkpoint, model: Classifier, start_from: Path) -> N
         )
     weights = trained.state_dict()
     if before.classes != checkpoint.classes:
-        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+        weights = {name: value for name, value in weights.items() if not name.startswith(("head.", "auxiliary."))}
     model.load_state_dict(weights, strict=False)
     checkpoint.mean, checkpoint.std = before.mean, before.std
     checkpoint.provenance["started_from"] = {

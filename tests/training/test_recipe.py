@@ -40,6 +40,10 @@ def test_a_recipe_loads_by_its_path(tmp_path: Path) -> None:
         pytest.param({"seed": 2**32}, "seed", id="seed beyond 32 bits"),
         pytest.param({"precision": "fp8"}, "fp8.*precision", id="unknown precision"),
         pytest.param({"architecture": "resnet19"}, "'resnet19'; known are .*resnet18", id="unknown architecture"),
+        pytest.param(
+            {"architecture": "lenet5"}, "8x8 pixels, lenet5 takes images of 28x28 alone", id="the one size of a network"
+        ),
+        pytest.param({"architecture": "vgg16"}, "8x8 pixels, vgg16 needs 32 on the shorter side", id="too small for a network"),
         pytest.param({"crop_padding": 8}, "crop_padding is 8, .*shorter side of the input, 8", id="shift by a whole side"),
         pytest.param({"input": {"height": 9, "width": 8, "resize": 8}}, "9x8 is larger.*8", id="crop beyond the image"),
     ],

@@ -246,6 +246,20 @@ def test_a_run_that_starts_from_one_of_other_classes_gets_a_head_of_its_own(sour
     assert differing == {"head.weight", "head.bias"}
 
 
+def test_auxiliary_heads_are_saved_and_begin_anew_for_other_classes(source: Path, tmp_path: Path) -> None:
+    recipe = {"architecture": "googlenet", "input": {"height": 32, "width": 32, "resize": 32}}
+    _, trained = make_run(tmp_path / "before", source, seed=7, **recipe)
+    other = make_folder(tmp_path / "other", ("black", "white"), each=2)
+    images = data.load_training(other, make_recipe(**recipe).input, 0.25, 0)
+    assert checkpoints.load(tmp_path / "before")[1].state_dict()["auxiliary.8.fc2.weight"].shape == (3, 1024)
+
+    _, model = train.start(tmp_path / "run", other, make_recipe(**recipe), *images, tmp_path / "before")
+
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in trained.state_dict().items() if name.startswith("trunk."))
+    assert weights["auxiliary.8.fc2.weight"].shape == weights["auxiliary.11.fc2.weight"].shape == (2, 1024)
+
+
 @pytest.mark.parametrize(
     ("start_from", "reason"),
     [("none", "no checkpoint in"), ("before", "before is a resnet10-small, the recipe asks for a resnet18")],
