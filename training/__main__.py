@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models import registry
 from models.manifest import Manifest, PackageError
+from training import options
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -19,20 +20,22 @@ DEFAULT_RECIPE = "photos"
 
 
 def run_train(args: argparse.Namespace) -> object:
-    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
-    if args.resume and any(value is not None for value in (args.recipe, args.start_from, *overrides.values())):
+    overrides = options.given(args)
+    if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
+        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from, mlflow=args.mlflow)
     except KeyboardInterrupt:
         if (args.out / SIDECAR).is_file():
-            again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
+            again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
+            again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
             print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
         else:
             print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
         raise
-    return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
+    result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
+    return result | checkpoint.history[checkpoint.kept_epoch - 1]
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
@@ -77,10 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
-    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
-    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
-    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
+    options.add(command)
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")

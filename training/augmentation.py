@@ -16,8 +16,8 @@ from training.recipe import Recipe
 
 
 def batches(images: ImageSet, recipe: Recipe, epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of an epoch (0 is the first), as ``recipe`` wants them: pixels (n, height, width, 3) uint8, targets (n,)
-    int64, and the shares (n, classes) float32 that each class has in an image, which sum to 1.
+    """Batches of an epoch (0 is the first), as ``recipe`` wants them: pixels (n, height, width, 3) uint8, the shares
+    (n, classes) float32 that each class has in an image, which sum to 1, and the targets (n,) int64.
 
     The last batch is dropped when it is smaller than others. ``images`` are as crop.py's ``load`` gives them.
     """
@@ -27,7 +27,7 @@ def batches(images: ImageSet, recipe: Recipe, epoch: int, generator: torch.Gener
         targets = torch.from_numpy(images.targets[index])
         pixels = augment(images.pixels[index], recipe, epoch, generator)
         pixels, shares = mixing.mix(pixels, targets, len(images.classes), recipe.cutmix, recipe.mixup, generator)
-        yield torch.from_numpy(pixels), targets, shares
+        yield torch.from_numpy(pixels), shares, targets
 
 
 def augment(pixels: Pixels, recipe: Recipe, epoch: int, generator: torch.Generator) -> Pixels:

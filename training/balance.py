@@ -1,6 +1,6 @@
 """Classes of unequal numbers of images: drawn equally often, or weighed in the loss.
 
-Neighbours: augmentation.py takes the order of an epoch from here, train.py the loss.
+Neighbours: augmentation.py takes the order of an epoch from here, epoch.py the loss.
 """
 
 from typing import Literal

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 import torch
 from msgspec import Struct
+from torch import Tensor
 
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
@@ -19,6 +20,7 @@ from training.errors import CheckpointError
 from training.recipe import Recipe
 
 SIDECAR = "checkpoint.json"
+Weights = dict[str, Tensor]  # by their names in the network
 
 
 class Checkpoint(Struct, forbid_unknown_fields=True):
@@ -30,6 +32,7 @@ class Checkpoint(Struct, forbid_unknown_fields=True):
     std: list[float]
     schema: Literal[1] = 1
     epoch: int = 0  # epochs completed
+    kept_epoch: int = 0  # whose weights answer: the last, or with patience the best
     seconds: float = 0.0  # spent in the epochs completed
     history: list[dict[str, float]] = []
     data: dict[str, Any] = {}  # folder, counts, SHA-256, files left out
@@ -44,13 +47,17 @@ class Checkpoint(Struct, forbid_unknown_fields=True):
         return model.mirrored() if self.recipe.mirror else model
 
 
-def save(folder: Path, checkpoint: Checkpoint, model: Classifier, optimizer: torch.optim.Optimizer) -> None:
-    """Write weights, then the sidecar that names them, then remove the weights before."""
+def save(folder: Path, checkpoint: Checkpoint, weights: Weights, training: dict[str, Any]) -> None:
+    """Write weights, then the sidecar that names them, then remove the weights before.
+
+    ``weights`` are those that answer. ``training`` is what a run needs to go on (state.py); tensors that are in both
+    are written once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before = checkpoint.weights
     checkpoint.weights = f"weights-{checkpoint.epoch:04d}.pt"
     with open(folder / checkpoint.weights, "wb") as file:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        torch.save({"model": weights, "training": training}, file)
         file.flush()
         os.fsync(file.fileno())
     beside = folder / f".{SIDECAR}.new"
@@ -61,7 +68,7 @@ def save(folder: Path, checkpoint: Checkpoint, model: Classifier, optimizer: tor
 
 
 def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
-    """Sidecar, network with its weights (on the CPU), and optimizer state; raises CheckpointError."""
+    """Sidecar, network with the weights that answer (on the CPU), and what a run needs to go on; raises CheckpointError."""
     path = folder / SIDECAR
     if not path.is_file():
         raise CheckpointError(f"no checkpoint in {folder}: {path} does not exist; train one with 'python -m training train'")
@@ -74,4 +81,4 @@ def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
         raise CheckpointError(f"the weights of {path} are damaged or hold more than tensors; nothing was loaded") from err
     except Exception as err:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {' '.join(str(err).split())}") from err
-    return checkpoint, model, state["optimizer"]
+    return checkpoint, model, state.get("training", state)  # files of old have no other weights than those that answer

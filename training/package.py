@@ -89,6 +89,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
             "std": checkpoint.std,
             "recipe": {key: value for key, value in msgspec.to_builtins(recipe).items() if key != "input"},
             "epochs": checkpoint.epoch,
+            "kept_epoch": checkpoint.kept_epoch,
             "training_seconds": round(checkpoint.seconds),
         },
         files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD), none),

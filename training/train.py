@@ -1,68 +1,28 @@
-"""The training loop: set the rate, train, evaluate, save, log; one epoch after the other.
+"""The training loop: learn, evaluate, keep, save, log; one epoch after the other.
 
-Order and augmentation of an epoch depend on (seed, epoch) alone, so a resumed run goes the way of an undisturbed one.
+What is random in an epoch depends on (seed, epoch) alone, so a resumed run goes the way of an undisturbed one.
+Neighbours: epoch.py is what an epoch does, state.py what it changes, checkpoint.py what is saved.
 """
 
 import math
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
-from models.precision import cpu_has_bf16
-from training import augmentation, balance, crop, data, provenance
 from training import checkpoint as checkpoints
+from training import crop, data, epoch, patience, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
+from training.device import choose_device
 from training.errors import CheckpointError, DivergenceError
+from training.pace import Pace
 from training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where the network runs, and in which precision its multiplications are done."""
-
-    name: str
-    bf16: bool
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.name, torch.bfloat16, enabled=self.bf16)
-
-
-def choose_device(precision: str) -> Device:
-    """A GPU where there is one. "auto" is bf16 where the hardware multiplies it natively, else fp32."""
-    if torch.cuda.is_available():
-        return Device("cuda", precision != "fp32" and torch.cuda.is_bf16_supported(including_emulation=False))
-    return Device("cpu", precision == "bf16" or (precision == "auto" and cpu_has_bf16()))
-
-
-def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Learning rate of a step (0 to steps - 1): a straight line up during the warm-up, then one down to 0."""
-    warmup = max(1.0, recipe.warmup_share * steps)
-    rising, falling = (step + 1) / warmup, (steps - step) / max(steps - warmup, 1.0)
-    return recipe.learning_rate * min(rising, falling, 1.0)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Nesterov SGD; weight decay on kernels and matrices alone."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-
-
-def normalise(images: Tensor, checkpoint: Checkpoint) -> Tensor:
-    """(n, height, width, 3) uint8 -> (n, 3, height, width) float32 with the training images' mean 0 and deviation 1."""
-    mean, std = (torch.tensor(v, device=images.device) for v in (checkpoint.mean, checkpoint.std))
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)  # a permuted view is channels_last already
+from training.state import State, begin, copied
 
 
 def start(
@@ -123,121 +83,99 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
         )
 
 
-def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None) -> Checkpoint:
+def train(
+    source: Path,
+    folder: Path,
+    recipe: Recipe | None,
+    say: bool = True,
+    start_from: Path | None = None,
+    mlflow: str | None = None,
+) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
     A new run begins with random weights, or with those of the checkpoint ``start_from``. Saves a checkpoint after
-    every epoch; returns the last one.
+    every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
 
     Raises:
-        DataError, CheckpointError, DivergenceError: see those.
+        DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
     """
     saved = None if recipe else checkpoints.load(folder)
-    settled = saved[0].recipe if saved else cast(Recipe, recipe)
-    train_images, validation = crop.load(source, settled)
-    torch.manual_seed(settled.seed)
+    recipe = saved[0].recipe if saved else cast(Recipe, recipe)
+    device = choose_device(recipe.precision)
+    train_images, validation = crop.load(source, recipe)
+    torch.manual_seed(recipe.seed)
     if saved:
-        checkpoint, model, state = saved
+        checkpoint, model, content = saved
         check_images(checkpoint, folder, train_images)
     else:
-        (checkpoint, model), state = start(folder, source, settled, train_images, validation, start_from), None
-    for reason in checkpoint.data["skipped"]:
-        _log(f"left out: {reason}", say)
-    _log(
-        f"{settled.architecture}: {sum(p.numel() for p in model.parameters())} parameters, {len(train_images)} training and "
-        f"{len(validation)} validation images of {len(checkpoint.classes)} classes",
-        say,
-    )
+        (checkpoint, model), content = start(folder, source, recipe, train_images, validation, start_from), None
+    kept = copied(model.state_dict())
+    state = begin(model, recipe, device)
+    if content:
+        restore(state, content, folder)
+    _describe(checkpoint, model, say)
 
-    device = choose_device(settled.precision)
-    model.to(device.name, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, settled)
-    if state:
-        optimizer.load_state_dict(state)
-
-    per_epoch = max(1, len(train_images) // settled.batch_size)
-    while checkpoint.epoch < settled.epochs:
-        began = time.monotonic()
-        loss, accuracy = _train_epoch(model, optimizer, checkpoint, train_images, device, per_epoch, say)
-        validation_loss, validation_accuracy = evaluate(model, checkpoint, validation, device)
-        checkpoint.epoch += 1
-        if not math.isfinite(loss + validation_loss):
-            raise DivergenceError(
-                f"the loss is {loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
-                f"train again with a lower learning rate than {settled.learning_rate:g}"
+    pace = Pace(checkpoint.epoch, recipe.epochs)
+    with tracking.opened(folder, checkpoint, mlflow, lambda line: _log(line, say)) as record:
+        while checkpoint.epoch < recipe.epochs and not patience.is_over(checkpoint):
+            began = time.monotonic()
+            learnt = epoch.learn(state, checkpoint, train_images, device, pace, say)
+            learning = time.monotonic() - began
+            validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
+            checkpoint.epoch += 1
+            if not math.isfinite(learnt.loss + validation_loss):
+                raise DivergenceError(
+                    f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
+                    f"train again with a lower learning rate than {recipe.learning_rate:g}"
+                )
+            seconds = time.monotonic() - began
+            checkpoint.seconds += seconds
+            checkpoint.history.append(
+                {
+                    "epoch": checkpoint.epoch,
+                    "loss": round(learnt.loss, 4),
+                    "accuracy": round(learnt.accuracy, 4),
+                    "validation_loss": round(validation_loss, 4),
+                    "validation_accuracy": round(validation_accuracy, 4),
+                    "learning_rate": float(f"{learnt.rate:.4g}"),
+                    "images_per_second": round(learnt.images / learning, 1),
+                    "seconds": round(seconds, 1),
+                }
             )
-        checkpoint.seconds += time.monotonic() - began
-        checkpoint.history.append(
-            {
-                "epoch": checkpoint.epoch,
-                "loss": round(loss, 4),
-                "accuracy": round(accuracy, 4),
-                "validation_loss": round(validation_loss, 4),
-                "validation_accuracy": round(validation_accuracy, 4),
-                "seconds": round(time.monotonic() - began, 1),
-            }
-        )
-        checkpoints.save(folder, checkpoint, model, optimizer)
-        _log("  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items()), say)
+            if patience.improved(checkpoint):
+                checkpoint.kept_epoch = checkpoint.epoch
+                kept = state.answering().state_dict()
+                kept = copied(kept) if recipe.patience else kept
+            checkpoints.save(folder, checkpoint, kept, state.content())
+            record(checkpoint)
+            figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
+            _log(f"{figures}  {pace.left(checkpoint.epoch)}", say)
+    _log(patience.outcome(checkpoint, folder), say)
     return checkpoint
 
 
-def _train_epoch(
-    model: Classifier,
-    optimizer: torch.optim.SGD,
-    checkpoint: Checkpoint,
-    images: ImageSet,
-    device: Device,
-    per_epoch: int,
-    say: bool,
-) -> tuple[float, float]:
-    """One pass over the images; mean loss and accuracy on what was trained on."""
-    recipe = checkpoint.recipe
-    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
-    model.train()
-    losses, right, seen = 0.0, 0, 0
-    label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
-    weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
-    weights = weights if weights is None else weights.to(device.name)
-    epoch = augmentation.batches(images, recipe, checkpoint.epoch, generator)
-    with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
-        for i, (pixels, targets, shares) in enumerate(epoch):
-            rate = rate_at(checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch, recipe)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with device.autocast():
-                logits = model(normalise(pixels.to(device.name), checkpoint))
-            loss = balance.cross_entropy(logits.float(), shares.to(device.name), weights, recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses += loss.item() * len(targets)
-            right += int((logits.argmax(1).cpu() == targets).sum())
-            seen += len(targets)
-            bar.update(len(targets))
-            bar.set_postfix_str(f"loss {losses / seen:.3f}, accuracy {right / seen:.3f}", refresh=False)
-    return losses / seen, right / seen
+def restore(state: State, content: dict[str, Any], folder: Path) -> None:
+    """Bring back the state that the checkpoint in ``folder`` was saved in; raises CheckpointError."""
+    try:
+        state.restore(content)
+    except (KeyError, RuntimeError, ValueError) as err:
+        raise CheckpointError(
+            f"the checkpoint in {folder} does not hold what a run needs to go on ({' '.join(str(err).split())}): "
+            f"begin another run from its weights, with --start-from {folder}"
+        ) from err
 
 
-@torch.inference_mode()
-def evaluate(model: Classifier, checkpoint: Checkpoint, images: ImageSet, device: Device) -> tuple[float, float]:
-    """Mean cross-entropy and top-1 accuracy on images as they are."""
-    model = checkpoint.answering(model).eval()
-    loss, right = 0.0, 0
-    for pixels, targets in _in_order(images, max(checkpoint.recipe.batch_size, 64)):
-        targets = targets.to(device.name)
-        with device.autocast():
-            logits = model(normalise(pixels.to(device.name), checkpoint)).float()
-        loss += functional.cross_entropy(logits, targets, reduction="sum").item()
-        right += int((logits.argmax(1) == targets).sum())
-    return loss / len(images), right / len(images)
-
-
-def _in_order(images: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for begin in range(0, len(images), size):
-        yield torch.from_numpy(images.pixels[begin : begin + size]), torch.from_numpy(images.targets[begin : begin + size])
+def _describe(checkpoint: Checkpoint, model: Classifier, say: bool) -> None:
+    for reason in checkpoint.data["skipped"]:
+        _log(f"left out: {reason}", say)
+    _log(
+        f"{checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
+        f"{checkpoint.data['training_images']} training and {checkpoint.data['validation_images']} validation images "
+        f"of {len(checkpoint.classes)} classes",
+        say,
+    )
 
 
 def _log(line: str, say: bool) -> None:
-    if say:
+    if say and line:
         tqdm.write(line, file=sys.stderr)

@@ -20,7 +20,6 @@ from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import RecipeError
 from training.recipe import Recipe
-from training.train import make_optimizer
 
 CLASSES = tuple(f"class-{i:03d}" for i in range(1000))
 INPUT = InputSpec(height=224, width=224, resize=256)  # the geometry that He et al. 2015 test at
@@ -53,7 +52,7 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     checkpoint.data = none | {"training_sha256": data.fingerprint(images), "validation_sha256": data.fingerprint(images)}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        checkpoints.save(run, checkpoint, model, make_optimizer(model, checkpoint.recipe))
+        checkpoints.save(run, checkpoint, model.state_dict(), training={})
         export.write_graphs(run, checkpoint, model, images, pixels)
         (run / evaluate.FILE).write_text(json.dumps(_evaluation(images)))
         return package.publish(run, store, architecture)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from models.input import InputSpec
 from tests.training.factories import make_recipe, write_recipe
 from training import recipe as recipes
 from training.errors import RecipeError
@@ -118,3 +119,33 @@ def test_an_override_obeys_the_same_limits(tmp_path: Path) -> None:
 
     with pytest.raises(RecipeError, match=r">= 1.*epochs"):
         recipes.load(str(path), epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("before", "size", "after"),
+    [
+        ({"height": 8, "width": 8, "resize": 8}, 24, InputSpec(24, 24, 24)),
+        ({"height": 128, "width": 128, "resize": 144, "interpolation": "bicubic"}, 64, InputSpec(64, 64, 72, "bicubic")),
+        ({"height": 100, "width": 200, "resize": 250}, 50, InputSpec(50, 50, 125)),
+    ],
+)
+def test_a_size_makes_a_square_and_keeps_the_share_that_is_cut_off(
+    before: dict[str, Any], size: int, after: InputSpec, tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path / "mine.toml", input=before)
+
+    assert recipes.load(str(path), size=size).input == after
+
+
+def test_a_size_and_a_key_that_only_fit_together_are_taken_together(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.toml")
+
+    assert recipes.load(str(path), size=64, crop_padding=16).crop_padding == 16
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_size_obeys_the_limits_of_the_input(size: int, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.toml")
+
+    with pytest.raises(RecipeError, match=r"mine.toml: Expected `int` [<>]= .*height"):
+        recipes.load(str(path), size=size)

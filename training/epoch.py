@@ -1,0 +1,127 @@
+"""One pass over images: to learn from them, or to see how well they are answered.
+
+Neighbours: augmentation.py makes the batches, train.py goes from epoch to epoch.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from training import augmentation, balance
+from training.architectures.classifier import Classifier
+from training.checkpoint import Checkpoint
+from training.data import ImageSet
+from training.device import Device
+from training.normalisation import normalise
+from training.optimizer import set_rate
+from training.pace import Pace
+from training.recipe import Recipe
+from training.schedule import momentum_at, rate_at
+from training.state import State, layout
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Mean loss and accuracy on what was trained on, the learning rate of the last step, and how many images there were."""
+
+    loss: float
+    accuracy: float
+    rate: float
+    images: int
+
+
+def learn(state: State, checkpoint: Checkpoint, images: ImageSet, device: Device, pace: Pace, say: bool) -> Learnt:
+    """Train on every image once, but for those of a last, smaller batch."""
+    recipe, batches = checkpoint.recipe, max(1, len(images) // checkpoint.recipe.batch_size)
+    steps = math.ceil(batches / recipe.accumulate)
+    torch.manual_seed(seed_of_dropout(recipe.seed, checkpoint.epoch))
+    state.model.train()
+    weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
+    weights = weights if weights is None else weights.to(device.name)
+    sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
+    rate = 0.0
+    label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
+    with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
+        for i, batch in enumerate(_batches(images, checkpoint)):
+            added = min(recipe.accumulate, batches - i + i % recipe.accumulate)  # batches of this step
+            loss, right = _loss(state, checkpoint, batch, weights, device)
+            state.scaler.scale(loss / added).backward()
+            if (i + 1) % recipe.accumulate == 0 or i + 1 == batches:
+                rate = _step(state, recipe, checkpoint.epoch * steps + i // recipe.accumulate, recipe.epochs * steps)
+            n = len(batch[-1])
+            sums += torch.stack((loss.detach().double() * n, right, torch.full_like(right, n)))
+            if bar.update(n):  # it was drawn: now and then, because to read the sums is to wait for the device
+                means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())
+                bar.set_postfix_str(f"{means}, {pace.left(checkpoint.epoch + (i + 1) / batches)}", refresh=False)
+    losses, right, seen = sums.tolist()
+    return Learnt(losses / seen, right / seen, rate, int(seen))
+
+
+def _batches(images: ImageSet, checkpoint: Checkpoint) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Images (n, height, width, 3) uint8, shares of the classes (n, classes) float32 and targets (n,) int64 of one epoch,
+    which depend on seed and epoch alone."""
+    recipe = checkpoint.recipe
+    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
+    return augmentation.batches(images, recipe, checkpoint.epoch, generator)
+
+
+def _loss(
+    state: State, checkpoint: Checkpoint, batch: tuple[Tensor, Tensor, Tensor], weights: Tensor | None, device: Device
+) -> tuple[Tensor, Tensor]:
+    """Mean loss of a batch, and how many of its targets have the highest logit."""
+    pixels, shares, targets = (part.to(device.name) for part in batch)
+    with device.autocast():
+        parts = state.weighted_logits(prepared(pixels, checkpoint, device))
+    smoothing = checkpoint.recipe.label_smoothing
+    losses = [weight * balance.cross_entropy(logits.float(), shares, weights, smoothing) for weight, logits in parts]
+    return torch.stack(losses).sum(), (parts[0][1].argmax(1) == targets).sum().double()
+
+
+def _step(state: State, recipe: Recipe, step: int, steps: int) -> float:
+    """Move the weights by the gradients that were added up; the learning rate of this step of so many."""
+    rate = rate_at(step, steps, recipe)
+    set_rate(state.optimizer, rate, momentum_at(step, steps, recipe))
+    if recipe.clip_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.average:
+        state.average.update(step)
+    return rate
+
+
+@torch.inference_mode()
+def evaluate(model: Classifier, checkpoint: Checkpoint, images: ImageSet, device: Device) -> tuple[float, float]:
+    """Mean cross-entropy and top-1 accuracy on images as they are."""
+    model = checkpoint.answering(model).eval()
+    loss, right = 0.0, 0
+    for pixels, targets in _in_order(images, max(checkpoint.recipe.batch_size, 64)):
+        targets = targets.to(device.name)
+        with device.autocast():
+            logits = model(prepared(pixels, checkpoint, device)).float()
+        loss += functional.cross_entropy(logits, targets, reduction="sum").item()
+        right += int((logits.argmax(1) == targets).sum())
+    return loss / len(images), right / len(images)
+
+
+def prepared(pixels: Tensor, checkpoint: Checkpoint, device: Device) -> Tensor:
+    """What the network takes: normalised, on the device, in the layout of the recipe."""
+    return normalise(pixels.to(device.name), checkpoint).contiguous(memory_format=layout(checkpoint.recipe))
+
+
+def seed_of_dropout(seed: int, epoch: int) -> int:
+    """Of torch's own generator: another for each epoch, so that an epoch does not depend on those before."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+def _in_order(images: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for begin in range(0, len(images), size):
+        yield torch.from_numpy(images.pixels[begin : begin + size]), torch.from_numpy(images.targets[begin : begin + size])
