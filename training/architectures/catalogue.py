@@ -7,6 +7,7 @@ from training.architectures import torchvision
 from training.architectures.cifar import cifar_network
 from training.architectures.classifier import Classifier
 from training.architectures.convnet import convnet_cifar, convnet_mnist
+from training.architectures.hog import hog
 from training.architectures.lenet import lenet1, lenet5
 from training.architectures.mlp import mlp
 from training.architectures.small import resnet10_small
@@ -18,9 +19,11 @@ MNIST: dict[str, Callable[[int], Classifier]] = {
     "convnet-32-64-128-unpooled": partial(convnet_mnist, pooled=False),
     "lenet1": lenet1,
     "lenet5": lenet5,
+    "hog-28": partial(hog, 28),
 }
 CIFAR: dict[str, Callable[[int], Classifier]] = {
     "convnet-cifar": convnet_cifar,
+    "hog-32": partial(hog, 32),
     **{f"resnet{depth}": partial(cifar_network, depth, True) for depth in (20, 32, 44, 56, 110)},
     **{f"plain{depth}": partial(cifar_network, depth, False) for depth in (20, 56)},
 }
@@ -35,11 +38,12 @@ ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
     "googlenet": torchvision.googlenet,
 }
 
-ONE_SIDE = dict.fromkeys(MNIST, 28) | {"convnet-cifar": 32}  # pixels; their first linear layer fits no other
-LEAST_SIDE = dict.fromkeys((*torchvision.VGGS, *torchvision.SMALL_VGGS), 32) | {
+ONE_SIDE = dict.fromkeys(MNIST, 28) | {"convnet-cifar": 32, "hog-32": 32}  # pixels; their first linear layer fits no other
+LEAST_SIDE = {  # less, and nothing is left
+    **dict.fromkeys((*torchvision.VGGS, *torchvision.SMALL_VGGS), 32),
     "alexnet": 63,
     "resnet10-small": 8,
-}  # less, and nothing is left
+}
 
 
 def build(architecture: str, classes: int) -> Classifier:
