@@ -5,9 +5,12 @@ checkpoint behind. Neighbours: train.py writes, evaluate.py, export.py and packa
 """
 
 import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 import torch
@@ -20,6 +23,7 @@ from training.errors import CheckpointError
 from training.recipe import Recipe
 
 SIDECAR = "checkpoint.json"
+WEIGHTS_FILE = re.compile(r"\.?weights-\d{4,}\.pt(\.new)?")
 Weights = dict[str, Tensor]  # by their names in the network
 
 
@@ -52,19 +56,43 @@ def save(folder: Path, checkpoint: Checkpoint, weights: Weights, training: dict[
 
     ``weights`` are those that answer. ``training`` is what a run needs to go on (state.py); tensors that are in both
     are written once.
+
+    Raises:
+        CheckpointError: it cannot be written; the checkpoint before stays as it is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    before = checkpoint.weights
     checkpoint.weights = f"weights-{checkpoint.epoch:04d}.pt"
-    with open(folder / checkpoint.weights, "wb") as file:
-        torch.save({"model": weights, "training": training}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside = folder / f".{SIDECAR}.new"
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
-    beside.replace(folder / SIDECAR)
-    if before and before != checkpoint.weights:
-        (folder / before).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _beside(folder / checkpoint.weights) as file:
+            torch.save({"model": weights, "training": training}, file)
+        with _beside(folder / SIDECAR) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
+    except (OSError, RuntimeError) as err:  # the second is torch's, of a file that takes no more
+        raise CheckpointError(
+            f"epoch {checkpoint.epoch} cannot be saved in {folder} ({' '.join(str(err).split())}): what was saved before is "
+            "whole; make room and go on with --resume"
+        ) from err
+    for path in list(folder.iterdir()):
+        if WEIGHTS_FILE.fullmatch(path.name) and path.name != checkpoint.weights:
+            path.unlink()
+
+
+@contextmanager
+def _beside(path: Path) -> Generator[IO[bytes]]:
+    """A file that takes the place of ``path`` by one rename when it is whole and on the disk."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    with suppress(OSError):  # some file systems cannot
+        os.fsync(folder)  # the rename
+    os.close(folder)
 
 
 def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:

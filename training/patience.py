@@ -5,6 +5,7 @@ comes first because it is what a classifier is chosen by: a loss rises with a fe
 still improve. Without patience every epoch counts as better, and the last one's weights are kept.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from training.checkpoint import Checkpoint
@@ -24,15 +25,16 @@ def is_over(checkpoint: Checkpoint) -> bool:
     return 0 < patience <= checkpoint.epoch - checkpoint.kept_epoch
 
 
-def outcome(checkpoint: Checkpoint, folder: Path) -> str:
+def outcome(checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
     """What is said of a run that is over: why it ended and what is kept; nothing without patience."""
     kept, patience = checkpoint.kept_epoch, checkpoint.recipe.patience
     if is_over(checkpoint):
-        return (
+        yield (
             f"stopped early after epoch {checkpoint.epoch}: none of the last {patience} was better than epoch {kept}, whose "
             f"weights are kept; to go on from them, begin another run with --start-from {folder}"
         )
-    return f"the weights of epoch {kept}, the best, are kept" if patience else ""
+    elif patience:
+        yield f"the weights of epoch {kept}, the best, are kept"
 
 
 def _merit(entry: dict[str, float]) -> tuple[float, float]:

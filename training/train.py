@@ -7,6 +7,8 @@ Neighbours: epoch.py is what an epoch does, state.py what it changes, checkpoint
 import math
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +16,11 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, epoch, patience, provenance, tracking
+from training import crop, data, epoch, lock, patience, provenance, tracking
 from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, Weights
 from training.data import ImageSet
-from training.device import choose_device
+from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError
 from training.pace import Pace
 from training.recipe import Recipe
@@ -83,6 +85,18 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
         )
 
 
+@dataclass
+class Run:
+    """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names."""
+
+    checkpoint: Checkpoint
+    state: State
+    kept: Weights
+    device: Device
+    images: ImageSet
+    validation: ImageSet
+
+
 def train(
     source: Path,
     folder: Path,
@@ -99,59 +113,79 @@ def train(
     Raises:
         DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
     """
+
+    def log(line: str) -> None:
+        if say:
+            tqdm.write(line, file=sys.stderr)
+
+    with lock.held(folder):
+        run = prepare(source, folder, recipe, start_from)
+        checkpoint = run.checkpoint
+        for line in opening(run):
+            log(line)
+        pace = Pace(checkpoint.epoch, checkpoint.recipe.epochs)
+        with tracking.opened(folder, checkpoint, mlflow, log) as record:
+            while checkpoint.epoch < checkpoint.recipe.epochs and not patience.is_over(checkpoint):
+                advance(run, pace, say)
+                checkpoints.save(folder, checkpoint, run.kept, run.state.content())
+                record(checkpoint)
+                figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
+                log(f"{figures}  {pace.left(checkpoint.epoch)}")
+        for line in patience.outcome(checkpoint, folder):
+            log(line)
+    return checkpoint
+
+
+def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path | None) -> Run:
+    """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
     device = choose_device(recipe.precision)
-    train_images, validation = crop.load(source, recipe)
+    images, validation = crop.load(source, recipe)
     torch.manual_seed(recipe.seed)
     if saved:
         checkpoint, model, content = saved
-        check_images(checkpoint, folder, train_images)
+        check_images(checkpoint, folder, images)
     else:
-        (checkpoint, model), content = start(folder, source, recipe, train_images, validation, start_from), None
+        (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from), None
     kept = copied(model.state_dict())
     state = begin(model, recipe, device)
     if content:
         restore(state, content, folder)
-    _describe(checkpoint, model, say)
+    return Run(checkpoint, state, kept, device, images, validation)
 
-    pace = Pace(checkpoint.epoch, recipe.epochs)
-    with tracking.opened(folder, checkpoint, mlflow, lambda line: _log(line, say)) as record:
-        while checkpoint.epoch < recipe.epochs and not patience.is_over(checkpoint):
-            began = time.monotonic()
-            learnt = epoch.learn(state, checkpoint, train_images, device, pace, say)
-            learning = time.monotonic() - began
-            validation_loss, validation_accuracy = epoch.evaluate(state.answering(), checkpoint, validation, device)
-            checkpoint.epoch += 1
-            if not math.isfinite(learnt.loss + validation_loss):
-                raise DivergenceError(
-                    f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
-                    f"train again with a lower learning rate than {recipe.learning_rate:g}"
-                )
-            seconds = time.monotonic() - began
-            checkpoint.seconds += seconds
-            checkpoint.history.append(
-                {
-                    "epoch": checkpoint.epoch,
-                    "loss": round(learnt.loss, 4),
-                    "accuracy": round(learnt.accuracy, 4),
-                    "validation_loss": round(validation_loss, 4),
-                    "validation_accuracy": round(validation_accuracy, 4),
-                    "learning_rate": float(f"{learnt.rate:.4g}"),
-                    "images_per_second": round(learnt.images / learning, 1),
-                    "seconds": round(seconds, 1),
-                }
-            )
-            if patience.improved(checkpoint):
-                checkpoint.kept_epoch = checkpoint.epoch
-                kept = state.answering().state_dict()
-                kept = copied(kept) if recipe.patience else kept
-            checkpoints.save(folder, checkpoint, kept, state.content())
-            record(checkpoint)
-            figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
-            _log(f"{figures}  {pace.left(checkpoint.epoch)}", say)
-    _log(patience.outcome(checkpoint, folder), say)
-    return checkpoint
+
+def advance(run: Run, pace: Pace, say: bool) -> None:
+    """Train for an epoch, validate, and note what came of it; raises DivergenceError."""
+    checkpoint, recipe = run.checkpoint, run.checkpoint.recipe
+    began = time.monotonic()
+    learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say)
+    learning = time.monotonic() - began
+    validation_loss, validation_accuracy = epoch.evaluate(run.state.answering(), checkpoint, run.validation, run.device)
+    seconds = time.monotonic() - began
+    checkpoint.epoch += 1
+    checkpoint.seconds += seconds
+    if not math.isfinite(learnt.loss + validation_loss):
+        raise DivergenceError(
+            f"the loss is {learnt.loss} in epoch {checkpoint.epoch} and {validation_loss} on the validation images: "
+            f"train again with a lower learning rate than {recipe.learning_rate:g}"
+        )
+    checkpoint.history.append(
+        {
+            "epoch": checkpoint.epoch,
+            "loss": round(learnt.loss, 4),
+            "accuracy": round(learnt.accuracy, 4),
+            "validation_loss": round(validation_loss, 4),
+            "validation_accuracy": round(validation_accuracy, 4),
+            "learning_rate": float(f"{learnt.rate:.4g}"),
+            "images_per_second": round(learnt.images / learning, 1),
+            "seconds": round(seconds, 1),
+        }
+    )
+    if patience.improved(checkpoint):
+        checkpoint.kept_epoch = checkpoint.epoch
+        weights = run.state.answering().state_dict()
+        run.kept = copied(weights) if recipe.patience else weights
 
 
 def restore(state: State, content: dict[str, Any], folder: Path) -> None:
@@ -165,17 +199,12 @@ def restore(state: State, content: dict[str, Any], folder: Path) -> None:
         ) from err
 
 
-def _describe(checkpoint: Checkpoint, model: Classifier, say: bool) -> None:
-    for reason in checkpoint.data["skipped"]:
-        _log(f"left out: {reason}", say)
-    _log(
-        f"{checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
-        f"{checkpoint.data['training_images']} training and {checkpoint.data['validation_images']} validation images "
-        f"of {len(checkpoint.classes)} classes",
-        say,
+def opening(run: Run) -> Iterator[str]:
+    """What is said before the first epoch."""
+    facts, model = run.checkpoint.data, run.state.model
+    yield from (f"left out: {reason}" for reason in facts["skipped"])
+    yield (
+        f"{run.checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
+        f"{facts['training_images']} training and {facts['validation_images']} validation images "
+        f"of {len(run.checkpoint.classes)} classes"
     )
-
-
-def _log(line: str, say: bool) -> None:
-    if say and line:
-        tqdm.write(line, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import ast
 import pickle
+import resource
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -206,3 +207,18 @@ def test_every_call_of_torch_load_is_for_weights_only() -> None:
     assert calls
     for call in calls:
         assert "weights_only=True" in [ast.unparse(keyword) for keyword in call.keywords]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_and_the_checkpoint_before_stays(source: Path, tmp_path: Path) -> None:
+    checkpoint, model = make_run(tmp_path / "run", source)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    checkpoint.epoch = 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"epoch 1 cannot be saved in .*go on with --resume"):
+            checkpoints.save(tmp_path / "run", checkpoint, model.state_dict(), training={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

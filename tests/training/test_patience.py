@@ -48,7 +48,7 @@ def test_without_patience_the_last_epoch_is_kept_and_the_run_is_never_over() -> 
 
     assert checkpoint.kept_epoch == 3
     assert not patience.is_over(checkpoint)
-    assert patience.outcome(checkpoint, Path("run")) == ""
+    assert list(patience.outcome(checkpoint, Path("run"))) == []
 
 
 @pytest.mark.parametrize(("worse", "over"), [(0, False), (1, False), (2, True)])
