@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
+from training import sizes
 from training.architectures.catalogue import ARCHITECTURES, check_size
+from training.balance import Balance
 from training.errors import RecipeError
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -36,6 +38,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     flip: bool = True
     cutout: Pixels = 0
     cutmix: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of the images that get a box of another one pasted in
+    mixup: Annotated[float, Meta(ge=0, le=10)] = 0.0  # alpha, for the images that cutmix leaves
+    trivial_augment: bool = False
+    erasing: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of the images that get a box of noise
+    scale: Annotated[float, Meta(ge=0.05, le=1)] = 1.0  # least share of the area that a random crop shows
+    sizes: tuple[Count, ...] = ()  # shorter sides to train at, one after the other
+    balance: Balance = "none"
     mirror: bool = False  # answer from the image and its mirror image together, at twice the work
     validation_share: Annotated[float, Meta(gt=0, le=0.9)] = 0.1  # of the training images, where there is no val/ folder
     precision: Precision = "auto"
@@ -47,6 +55,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         check_size(self.architecture, self.input.height, self.input.width)
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
+        if self.mixup and self.cutmix == 1:
+            raise ValueError(f"cutmix is {self.cutmix}, which leaves no image to mixup; lower it, or leave mixup out")
+        sizes.check(self.architecture, self.input, self.sizes, self.epochs)
 
 
 def load(name: str, **overrides: Any) -> Recipe:

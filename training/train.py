@@ -17,7 +17,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from models.precision import cpu_has_bf16
-from training import augmentation, data, provenance
+from training import augmentation, balance, crop, data, provenance
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -134,7 +134,7 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
     """
     saved = None if recipe else checkpoints.load(folder)
     settled = saved[0].recipe if saved else cast(Recipe, recipe)
-    train_images, validation = data.load_training(source, settled.input, settled.validation_share, settled.seed)
+    train_images, validation = crop.load(source, settled)
     torch.manual_seed(settled.seed)
     if saved:
         checkpoint, model, state = saved
@@ -197,16 +197,17 @@ def _train_epoch(
     model.train()
     losses, right, seen = 0.0, 0, 0
     label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
-    epoch = augmentation.batches(images, recipe.batch_size, generator, recipe.crop_padding, recipe.flip, recipe.cutout)
+    weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
+    weights = weights if weights is None else weights.to(device.name)
+    epoch = augmentation.batches(images, recipe, checkpoint.epoch, generator)
     with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
-        for i, (pixels, targets) in enumerate(epoch):
+        for i, (pixels, shares, targets) in enumerate(epoch):
             rate = rate_at(checkpoint.epoch * per_epoch + i, recipe.epochs * per_epoch, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            pixels, shares = augmentation.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
             with device.autocast():
                 logits = model(normalise(pixels.to(device.name), checkpoint))
-            loss = functional.cross_entropy(logits.float(), shares.to(device.name), label_smoothing=recipe.label_smoothing)
+            loss = balance.cross_entropy(logits.float(), shares.to(device.name), weights, recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
