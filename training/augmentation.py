@@ -36,10 +36,10 @@ def augment(pixels: Pixels, recipe: Recipe, epoch: int, generator: torch.Generat
     The recipe's lengths are pixels of the input; they shrink with the size.
     """
     height, width = sizes.at(recipe.input, recipe.sizes, epoch, recipe.epochs)
-    scale = height / recipe.input.height
+    full = recipe.input.height
     pixels = crop.cut(pixels, height, width, recipe.scale, recipe.input.interpolation, generator)
-    pixels = geometry.shift(pixels, int(recipe.crop_padding * scale), recipe.flip, generator)
+    pixels = geometry.shift(pixels, recipe.crop_padding * height // full, recipe.flip, generator)
     if recipe.trivial_augment:
         pixels = trivial.augment(pixels, generator)
-    pixels = occlusion.cutout(pixels, round(recipe.cutout * scale), generator)
+    pixels = occlusion.cutout(pixels, recipe.cutout * height // full, generator)
     return occlusion.erase(pixels, recipe.erasing, generator)

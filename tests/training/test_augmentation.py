@@ -142,7 +142,7 @@ def test_images_grow_with_the_epochs(scale: float) -> None:
     assert shapes == [{(4, side, 2 * side, 3)} for side in (8, 8, 12, 12, 16, 16)]
 
 
-def test_lengths_in_pixels_shrink_with_the_size() -> None:
+def test_a_square_of_cutout_shrinks_with_the_size() -> None:
     recipe = plain_recipe(16, 16, epochs=2, sizes=(8, 16), cutout=4)
     images = make_images([40], height=16, width=16)
     images.pixels[:] = 200
@@ -150,6 +150,39 @@ def test_lengths_in_pixels_shrink_with_the_size() -> None:
     grey = [(augmentation.augment(images.pixels, recipe, epoch, generator()) == 127).sum((1, 2, 3)).max() for epoch in (0, 1)]
 
     assert grey == [2 * 2 * 3, 4 * 4 * 3]
+
+
+@pytest.mark.parametrize(("epoch", "side", "furthest"), [(0, 8, 1), (1, 16, 2)])
+def test_a_shift_shrinks_with_the_size(epoch: int, side: int, furthest: int) -> None:
+    recipe = plain_recipe(16, 16, epochs=2, sizes=(8, 16), crop_padding=2)
+    columns = np.broadcast_to(np.arange(side, dtype=np.uint8)[:, None], (100, side, side, 3))
+
+    shifted = augmentation.augment(columns, recipe, epoch, generator())
+
+    assert set((shifted[:, 4, 4, 0].astype(int) - 4).tolist()) == set(range(-furthest, furthest + 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop_padding": 2},
+        {"flip": True},
+        {"cutout": 3},
+        {"cutmix": 0.5},
+        {"mixup": 1.0},
+        {"trivial_augment": True},
+        {"erasing": 0.5},
+        {"scale": 0.5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_key_alone_changes_images(change: dict[str, Any]) -> None:
+    images = make_images([4, 4])
+    known = {image.tobytes() for image in images.pixels}
+
+    ((pixels, _, _),) = epoch_of(images, plain_recipe(batch_size=8, **change))
+
+    assert sum(image.numpy().tobytes() in known for image in pixels) < 8
 
 
 def reference(images: ImageSet, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[NDArray[Any], ...]]:
