@@ -75,6 +75,14 @@ def test_an_epoch_shows_every_image_once_beside_its_target() -> None:
     assert shown != known
 
 
+def test_the_sampler_decides_what_an_epoch_shows() -> None:
+    images = make_images([95, 5])
+
+    shown = torch.cat([targets for _, _, targets in epoch_of(images, plain_recipe(batch_size=10, balance="sampler"))])
+
+    assert 35 <= int((shown == 1).sum()) <= 65
+
+
 def test_without_mixing_an_image_is_wholly_of_its_class() -> None:
     for _, shares, targets in epoch_of(make_images([5, 5]), plain_recipe(batch_size=2)):
         np.testing.assert_array_equal(shares.numpy(), np.eye(2, dtype=np.float32)[targets.numpy()])
