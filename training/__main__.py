@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models import registry
 from models.manifest import Manifest, PackageError
-from training import options
+from training import options, origin, pretrained
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -24,8 +24,11 @@ def run_train(args: argparse.Namespace) -> object:
     if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    start_from = origin.locate(args.start_from, args.store) if args.start_from else None
+    if recipe and start_from and recipe.weights != pretrained.NONE:
+        raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from, mlflow=args.mlflow)
+        checkpoint = train(args.data, args.out, recipe, start_from=start_from, mlflow=args.mlflow)
     except KeyboardInterrupt:
         if (args.out / SIDECAR).is_file():
             again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
@@ -60,7 +63,7 @@ def run_export(args: argparse.Namespace) -> object:
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
-    return describe(publish(args.run_folder, args.store, args.name), args.store)
+    return describe(publish(args.run_folder, args.store, args.name, args.with_weights), args.store)
 
 
 def describe(manifest: Manifest, store: Path) -> dict[str, object]:
@@ -79,7 +82,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
-    command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
+    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
     options.add(command)
     command.set_defaults(run=run_train)
@@ -98,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--with-weights", action="store_true", help="add the checkpoint, so that others can train from it")
     command.set_defaults(run=run_publish)
 
     for command in commands.choices.values():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from training import augmentation, balance
+from training import augmentation, balance, freezing
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
@@ -44,6 +44,7 @@ def learn(state: State, checkpoint: Checkpoint, images: ImageSet, device: Device
     state.model.train()
     weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
     weights = weights if weights is None else weights.to(device.name)
+    freezing.freeze(state.model, freezing.frozen_at(checkpoint.epoch, state.model, recipe.freeze, recipe.unfreeze_every))
     sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
     rate = 0.0
     label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"

@@ -51,7 +51,14 @@ def _argument(kind: inspect.Type) -> Argument:
         return {"choices": kind.values}
     if isinstance(kind, inspect.VarTupleType):
         return _argument(kind.item_type) | {"nargs": "*"}
+    if isinstance(kind, inspect.UnionType):  # a number or one of some words
+        words = [word for choice in kind.types if isinstance(choice, inspect.LiteralType) for word in choice.values]
+        return {"type": _number_or_word, "metavar": "|".join(["N", *map(str, words)])}
     return {"type": WORDS[type(kind)], "metavar": "N" if isinstance(kind, inspect.IntType) else "X"}
+
+
+def _number_or_word(text: str) -> int | str:
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _shown(default: object) -> str:

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import torch
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
-from training import sizes
-from training.architectures.catalogue import ARCHITECTURES, check_size
+from training import freezing, pretrained, sizes
+from training.architectures.catalogue import ARCHITECTURES, build, check_size
 from training.balance import Balance
 from training.errors import RecipeError
 
+LINEAR_C = 0.1
 FOLDER = Path(__file__).parent / "recipes"
 Optimizer = Literal["sgd", "rmsprop", "adamw"]
 Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Count = Annotated[int, Meta(ge=1)]
 Pixels = Annotated[int, Meta(ge=0)]
+Stages = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Amount = Annotated[float, Meta(ge=0)]
 
@@ -32,7 +35,13 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     architecture: Annotated[str, "network to train, such as resnet18"]
     input: Annotated[InputSpec, "size and geometry of the images"]
     epochs: Annotated[Count, "passes over the training images"]
+    weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = pretrained.NONE
     batch_size: Annotated[Count, "images in a batch"] = 128
+    fit: Annotated[Literal["gradient", "linear"], "by steps, or linear: the head alone, at once"] = "gradient"
+    linear_c: Annotated[float, Meta(gt=0), "of fit linear: weight of the losses beside the penalty on weights"] = LINEAR_C
+    freeze: Annotated[Stages | Literal["features"], "stages from the input that do not learn; features: all but the head"] = 0
+    unfreeze_every: Annotated[int, Meta(ge=0), "epochs after which one more frozen stage learns, the last first; 0 is never"] = 0
+    layer_decay: Annotated[float, Meta(gt=0, le=1), "learning rate of a stage as a share of the next one's"] = 1.0
     optimizer: Annotated[Optimizer, "what moves the weights"] = "sgd"
     learning_rate: Annotated[float, Meta(gt=0), "highest learning rate"] = 0.1
     schedule: Annotated[Schedule, "how the rate goes on after the warm-up"] = "linear"
@@ -69,6 +78,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         check_size(self.architecture, self.input.height, self.input.width)
+        pretrained.check(self.architecture, self.weights)
+        self._check_freeze()
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
         if self.mixup and self.cutmix == 1:
@@ -83,6 +94,18 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"sizes holds {len(self.sizes)} sides for {self.epochs} epochs; train longer, or with fewer sides")
         for shorter in self.sizes:
             check_size(self.architecture, *sizes.scaled(self.input, shorter))
+
+    @property
+    def passes(self) -> int:
+        """Epochs of a run: a head that is fitted at once takes one."""
+        return 1 if self.fit == "linear" else self.epochs
+
+    def _check_freeze(self) -> None:
+        if isinstance(self.freeze, int) and self.freeze:
+            with torch.device("meta"):
+                freezing.check(build(self.architecture, 2), self.architecture, self.freeze)
+        if self.unfreeze_every and not self.freeze:
+            raise ValueError(f"unfreeze_every is {self.unfreeze_every}, but nothing is frozen; set freeze too")
 
 
 def load(name: str, size: int | None = None, **overrides: Any) -> Recipe:

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, epoch, lock, patience, provenance, tracking
+from training import crop, data, epoch, fitting, lock, origin, patience, pretrained, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
 from training.data import ImageSet
@@ -30,8 +30,8 @@ from training.state import State, begin, copied
 def start(
     folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, validation: ImageSet, start_from: Path | None = None
 ) -> tuple[Checkpoint, Classifier]:
-    """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``,
-    whose head stays when the classes are the same.
+    """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``, or
+    those that the recipe names.
 
     Raises:
         CheckpointError: ``folder`` holds a checkpoint already, or ``start_from`` holds none of this architecture.
@@ -50,30 +50,10 @@ def start(
     checkpoint = Checkpoint(recipe, train_images.classes, mean, std, data=facts, provenance=provenance.describe())
     model = checkpoint.build()
     if start_from is not None:
-        _take_over(checkpoint, model, start_from)
+        origin.take_over(checkpoint, model, start_from)
+    elif recipe.weights != pretrained.NONE:
+        origin.take_published(checkpoint, model)
     return checkpoint, model
-
-
-def _take_over(checkpoint: Checkpoint, model: Classifier, start_from: Path) -> None:
-    """Copy weights and normalisation of another checkpoint, and note where they come from."""
-    before, trained, _ = checkpoints.load(start_from)
-    if before.recipe.architecture != checkpoint.recipe.architecture:
-        raise CheckpointError(
-            f"{start_from} is a {before.recipe.architecture}, the recipe asks for a {checkpoint.recipe.architecture}; "
-            "choose a recipe or a checkpoint of the same architecture"
-        )
-    weights = trained.state_dict()
-    if before.classes != checkpoint.classes:
-        weights = {name: value for name, value in weights.items() if not name.startswith(("head.", "auxiliary."))}
-    model.load_state_dict(weights, strict=False)
-    checkpoint.mean, checkpoint.std = before.mean, before.std
-    checkpoint.provenance["started_from"] = {
-        "command": before.provenance["command"],
-        "git_commit": before.provenance["git_commit"],
-        "epochs": before.epoch,
-        "training_seconds": round(before.seconds),
-        "training_sha256": before.data["training_sha256"],
-    }
 
 
 def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -> None:
@@ -107,8 +87,8 @@ def train(
 ) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
-    A new run begins with random weights, or with those of the checkpoint ``start_from``. Saves a checkpoint after
-    every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
+    A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. Saves a
+    checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
 
     Raises:
         DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
@@ -123,9 +103,9 @@ def train(
         checkpoint = run.checkpoint
         for line in opening(run):
             log(line)
-        pace = Pace(checkpoint.epoch, checkpoint.recipe.epochs)
+        pace = Pace(checkpoint.epoch, checkpoint.recipe.passes)
         with tracking.opened(folder, checkpoint, mlflow, log) as record:
-            while checkpoint.epoch < checkpoint.recipe.epochs and not patience.is_over(checkpoint):
+            while checkpoint.epoch < checkpoint.recipe.passes and not patience.is_over(checkpoint):
                 advance(run, pace, say)
                 checkpoints.save(folder, checkpoint, run.kept, run.state.content())
                 record(checkpoint)
@@ -159,7 +139,10 @@ def advance(run: Run, pace: Pace, say: bool) -> None:
     """Train for an epoch, validate, and note what came of it; raises DivergenceError."""
     checkpoint, recipe = run.checkpoint, run.checkpoint.recipe
     began = time.monotonic()
-    learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say)
+    if recipe.fit == "linear":
+        learnt = fitting.fit(run.state, checkpoint, run.images, run.device, say)
+    else:
+        learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say)
     learning = time.monotonic() - began
     validation_loss, validation_accuracy = epoch.evaluate(run.state.answering(), checkpoint, run.validation, run.device)
     seconds = time.monotonic() - began

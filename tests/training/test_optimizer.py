@@ -102,3 +102,35 @@ def test_a_rate_of_nothing_moves_nothing_and_every_group_takes_it(optimizer: str
 
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
     assert [group["betas"][0] if optimizer == "adamw" else group["momentum"] for group in moving.param_groups] == [0.5, 0.5]
+
+
+@pytest.mark.usefixtures("networks")
+def test_each_part_learns_at_a_share_of_the_rate_of_the_next() -> None:
+    model = catalogue.build("helped", 3)
+    moving = make_optimizer(model, make_recipe(architecture="helped", layer_decay=0.5, weight_decay=0.01))
+
+    set_rate(moving, 0.8, 0.9)
+
+    rates = {id(p): group["lr"] for group in moving.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in moving.param_groups for p in group["params"]}
+    assert {name: pytest.approx(rates[id(p)]) for name, p in model.named_parameters() if name.endswith("weight")} == {
+        "trunk.0.weight": 0.1,
+        "trunk.1.weight": 0.1,
+        "trunk.3.weight": 0.2,
+        "trunk.4.weight": 0.2,
+        "neck.2.weight": 0.4,
+        "head.weight": 0.8,
+        "auxiliary.1.2.weight": 0.8,
+    }
+    assert {decays[id(p)] for p in model.parameters() if p.ndim > 1} == {0.01}
+    assert {decays[id(p)] for p in model.parameters() if p.ndim == 1} == {0}
+
+
+def test_an_optimizer_of_old_without_shares_takes_the_rate_as_it_is() -> None:
+    moving = make_optimizer(nn.Linear(2, 2), make_recipe())
+    for group in moving.param_groups:
+        del group["rate_share"]
+
+    set_rate(moving, 0.3, 0.9)
+
+    assert {group["lr"] for group in moving.param_groups} == {0.3}

@@ -37,6 +37,12 @@ def test_yes_and_no_are_two_flags(parser: argparse.ArgumentParser) -> None:
     assert options.given(parser.parse_args(["--flip", "--no-mirror"])) == {"flip": True, "mirror": False}
 
 
+@pytest.mark.parametrize(("word", "value"), [("2", 2), ("features", "features"), ("-1", -1)])
+def test_a_key_that_is_a_number_or_a_word_takes_both(word: str, value: int | str, parser: argparse.ArgumentParser) -> None:
+    assert options.given(parser.parse_args(["--freeze", word])) == {"freeze": value}
+    assert "N|features" in parser.format_help()
+
+
 def test_without_flags_nothing_is_given(parser: argparse.ArgumentParser) -> None:
     assert options.given(parser.parse_args([])) == {}
 

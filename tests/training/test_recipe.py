@@ -45,6 +45,22 @@ def test_a_recipe_loads_by_its_path(tmp_path: Path) -> None:
             {"architecture": "lenet5"}, "8x8 pixels, lenet5 takes images of 28x28 alone", id="the one size of a network"
         ),
         pytest.param({"architecture": "vgg16"}, "8x8 pixels, vgg16 needs 32 on the shorter side", id="too small for a network"),
+        pytest.param({"freeze": -1}, "freeze", id="fewer than no stages"),
+        pytest.param({"freeze": "trunk"}, "trunk.*freeze", id="another word than features"),
+        pytest.param({"freeze": 5}, "freeze is 5, resnet10-small has 4 stages", id="more stages than there are"),
+        pytest.param({"unfreeze_every": 2}, "unfreeze_every is 2, but nothing is frozen", id="nothing to unfreeze"),
+        pytest.param({"layer_decay": 0.0}, "> 0.*layer_decay", id="a rate of nothing"),
+        pytest.param({"layer_decay": 1.5}, "<= 1.*layer_decay", id="rates that grow towards the input"),
+        pytest.param(
+            {"weights": "IMAGENET1K_V1"},
+            "'IMAGENET1K_V1', but resnet10-small is no network of torchvision's",
+            id="no such weights",
+        ),
+        pytest.param(
+            {"weights": "IMAGENET1K_V2", "architecture": "resnet18"},
+            "no IMAGENET1K_V2 for resnet18, only IMAGENET1K_V1",
+            id="weights that were not published",
+        ),
         pytest.param({"crop_padding": 8}, "crop_padding is 8, .*shorter side of the input, 8", id="shift by a whole side"),
         pytest.param({"mixup": -0.1}, ">= 0.*mixup", id="negative alpha"),
         pytest.param({"mixup": 0.2, "cutmix": 1.0}, "cutmix is 1.0, which leaves no image to mixup", id="nothing to mix"),

@@ -31,11 +31,8 @@ ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
     "resnet10-small": resnet10_small,
     **MNIST,
     **CIFAR,
-    **{name: partial(torchvision.resnet, name) for name in torchvision.RESNETS},
-    **{name: partial(torchvision.vgg, name) for name in torchvision.VGGS},
     **{name: partial(torchvision.vgg_small, name) for name in torchvision.SMALL_VGGS},
-    "alexnet": torchvision.alexnet,
-    "googlenet": torchvision.googlenet,
+    **{name: partial(torchvision.photograph_network, name) for name in torchvision.CUTS},
 }
 
 ONE_SIDE = dict.fromkeys(MNIST, 28) | {"convnet-cifar": 32, "hog-32": 32}  # pixels; their first linear layer fits no other

@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         x = images
         for name, layer in self.trunk.named_children():
             x = layer(x)
-            if name in self.auxiliary:
+            if name in self.auxiliary and self.auxiliary[name].training:  # not one that is frozen
                 found.append((AUXILIARY_WEIGHT, self.auxiliary[name](x)))
         return [(1.0, self.head(self.neck(x))), *found]
 
