@@ -9,7 +9,8 @@ from pathlib import Path
 
 from models import registry
 from models.manifest import Manifest, PackageError
-from training import options, origin, pretrained
+from training import checkpoint as checkpoints
+from training import options, origin, pretrained, processes
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -27,18 +28,25 @@ def run_train(args: argparse.Namespace) -> object:
     start_from = origin.locate(args.start_from, args.store) if args.start_from else None
     if recipe and start_from and recipe.weights != pretrained.NONE:
         raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
+    if recipe and processes.restarted() and checkpoints.is_of(args.out, recipe):
+        recipe = None  # go on with what the processes before this one saved
     try:
         checkpoint = train(args.data, args.out, recipe, start_from=start_from, mlflow=args.mlflow)
     except KeyboardInterrupt:
-        if (args.out / SIDECAR).is_file():
-            again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
-            again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
-            print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
-        else:
-            print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
+        if processes.rank() == 0:
+            print(f"\n{after_a_stop(args)}", file=sys.stderr)
         raise
     result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
     return result | checkpoint.history[checkpoint.kept_epoch - 1]
+
+
+def after_a_stop(args: argparse.Namespace) -> str:
+    """What is left of a training that was stopped, and the command that goes on with it."""
+    if not (args.out / SIDECAR).is_file():
+        return "stopped before the first epoch was whole; nothing was saved"
+    again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
+    again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
+    return f"stopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}"
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
@@ -123,11 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = args.run(args)
     except (TrainingError, PackageError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        print(f"error{f' in process {processes.rank()}' if processes.rank() else ''}: {err}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(json.dumps(result, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+    if processes.rank() == 0:
+        print(json.dumps(result, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
     return 0
 
 

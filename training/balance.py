@@ -36,13 +36,11 @@ def class_weights(targets: NDArray[np.int64], classes: int, balance: Balance) ->
     return torch.from_numpy(len(targets) / (len(np.unique(targets)) * counts)).float()
 
 
-def cross_entropy(logits: Tensor, shares: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """Mean loss of a batch. logits, shares: (n, classes) float32.
+def losses(logits: Tensor, shares: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
+    """Cross-entropy (n,) of each image. logits, shares: (n, classes) float32.
 
     An image weighs what its classes do. (The weights that torch takes would also weigh what smoothing spreads over the
     classes: a rare class could then get the larger part of an image that shows a frequent one.)
     """
-    if weights is None:
-        return functional.cross_entropy(logits, shares, label_smoothing=label_smoothing)
-    losses = functional.cross_entropy(logits, shares, label_smoothing=label_smoothing, reduction="none")
-    return (losses * (shares @ weights)).mean()
+    plain = functional.cross_entropy(logits, shares, label_smoothing=label_smoothing, reduction="none")
+    return plain if weights is None else plain * (shares @ weights)

@@ -95,6 +95,14 @@ def _beside(path: Path) -> Generator[IO[bytes]]:
     os.close(folder)
 
 
+def is_of(folder: Path, recipe: Recipe) -> bool:
+    """Whether ``folder`` holds a checkpoint of just this recipe."""
+    try:
+        return msgspec.json.decode((folder / SIDECAR).read_bytes(), type=Checkpoint).recipe == recipe
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return False
+
+
 def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
     """Sidecar, network with the weights that answer (on the CPU), and what a run needs to go on; raises CheckpointError."""
     path = folder / SIDECAR

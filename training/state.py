@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from training import batchnorm
 from training.architectures.classifier import Classifier
 from training.average import Average
 from training.checkpoint import Weights
 from training.device import Device
 from training.optimizer import make_optimizer
+from training.processes import ALONE, Processes
 from training.recipe import Recipe
 
 
@@ -49,8 +51,10 @@ class State:
             self.average.model.load_state_dict(content["average"])
 
 
-def begin(model: Classifier, recipe: Recipe, device: Device) -> State:
+def begin(model: Classifier, recipe: Recipe, device: Device, processes: Processes = ALONE) -> State:
     """The state of a run that has not begun; ``model`` is moved to the device."""
+    if processes.size > 1:
+        batchnorm.share(model)
     model.to(device.name, memory_format=layout(recipe))  # type: ignore[call-overload]
     forward = torch.compile(model.weighted_logits) if recipe.compile else model.weighted_logits
     average = Average(model, recipe.ema) if recipe.ema else None

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,13 +17,14 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, epoch, fitting, lock, origin, patience, pretrained, provenance, tracking
+from training import crop, data, epoch, lock, origin, patience, pretrained, processes, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
 from training.data import ImageSet
 from training.device import Device, choose_device
-from training.errors import CheckpointError, DivergenceError
+from training.errors import CheckpointError, DivergenceError, RecipeError
 from training.pace import Pace
+from training.processes import Processes
 from training.recipe import Recipe
 from training.state import State, begin, copied
 
@@ -75,6 +77,7 @@ class Run:
     device: Device
     images: ImageSet
     validation: ImageSet
+    processes: Processes
 
 
 def train(
@@ -89,34 +92,44 @@ def train(
 
     A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. Saves a
     checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
+    Processes that torchrun started share the work; the first of them alone writes and speaks.
 
     Raises:
         DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
     """
 
+    with processes.joined() as all_of_them, lock.held(folder) if all_of_them.first else nullcontext():
+        all_of_them.wait()  # until the folder is locked
+        with all_of_them.speech():
+            run = prepare(source, folder, recipe, start_from, all_of_them)
+        return follow(run, folder, say and all_of_them.first, mlflow)
+
+
+def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
+    """Go from epoch to epoch to the end of the run."""
+
     def log(line: str) -> None:
         if say:
             tqdm.write(line, file=sys.stderr)
 
-    with lock.held(folder):
-        run = prepare(source, folder, recipe, start_from)
-        checkpoint = run.checkpoint
-        for line in opening(run):
-            log(line)
-        pace = Pace(checkpoint.epoch, checkpoint.recipe.passes)
-        with tracking.opened(folder, checkpoint, mlflow, log) as record:
-            while checkpoint.epoch < checkpoint.recipe.passes and not patience.is_over(checkpoint):
-                advance(run, pace, say)
+    checkpoint, first = run.checkpoint, run.processes.first
+    for line in opening(run):
+        log(line)
+    pace = Pace(checkpoint.epoch, checkpoint.recipe.passes)
+    with tracking.opened(folder, checkpoint, mlflow, log) if first else nullcontext(lambda _: None) as record:
+        while checkpoint.epoch < checkpoint.recipe.passes and not patience.is_over(checkpoint):
+            advance(run, pace, say)
+            if first:
                 checkpoints.save(folder, checkpoint, run.kept, run.state.content())
-                record(checkpoint)
-                figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
-                log(f"{figures}  {pace.left(checkpoint.epoch)}")
-        for line in patience.outcome(checkpoint, folder):
-            log(line)
+            record(checkpoint)
+            figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
+            log(f"{figures}  {pace.left(checkpoint.epoch)}")
+    for line in patience.outcome(checkpoint, folder):
+        log(line)
     return checkpoint
 
 
-def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path | None) -> Run:
+def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path | None, processes: Processes) -> Run:
     """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
@@ -128,23 +141,35 @@ def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path 
         check_images(checkpoint, folder, images)
     else:
         (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from), None
+    check_processes(checkpoint, processes)
+    checkpoint.provenance["processes"] = processes.size
     kept = copied(model.state_dict())
-    state = begin(model, recipe, device)
+    state = begin(model, recipe, device, processes)
     if content:
         restore(state, content, folder)
-    return Run(checkpoint, state, kept, device, images, validation)
+    return Run(checkpoint, state, kept, device, images, validation, processes)
+
+
+def check_processes(checkpoint: Checkpoint, processes: Processes) -> None:
+    """Raises RecipeError when there is not an image for each process, or when they do not set out from the same things."""
+    recipe, facts = checkpoint.recipe, checkpoint.data
+    if (n := min(recipe.batch_size, facts["training_images"])) < processes.size:
+        raise RecipeError(f"a batch has {n} images for {processes.size} processes: raise batch_size, or start fewer of them")
+    if not processes.agree(f"{recipe} {facts['training_sha256']} {facts['validation_sha256']} {checkpoint.epoch}"):
+        raise RecipeError(
+            "the processes do not see the same images, recipe and checkpoint: put them where all machines read the same"
+        )
 
 
 def advance(run: Run, pace: Pace, say: bool) -> None:
     """Train for an epoch, validate, and note what came of it; raises DivergenceError."""
     checkpoint, recipe = run.checkpoint, run.checkpoint.recipe
     began = time.monotonic()
-    if recipe.fit == "linear":
-        learnt = fitting.fit(run.state, checkpoint, run.images, run.device, say)
-    else:
-        learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say)
+    learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes)
     learning = time.monotonic() - began
-    validation_loss, validation_accuracy = epoch.evaluate(run.state.answering(), checkpoint, run.validation, run.device)
+    validation_loss, validation_accuracy = epoch.evaluate(
+        run.state.answering(), checkpoint, run.validation, run.device, run.processes
+    )
     seconds = time.monotonic() - began
     checkpoint.epoch += 1
     checkpoint.seconds += seconds

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import socket
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
@@ -33,9 +34,24 @@ def begin(
     environment: dict[str, str] | None = None,
 ) -> ForkServerProcess:
     """Train by the recipe of the tests with ``changes``, or go on with the checkpoint when there are none."""
-    process = CONTEXT.Process(target=_train, args=(source, folder, changes, place, environment or {}), daemon=True)
+    return call(_train, source, folder, changes, place, environment=environment)
+
+
+def call(function: Callable[..., object], *arguments: object, environment: dict[str, str] | None = None) -> ForkServerProcess:
+    """Begin a process that calls ``function`` and may train the networks of the tests."""
+    process = CONTEXT.Process(target=_call, args=(function, arguments, environment or {}), daemon=True)
     process.start()
     return process
+
+
+def together(size: int, **more: str) -> list[dict[str, str]]:
+    """Environments of processes that train together, as torchrun sets them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank} | more).items()} for rank in range(size)
+    ]
 
 
 def finish(process: ForkServerProcess) -> int | None:
@@ -44,10 +60,14 @@ def finish(process: ForkServerProcess) -> int | None:
     return process.exitcode
 
 
-def _train(source: Path, folder: Path, changes: dict[str, Any] | None, place: Place | None, environment: dict[str, str]) -> None:
+def _call(function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
     torch.set_num_threads(1)
     os.environ.update(environment)
     catalogue.ARCHITECTURES.update(NETWORKS)
+    function(*arguments)
+
+
+def _train(source: Path, folder: Path, changes: dict[str, Any] | None, place: Place | None) -> None:
     if place:
         DEATHS[place[0]](place[1])
     train.train(source, folder, None if changes is None else make_recipe(**changes), say=False)

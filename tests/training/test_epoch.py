@@ -199,6 +199,10 @@ def test_precision_that_the_machine_lacks_is_refused_before_the_images_are_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_every_epoch_drops_other_units_and_the_same_ones_in_the_same_epoch_of_another_run() -> None:
-    assert epoch.seed_of_dropout(0, 0) == epoch.seed_of_dropout(0, 0)
-    assert len({epoch.seed_of_dropout(seed, number) for seed in range(3) for number in range(9)}) == 27
+def test_every_epoch_and_process_drops_other_units_and_the_same_ones_when_it_is_repeated() -> None:
+    numbers = [(seed, number, rank) for seed in range(3) for number in range(9) for rank in range(2)]
+
+    seeds = [epoch.seed_of_dropout(*triple) for triple in numbers]
+
+    assert seeds == [epoch.seed_of_dropout(*triple) for triple in numbers]
+    assert len(set(seeds)) == len(numbers)
