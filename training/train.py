@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, epoch, lock, origin, patience, pretrained, processes, provenance, tracking
+from training import crop, data, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
 from training.data import ImageSet
@@ -165,7 +165,10 @@ def advance(run: Run, pace: Pace, say: bool) -> None:
     """Train for an epoch, validate, and note what came of it; raises DivergenceError."""
     checkpoint, recipe = run.checkpoint, run.checkpoint.recipe
     began = time.monotonic()
-    learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes)
+    if recipe.fit == "linear":
+        learnt = fitting.fit(run.state, checkpoint, run.images, run.device, say)
+    else:
+        learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes)
     learning = time.monotonic() - began
     validation_loss, validation_accuracy = epoch.evaluate(
         run.state.answering(), checkpoint, run.validation, run.device, run.processes
