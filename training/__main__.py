@@ -1,7 +1,8 @@
-"""Command line: python -m training train | evaluate | export | publish."""
+"""Command line: python -m training train | evaluate | export | probe | publish."""
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ def run_train(args: argparse.Namespace) -> object:
     if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
-    start_from = origin.locate(args.start_from, args.store) if args.start_from else None
+    start_from = origin.find(args.start_from, args.store) if args.start_from else None
     if recipe and start_from and recipe.weights != pretrained.NONE:
         raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
     if recipe and processes.restarted() and checkpoints.is_of(args.out, recipe):
@@ -68,6 +69,22 @@ def run_export(args: argparse.Namespace) -> object:
     return export(args.run_folder, args.data, args.fp16)
 
 
+def run_probe(args: argparse.Namespace) -> object:
+    from training import probe
+    from training.client import Service
+
+    settings = probe.settle(c=args.c, validation_share=args.validation_share, seed=args.seed)
+    if args.service:
+        if args.out:
+            raise RecipeError("--out writes a checkpoint, and a service gives no weights; probe the run or package with --run")
+        return probe.probe_service(Service(args.service, os.environ.get("HUBEL_API_KEY")), args.data, settings)
+    folder = origin.find(args.probed, args.store)
+    if origin.is_package(folder) and not origin.has_weights(folder) and not args.out:
+        return probe.probe_package(folder, args.data, settings)
+    origin.check_weights(folder)
+    return probe.probe_run(folder, args.data, settings, args.out)
+
+
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
@@ -106,6 +123,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
 
+    command = commands.add_parser("probe", help="see how well a linear layer tells new classes apart by given features")
+    _add_probe(command)
+
     command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
@@ -116,6 +136,19 @@ def make_parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _add_probe(command: argparse.ArgumentParser) -> None:
+    network = command.add_mutually_exclusive_group(required=True)
+    network.add_argument("--service", metavar="URL", help="features of a running service; its key is read from HUBEL_API_KEY")
+    network.add_argument("--run", dest="probed", metavar="RUN", help="features of a run, or of a package (NAME:VERSION)")
+    command.add_argument("data", type=Path, help="images of the new classes, as to train on; test/ is reported too")
+    command.add_argument("--out", type=Path, help="of --run: folder for the checkpoint with the fitted head")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--c", type=float, default=recipes.LINEAR_C, help="key linear_c of recipes (default: %(default)s)")
+    command.add_argument("--validation-share", type=float, default=0.1, help="as the key of recipes (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of what is held out to validate (default: %(default)s)")
+    command.set_defaults(run=run_probe)
 
 
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:

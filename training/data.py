@@ -124,16 +124,21 @@ def load_training(data: Path, spec: InputSpec, validation_share: float, seed: in
 
 def split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split ``share`` of each class off, one image at least and not all; raises DataError when a class has only one."""
-    order = np.random.default_rng(seed).permutation(len(images))
+    validation = held_out(images.targets, images.classes, share, seed)
+    training = np.setdiff1d(np.arange(len(images)), validation)
+    return images.subset(training), images.subset(validation)
+
+
+def held_out(targets: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int) -> NDArray[np.int64]:
+    """Indices of the images to validate on, ascending: ``share`` of each class, as ``split``."""
+    order = np.random.default_rng(seed).permutation(len(targets))
     held: list[NDArray[np.int64]] = []
-    for c, name in enumerate(images.classes):
-        members = order[images.targets[order] == c]
+    for c, name in enumerate(classes):
+        members = order[targets[order] == c]
         if len(members) < 2:
             raise DataError(f"class {name} has {len(members)} usable image; at least 2 are needed, 1 of them to validate")
         held.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
-    validation = np.sort(np.concatenate(held))
-    training = np.setdiff1d(np.arange(len(images)), validation)
-    return images.subset(training), images.subset(validation)
+    return np.sort(np.concatenate(held))
 
 
 def fingerprint(images: ImageSet) -> str:

@@ -18,11 +18,12 @@ from training.errors import CheckpointError
 PACKAGE = re.compile(rf"{manifests.NAME[1:-1]}(:[0-9]+)?")
 
 
-def locate(reference: str, store: Path) -> Path:
-    """The folder with the checkpoint of a run, or of a package by its folder or as name:version in ``store``.
+def find(reference: str, store: Path) -> Path:
+    """The folder of a run, or of a package by its folder or as name:version in ``store``. A folder that is not there is
+    given as it is, for loading to miss.
 
     Raises:
-        CheckpointError: there is no such run or package, or the package was published without weights.
+        CheckpointError: there is no such package.
         PackageError: the package does not verify.
     """
     folder = Path(reference)
@@ -32,13 +33,21 @@ def locate(reference: str, store: Path) -> Path:
         except PackageError as err:
             raise CheckpointError(f"{reference} is no folder of a run, and as a package: {err}") from err
     if is_package(folder):
-        manifest = registry.verify(folder)
-        if checkpoints.SIDECAR not in manifest.files:
-            raise CheckpointError(
-                f"the package {manifest.id} holds a graph to serve but no weights to train on: publish it again from its run "
-                "with 'python -m training publish --with-weights', or give the folder of that run"
-            )
+        registry.verify(folder)
     return folder
+
+
+def check_weights(folder: Path) -> None:
+    """Raises CheckpointError when it is of a package that was published without weights."""
+    if is_package(folder) and not has_weights(folder):
+        raise CheckpointError(
+            f"the package {manifests.read(folder).id} holds a graph to serve but no weights to train on: publish it again from "
+            "its run with 'python -m training publish --with-weights', or give the folder of that run"
+        )
+
+
+def has_weights(folder: Path) -> bool:
+    return (folder / checkpoints.SIDECAR).is_file()
 
 
 def is_package(folder: Path) -> bool:

@@ -80,7 +80,7 @@ def test_a_run_starts_from_a_package_by_its_name_or_folder(reference: str, journ
 )
 def test_what_a_run_cannot_start_from_is_named_with_the_reason(reference: str, reason: str, store: Path) -> None:
     with pytest.raises(CheckpointError, match=reason):
-        origin.locate(reference.format(store=store), store)
+        origin.check_weights(origin.find(reference.format(store=store), store))
 
 
 def test_a_package_that_was_changed_is_not_started_from(store: Path, tmp_path: Path) -> None:
@@ -88,14 +88,14 @@ def test_a_package_that_was_changed_is_not_started_from(store: Path, tmp_path: P
     (folder / "weights-0004.pt").write_bytes(b"others")
 
     with pytest.raises(PackageError, match="was changed"):
-        origin.locate(str(folder), store)
+        origin.find(str(folder), store)
 
 
 def test_a_run_is_found_by_its_folder(tmp_path: Path) -> None:
     make_run(tmp_path / "run", make_folder(tmp_path / "colours", each=2))
 
-    assert origin.locate(str(tmp_path / "run"), tmp_path / "none") == tmp_path / "run"
-    assert origin.locate(str(tmp_path / "other"), tmp_path / "none") == tmp_path / "other"  # which loading then misses
+    assert origin.find(str(tmp_path / "run"), tmp_path / "none") == tmp_path / "run"
+    assert origin.find(str(tmp_path / "other"), tmp_path / "none") == tmp_path / "other"  # which loading then misses
 
 
 def test_two_beginnings_are_one_too_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
