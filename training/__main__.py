@@ -36,9 +36,12 @@ def run_train(args: argparse.Namespace) -> object:
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
-    from training.evaluate import evaluate
+    from training.evaluate import FILE, TABLES, evaluate
 
-    return evaluate(args.run_folder, args.data)
+    result = evaluate(args.run_folder, args.data)
+    if args.json:
+        return result
+    return {key: value for key, value in result.items() if key not in TABLES} | {"more": str(args.run_folder / FILE)}
 
 
 def run_export(args: argparse.Namespace) -> object:

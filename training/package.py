@@ -64,8 +64,8 @@ def _read(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any]) -> Manifest:
     """The manifest without version, date and hashes, which the registry sets."""
-    temperature, threshold = evaluation.pop("temperature"), evaluation.pop("threshold")
     parities = {"parity_max_difference": parity["max_difference"], "parity_same_top1": parity["same_top1"]}
+    measured = {key: evaluation[key] for key in Evaluation.__struct_fields__ if key in evaluation}
     facts = {key: value for key, value in checkpoint.data.items() if key != "skipped"}
     recipe = checkpoint.recipe
     none = "0" * 64
@@ -79,9 +79,9 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
         input=recipe.input,
         preprocessing=fingerprint(recipe.input),
         outputs=parity["outputs"],
-        temperature=temperature,
-        threshold=threshold,
-        evaluation=Evaluation(**evaluation, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
+        temperature=evaluation["temperature"],
+        threshold=evaluation["threshold"],
+        evaluation=Evaluation(**measured, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
         provenance={
             **checkpoint.provenance,
             "data": facts | {"files_left_out": len(checkpoint.data["skipped"])},
