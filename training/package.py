@@ -3,7 +3,6 @@
 Neighbours: evaluate.py and export.py must have run on the same checkpoint; models/registry.py publishes.
 """
 
-import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -37,35 +36,29 @@ def publish(run: Path, store: Path, name: str) -> Manifest:
         PackageError: the package would not verify, or the name is not one.
     """
     checkpoint, _, _ = checkpoints.load(run)
-    evaluation = _read(run / evaluate.FILE, "evaluate", checkpoint)
-    parity = _read(run / export.FILE, "export", checkpoint)
+    evaluation = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)
+    parity = checkpoints.read_result(run / export.FILE, "export", checkpoint)
     if not (run / manifests.MODEL).is_file():
         raise CheckpointError(f"{run / manifests.MODEL} does not exist: run 'python -m training export' again")
     if evaluation["dataset_sha256"] != parity["dataset_sha256"]:
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
+    if evaluation["temperature"] != parity["temperature"]:
+        raise CheckpointError(f"{run} was evaluated anew since it was exported: run 'python -m training export' again")
     draft = _draft(name, checkpoint, evaluation, parity)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         for graph in {name for name in GRAPHS.values() if (run / name).is_file()}:
             shutil.copyfile(run / graph, files / graph)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
-        (files / manifests.CARD).write_text(card(draft))
+        (files / manifests.CARD).write_text(card(draft, evaluation))
         return registry.publish(store, files, draft)
-
-
-def _read(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: run 'python -m training {command}' first")
-    result = json.loads(path.read_text())
-    if result.pop("epoch") != checkpoint.epoch:
-        raise CheckpointError(f"{path} is of another epoch than the checkpoint: run 'python -m training {command}' again")
-    return result
 
 
 def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any]) -> Manifest:
     """The manifest without version, date and hashes, which the registry sets."""
     parities = {"parity_max_difference": parity["max_difference"], "parity_same_top1": parity["same_top1"]}
     measured = {key: evaluation[key] for key in Evaluation.__struct_fields__ if key in evaluation}
+    measured["fitted_temperature"] = parity["temperature"]
     facts = {key: value for key, value in checkpoint.data.items() if key != "skipped"}
     recipe = checkpoint.recipe
     none = "0" * 64
@@ -79,7 +72,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
         input=recipe.input,
         preprocessing=fingerprint(recipe.input),
         outputs=parity["outputs"],
-        temperature=evaluation["temperature"],
+        temperature=1.0,  # the graph divides by the fitted one
         threshold=evaluation["threshold"],
         evaluation=Evaluation(**measured, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
         provenance={
@@ -124,11 +117,20 @@ def _untrained(source: dict[str, Any]) -> str:
     return "" if source["epochs"] else "Its weights are random: it is for measuring speed, its answers mean nothing.\n\n"
 
 
-def card(manifest: Manifest) -> str:
-    """A page in Markdown for people who decide whether to use the model."""
+def _class_row(figures: dict[str, Any]) -> str:
+    shares = " | ".join(_percent(figures[key]) for key in ("recall", "precision", "f1"))
+    return f"| {figures['label']} | {figures['support']} | {shares} |"
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.1f} %"
+
+
+def card(manifest: Manifest, measured: dict[str, Any]) -> str:
+    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found."""
     evaluation, source = manifest.evaluation, manifest.provenance
     data, recipe = source["data"], source["recipe"]
-    classes = "\n".join(f"| {label} | {100 * share:.1f} % |" for label, share in evaluation.per_class.items())
+    classes = "\n".join(map(_class_row, measured["classes"]))
     return f"""# {manifest.name}
 
 {manifest.architecture}, {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} pixels RGB
@@ -143,12 +145,15 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 | --- | --- |
 | top-1 | {100 * evaluation.top1:.2f} % |
 | top-5 | {100 * evaluation.top5:.2f} % |
-| calibration error (15 bins, temperature {manifest.temperature}) | {evaluation.calibration_error:.4f} |
-| answers not "unsure" (probability at least {manifest.threshold}) | {100 * evaluation.coverage:.1f} % |
+| mean F1 of the classes | {100 * measured["macro_f1"]:.2f} % |
+| calibration error (15 bins), temperature {measured["temperature"]} in the graph | {evaluation.calibration_error:.4f} |
+| without the temperature | {measured["calibration_error_before"]:.4f} |
+| answers not "unsure" (probability at least {manifest.threshold}) | {_percent(evaluation.coverage)} |
+| of these right | {_percent(evaluation.accuracy_kept)} |
 | ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
 {"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
-| class | right |
-| --- | --- |
+| class | images | right (recall) | precision | F1 |
+| --- | --- | --- | --- | --- |
 {classes}
 
 ## Training
