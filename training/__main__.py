@@ -1,4 +1,4 @@
-"""Command line: python -m training train | evaluate | export | publish."""
+"""Command line: python -m training train | evaluate | export | report | publish."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from models import registry
-from models.manifest import Manifest, PackageError
+from models.manifest import REPORT, Manifest, PackageError
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -57,6 +57,14 @@ def run_export(args: argparse.Namespace) -> object:
     return export(args.run_folder, args.data, args.fp16)
 
 
+def run_report(args: argparse.Namespace) -> object:
+    from training.report import facts
+    from training.report.document import report
+
+    result = report(args.run_folder, args.data, not args.without_images)
+    return result if args.json else {"report": str(args.run_folder / REPORT), "data": str(args.run_folder / facts.FILE)}
+
+
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
@@ -75,15 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("train", help="train a network on a folder of class folders")
-    command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
+    _add_training(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
-    command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
-    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
-    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
-    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
@@ -91,10 +93,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("export", help="write the network as ONNX, in fp32 and int8, and measure both")
     _add_run(command, run_export, optional=True)
-    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+    _add_fp16(command)
     command.add_argument("--architecture", help="without a run: publish this network untrained, for measuring its speed")
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
+
+    command = commands.add_parser("report", help="write a page on how good the network is, where it fails and what it sees")
+    _add_run(command, run_report)
+    _add_without_images(command)
 
     command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
@@ -105,6 +111,26 @@ def make_parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
+    """What decides how a network is trained."""
+    command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
+    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
+    command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
+    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
+    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
+    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
+
+
+def _add_fp16(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+
+
+def _add_without_images(command: argparse.ArgumentParser) -> None:
+    text = "no image and no file name of the data in the report, which the package holds"
+    command.add_argument("--without-images", action="store_true", help=text)
 
 
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:

@@ -62,3 +62,13 @@ def kept_at(confidence: Floats, right: NDArray[np.bool_], threshold: float) -> t
     """Coverage, the share of answers that are not "unsure" at a threshold, and their accuracy; None where there are none."""
     sure = confidence >= threshold
     return float(sure.mean()), float(right[sure].mean()) if sure.any() else None
+
+
+def coverage_curve(confidence: Floats, right: NDArray[np.bool_], steps: int = 100) -> list[dict[str, float | None]]:
+    """``kept_at`` of thresholds from 0 to 1: ``threshold``, ``coverage`` and ``accuracy`` of each."""
+    found: list[dict[str, float | None]] = []
+    for threshold in np.linspace(0, 1, steps + 1):
+        coverage, accuracy = kept_at(confidence, right, float(threshold))
+        point = {"threshold": round(float(threshold), 4), "coverage": round(coverage, 4)}
+        found.append(point | {"accuracy": None if accuracy is None else round(accuracy, 4)})
+    return found

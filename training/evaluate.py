@@ -42,12 +42,12 @@ def training_images(source: Path, checkpoint: Checkpoint) -> tuple[ImageSet, Ima
 
 
 @torch.inference_mode()
-def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet) -> NDArray[np.float32]:
+def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True) -> NDArray[np.float32]:
     """Logits (n, classes) float32 of images as they are, computed by torch in full precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = checkpoint.answering(model).eval().to(device)
     parts: list[NDArray[np.float32]] = []
-    for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False):
+    for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
         pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
         parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
     return np.concatenate(parts)

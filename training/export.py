@@ -117,8 +117,7 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
 
     reference: logits (n, classes) of the CPU provider in fp32, which are there already.
     """
-    installed = [p for p in (OPENVINO, CPU) if p in onnxruntime.get_available_providers()]
-    ways: list[tuple[str, Precision]] = [(provider, p) for provider in installed for p in precisions.computable(provider)]
+    ways: list[tuple[str, Precision]] = [(provider, p) for provider in installed() for p in precisions.computable(provider)]
     ways.append((CPU, "fp16"))  # slow there, but rounded as on a GPU
     found: list[dict[str, Any]] = []
     for provider, precision in ways:
@@ -129,6 +128,11 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
             top1 = round(float((logits.argmax(1) == images.targets).mean()), 4)
             found.append({"provider": provider, "precision": precision, "top1": top1})
     return found
+
+
+def installed() -> list[str]:
+    """The ONNX Runtime providers that are measured here, the quicker first."""
+    return [p for p in (OPENVINO, CPU) if p in onnxruntime.get_available_providers()]
 
 
 def _leave_out(run: Path, providers: list[dict[str, Any]]) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""An exported run -> a model package in the store: graph, golden inputs, card, manifest.
+"""An exported run -> a model package in the store: graphs, golden inputs, card, manifest, and its report where it has one.
 
 Neighbours: evaluate.py and export.py must have run on the same checkpoint; models/registry.py publishes.
 """
 
+import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -24,15 +25,17 @@ from training import checkpoint as checkpoints
 from training import evaluate, export
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
+from training.report import facts
 
+FILE = "published.json"
 GOLDEN_IMAGES = 4
 
 
 def publish(run: Path, store: Path, name: str) -> Manifest:
-    """Publish the exported checkpoint in ``run`` as the next version of ``name``.
+    """Publish the exported checkpoint in ``run`` as the next version of ``name``, and note that in run/published.json.
 
     Raises:
-        CheckpointError: the run was not evaluated and exported since its last epoch.
+        CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
         PackageError: the package would not verify, or the name is not one.
     """
     checkpoint, _, _ = checkpoints.load(run)
@@ -44,17 +47,34 @@ def publish(run: Path, store: Path, name: str) -> Manifest:
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
     if evaluation["temperature"] != parity["temperature"]:
         raise CheckpointError(f"{run} was evaluated anew since it was exported: run 'python -m training export' again")
-    draft = _draft(name, checkpoint, evaluation, parity)
+    has_report = _has_report(run, checkpoint, evaluation)
+    draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
-        for graph in {name for name in GRAPHS.values() if (run / name).is_file()}:
-            shutil.copyfile(run / graph, files / graph)
+        graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
+        for made in [*graphs, manifests.REPORT] if has_report else graphs:
+            shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
         (files / manifests.CARD).write_text(card(draft, evaluation))
-        return registry.publish(store, files, draft)
+        manifest = registry.publish(store, files, draft)
+    place = store / manifest.name / str(manifest.version)
+    note = {"epoch": checkpoint.epoch, "published": manifest.id, "folder": str(place)}
+    (run / FILE).write_text(json.dumps(note, indent=1))
+    return manifest
 
 
-def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any]) -> Manifest:
+def _has_report(run: Path, checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
+    """Whether there is one; raises CheckpointError when it tells of something else than what is published."""
+    if not (run / manifests.REPORT).is_file():
+        return False
+    if checkpoints.read_result(run / facts.FILE, "report", checkpoint).get("evaluation") != evaluation:
+        raise CheckpointError(
+            f"{run / manifests.REPORT} is of another evaluation: run 'python -m training report' again, or remove it"
+        )
+    return True
+
+
+def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any], more: list[str]) -> Manifest:
     """The manifest without version, date and hashes, which the registry sets."""
     parities = {"parity_max_difference": parity["max_difference"], "parity_same_top1": parity["same_top1"]}
     measured = {key: evaluation[key] for key in Evaluation.__struct_fields__ if key in evaluation}
@@ -84,7 +104,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
             "epochs": checkpoint.epoch,
             "training_seconds": round(checkpoint.seconds),
         },
-        files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD), none),
+        files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD, *more), none),
     )
 
 
@@ -111,6 +131,12 @@ def _started_from(source: dict[str, Any]) -> str:
         f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
         f"commit {before['git_commit']}).\n\n"
     )
+
+
+def _more(manifest: Manifest) -> str:
+    report = manifests.REPORT
+    what = "curves, confusions, mistakes, robustness, and what the network sees"
+    return f"[{report}]({report}) shows {what}.\n\n" if report in manifest.files else ""
 
 
 def _untrained(source: dict[str, Any]) -> str:
@@ -164,7 +190,7 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 out; seed {recipe["seed"]}; {source["epochs"]} epochs in {source["training_seconds"]} s on {source["hardware"]};
 commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
 
-{_started_from(source)}## Limits
+{_started_from(source)}{_more(manifest)}## Limits
 
 {_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
 of something else gets a wrong answer, though often an "unsure" one.

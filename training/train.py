@@ -17,7 +17,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from models.precision import cpu_has_bf16
-from training import augmentation, data, provenance
+from training import augmentation, data, duration, provenance
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -178,7 +178,8 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
             }
         )
         checkpoints.save(folder, checkpoint, model, optimizer)
-        _log("  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items()), say)
+        figures = [f"{key} {value:g}" for key, value in checkpoint.history[-1].items()]
+        _log("  ".join([*figures, duration.left(checkpoint.seconds, checkpoint.epoch, settled.epochs)]).rstrip(), say)
     return checkpoint
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from models import registry
 from models.fingerprint import fingerprint
-from models.manifest import CARD, GOLDEN, MODEL, Manifest, PackageError
+from models.manifest import CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
 from models.precision import GRAPHS
 from service.postprocess import rank
 from tests.factories import run_onnx
@@ -20,6 +20,7 @@ from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
 from training import data, evaluate, export, package
 from training.errors import CheckpointError
+from training.report import facts
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def int8_of(journey: Journey) -> set[str]:
 
 def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
     assert manifest.id == "colours:1"
-    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, "manifest.json"} | int8_of(journey)
+    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, REPORT, "manifest.json"} | int8_of(journey)
     assert registry.resolve(journey.store, "colours") == journey.package
     assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
 
@@ -147,6 +148,22 @@ def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service
     assert registry.resolve(tmp_path / "store", "colours").name == "1"
 
 
+def test_the_report_of_the_run_is_in_the_package_and_the_card_leads_to_it(journey: Journey, manifest: Manifest) -> None:
+    assert (journey.package / REPORT).read_bytes() == (journey.run / REPORT).read_bytes()
+    assert manifest.files[REPORT] == registry.sha256(journey.run / REPORT)
+    assert "[report.html](report.html) shows" in (journey.package / CARD).read_text()
+
+
+def test_a_run_without_a_report_is_published_without_one(journey: Journey, tmp_path: Path) -> None:
+    shutil.copytree(journey.run, tmp_path / "run")
+    (tmp_path / "run" / REPORT).unlink()
+
+    published = package.publish(tmp_path / "run", tmp_path / "store", "colours")
+
+    assert REPORT not in published.files
+    assert "report.html" not in (tmp_path / "store" / "colours" / "1" / CARD).read_text()
+
+
 def without(name: str) -> Callable[[Path], None]:
     return lambda run: (run / name).unlink()
 
@@ -184,6 +201,8 @@ def cut_off(name: str) -> Callable[[Path], None]:
         pytest.param(without(MODEL), "does not exist: run 'python -m training export' again", id="no graph"),
         pytest.param(with_evaluation(dataset_sha256="0" * 64), "run both on the same folder", id="different images"),
         pytest.param(with_evaluation(temperature=2.0), "run 'python -m training export' again", id="another temperature"),
+        pytest.param(with_evaluation(top1=0.5), "run 'python -m training report' again", id="another evaluation"),
+        pytest.param(of_another_epoch(facts.FILE), "run 'python -m training report' again", id="stale report"),
         pytest.param(cut_off(evaluate.FILE), "damaged: run 'python -m training evaluate' again", id="damaged evaluation"),
     ],
 )
