@@ -24,6 +24,8 @@ from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import CheckpointError, DivergenceError
 from training.recipe import Recipe
+from training.sources.catalogue import title
+from training.sources.source import first_of_each
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,12 @@ def normalise(images: Tensor, checkpoint: Checkpoint) -> Tensor:
 
 
 def start(
-    folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, validation: ImageSet, start_from: Path | None = None
+    folder: Path,
+    source: str | Path,
+    recipe: Recipe,
+    train_images: ImageSet,
+    validation: ImageSet,
+    start_from: Path | None = None,
 ) -> tuple[Checkpoint, Classifier]:
     """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``,
     whose head stays when the classes are the same.
@@ -78,7 +85,7 @@ def start(
         raise CheckpointError(f"{folder} holds a checkpoint already: add --resume to go on with it, or choose another --out")
     mean, std = data.channel_statistics(train_images)
     facts = {
-        "folder": source.name,
+        "folder": title(source),
         "training_images": len(train_images),
         "validation_images": len(validation),
         "training_sha256": data.fingerprint(train_images),
@@ -123,7 +130,9 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
         )
 
 
-def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None) -> Checkpoint:
+def train(
+    source: str | Path, folder: Path, recipe: Recipe | None, say: bool = True, start_from: Path | None = None
+) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
     A new run begins with random weights, or with those of the checkpoint ``start_from``. Saves a checkpoint after
@@ -141,8 +150,8 @@ def train(source: Path, folder: Path, recipe: Recipe | None, say: bool = True, s
         check_images(checkpoint, folder, train_images)
     else:
         (checkpoint, model), state = start(folder, source, settled, train_images, validation, start_from), None
-    for reason in checkpoint.data["skipped"]:
-        _log(f"left out: {reason}", say)
+    for line in first_of_each(checkpoint.data["skipped"]):
+        _log(f"left out: {line}", say)
     _log(
         f"{settled.architecture}: {sum(p.numel() for p in model.parameters())} parameters, {len(train_images)} training and "
         f"{len(validation)} validation images of {len(checkpoint.classes)} classes",
