@@ -1,4 +1,4 @@
-"""Command line: python -m training train | evaluate | export | publish."""
+"""Command line: python -m training inspect | train | evaluate | export | publish."""
 
 import argparse
 import json
@@ -6,12 +6,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from models import registry
 from models.manifest import Manifest, PackageError
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
+from training.sources.catalogue import open_source, title
 from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
@@ -27,12 +29,31 @@ def run_train(args: argparse.Namespace) -> object:
         checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
     except KeyboardInterrupt:
         if (args.out / SIDECAR).is_file():
-            again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
+            again = shlex.join(["python", "-m", "training", "train", args.data, "--out", str(args.out), "--resume"])
             print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
         else:
             print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
         raise
     return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
+
+
+def run_inspect(args: argparse.Namespace) -> dict[str, Any]:
+    from training.inspection import facts, findings, page, summary
+
+    if args.html:
+        page.check_path(args.html)
+    name = title(args.data)
+    look = facts.look(open_source(args.data))
+    found = findings.find(look)
+    if args.html:
+        page.write(args.html, name, look, found)
+    return summary.summarise(name, look, found)
+
+
+def show_inspection(result: dict[str, Any]) -> str:
+    from training.inspection.summary import table
+
+    return table(result)
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
@@ -50,7 +71,7 @@ def run_export(args: argparse.Namespace) -> object:
             raise RecipeError("give a run and its data, or --architecture and --weights none, not both")
         return describe(untrained.publish(args.architecture, args.store), args.store)
     if not args.data:
-        raise RecipeError("give the folder of a run and the folder it was trained on, or --architecture and --weights none")
+        raise RecipeError("give the folder of a run and the data it was trained on, or --architecture and --weights none")
     return export(args.run_folder, args.data, args.fp16)
 
 
@@ -69,10 +90,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train a classifier and publish it as a model package."
     )
+    parser.set_defaults(show=lines)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    command = commands.add_parser("inspect", help="look at data before training: counts, copies, leaks, damaged and odd images")
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures too")
+    command.add_argument("--strict", action="store_true", help="exit with 1 after a warning too, not after errors alone")
+    command.set_defaults(run=run_inspect, show=show_inspection)
+
     command = commands.add_parser("train", help="train a network on a folder of class folders")
-    command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
@@ -107,8 +135,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:
     count = "?" if optional else None
     command.add_argument("run_folder", metavar="run", type=Path, nargs=count, help="folder of the checkpoint")
-    where = "the folder trained on; its test/ is used, else the validation images"
-    command.add_argument("data", type=Path, nargs=count, help=where)
+    where = "the data trained on; their test images are used, else the validation images"
+    command.add_argument("data", nargs=count, help=where)
     command.set_defaults(run=run)
 
 
@@ -121,8 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(json.dumps(result, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
-    return 0
+    print(json.dumps(result, indent=1) if args.json else args.show(result))
+    return FAILED if result.get("errors") or (result.get("warnings") and args.strict) else 0
+
+
+def lines(result: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in result.items())
 
 
 if __name__ == "__main__":
