@@ -1,7 +1,8 @@
-"""Command line: python -m training inspect | train | evaluate | export | publish."""
+"""Command line: python -m training inspect | train | evaluate | export | probe | publish."""
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 from models import registry
 from models.manifest import Manifest, PackageError
+from training import checkpoint as checkpoints
+from training import options, origin, pretrained, processes
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
@@ -21,20 +24,32 @@ DEFAULT_RECIPE = "photos"
 
 
 def run_train(args: argparse.Namespace) -> object:
-    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
-    if args.resume and any(value is not None for value in (args.recipe, args.start_from, *overrides.values())):
+    overrides = options.given(args)
+    if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    start_from = origin.find(args.start_from, args.store) if args.start_from else None
+    if recipe and start_from and recipe.weights != pretrained.NONE:
+        raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
+    if recipe and processes.restarted() and checkpoints.is_of(args.out, recipe):
+        recipe = None  # go on with what the processes before this one saved
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
+        checkpoint = train(args.data, args.out, recipe, start_from=start_from, mlflow=args.mlflow)
     except KeyboardInterrupt:
-        if (args.out / SIDECAR).is_file():
-            again = shlex.join(["python", "-m", "training", "train", args.data, "--out", str(args.out), "--resume"])
-            print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
-        else:
-            print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
+        if processes.rank() == 0:
+            print(f"\n{after_a_stop(args)}", file=sys.stderr)
         raise
-    return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
+    result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
+    return result | checkpoint.history[checkpoint.kept_epoch - 1]
+
+
+def after_a_stop(args: argparse.Namespace) -> str:
+    """What is left of a training that was stopped, and the command that goes on with it."""
+    if not (args.out / SIDECAR).is_file():
+        return "stopped before the first epoch was whole; nothing was saved"
+    again = ["python", "-m", "training", "train", args.data, "--out", str(args.out), "--resume"]
+    again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
+    return f"stopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}"
 
 
 def run_inspect(args: argparse.Namespace) -> dict[str, Any]:
@@ -75,10 +90,26 @@ def run_export(args: argparse.Namespace) -> object:
     return export(args.run_folder, args.data, args.fp16)
 
 
+def run_probe(args: argparse.Namespace) -> object:
+    from training import probe
+    from training.client import Service
+
+    settings = probe.settle(c=args.c, validation_share=args.validation_share, seed=args.seed)
+    if args.service:
+        if args.out:
+            raise RecipeError("--out writes a checkpoint, and a service gives no weights; probe the run or package with --run")
+        return probe.probe_service(Service(args.service, os.environ.get("HUBEL_API_KEY")), args.data, settings)
+    folder = origin.find(args.probed, args.store)
+    if origin.is_package(folder) and not origin.has_weights(folder) and not args.out:
+        return probe.probe_package(folder, args.data, settings)
+    origin.check_weights(folder)
+    return probe.probe_run(folder, args.data, settings, args.out)
+
+
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
-    return describe(publish(args.run_folder, args.store, args.name), args.store)
+    return describe(publish(args.run_folder, args.store, args.name, args.with_weights), args.store)
 
 
 def describe(manifest: Manifest, store: Path) -> dict[str, object]:
@@ -90,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train a classifier and publish it as a model package."
     )
-    parser.set_defaults(show=lines)
+    parser.set_defaults(show=lines, strict=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("inspect", help="look at data before training: counts, copies, leaks, damaged and odd images")
@@ -104,11 +135,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
-    command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
-    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
-    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
-    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
+    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
+    options.add(command)
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
@@ -121,15 +151,32 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
 
+    command = commands.add_parser("probe", help="see how well a linear layer tells new classes apart by given features")
+    _add_probe(command)
+
     command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--with-weights", action="store_true", help="add the checkpoint, so that others can train from it")
     command.set_defaults(run=run_publish)
 
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _add_probe(command: argparse.ArgumentParser) -> None:
+    network = command.add_mutually_exclusive_group(required=True)
+    network.add_argument("--service", metavar="URL", help="features of a running service; its key is read from HUBEL_API_KEY")
+    network.add_argument("--run", dest="probed", metavar="RUN", help="features of a run, or of a package (NAME:VERSION)")
+    command.add_argument("data", help="images of the new classes, as to train on; test/ is reported too")
+    command.add_argument("--out", type=Path, help="of --run: folder for the checkpoint with the fitted head")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--c", type=float, default=recipes.LINEAR_C, help="key linear_c of recipes (default: %(default)s)")
+    command.add_argument("--validation-share", type=float, default=0.1, help="as the key of recipes (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of what is held out to validate (default: %(default)s)")
+    command.set_defaults(run=run_probe)
 
 
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:
@@ -145,11 +192,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = args.run(args)
     except (TrainingError, PackageError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        print(f"error{f' in process {processes.rank()}' if processes.rank() else ''}: {err}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(json.dumps(result, indent=1) if args.json else args.show(result))
+    if processes.rank() == 0:
+        print(json.dumps(result, indent=1) if args.json else args.show(result))
     return FAILED if result.get("errors") or (result.get("warnings") and args.strict) else 0
 
 

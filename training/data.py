@@ -79,13 +79,7 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
         DataError: fewer than two classes, a class that is not in ``classes``, a class without one good image, or more
             pixels than the memory of this machine.
     """
-    if len(part.classes) < (1 if classes else 2):
-        raise DataError(
-            f"{part.place} holds {len(part.classes)} classes, a classifier needs at least 2; in a folder, the images of "
-            f"each class lie in a folder of their own, such as {part.place}/cat and {part.place}/dog"
-        )
-    if unknown := sorted(set(part.classes) - set(classes or part.classes)):
-        raise DataError(f"{part.place} holds classes that the network does not know: {', '.join(unknown)}")
+    check_classes(part, classes)
     classes = classes or part.classes
     pixels = _room_for(part, spec)
 
@@ -108,6 +102,17 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped))
 
 
+def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
+    """Raises DataError when there are fewer than two classes to train on, or one that is not among the known ones."""
+    if len(part.classes) < (1 if known else 2):
+        raise DataError(
+            f"{part.place} holds {len(part.classes)} classes, a classifier needs at least 2; in a folder, the images of "
+            f"each class lie in a folder of their own, such as {part.place}/cat and {part.place}/dog"
+        )
+    if unknown := sorted(set(part.classes) - set(known or part.classes)):
+        raise DataError(f"{part.place} holds classes that the network does not know: {', '.join(unknown)}")
+
+
 def _room_for(part: Part, spec: InputSpec) -> NDArray[np.uint8]:
     """(items, height, width, 3); raises DataError where that is more than the machine's memory."""
     needed = len(part.items) * spec.height * spec.width * 3
@@ -122,16 +127,21 @@ def _room_for(part: Part, spec: InputSpec) -> NDArray[np.uint8]:
 
 def split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split ``share`` of each class off, one image at least and not all; raises DataError when a class has only one."""
-    order = np.random.default_rng(seed).permutation(len(images))
+    validation = held_out(images.targets, images.classes, share, seed)
+    training = np.setdiff1d(np.arange(len(images)), validation)
+    return images.subset(training), images.subset(validation)
+
+
+def held_out(targets: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int) -> NDArray[np.int64]:
+    """Indices of the images to validate on, ascending: ``share`` of each class, as ``split``."""
+    order = np.random.default_rng(seed).permutation(len(targets))
     held: list[NDArray[np.int64]] = []
-    for c, name in enumerate(images.classes):
-        members = order[images.targets[order] == c]
+    for c, name in enumerate(classes):
+        members = order[targets[order] == c]
         if len(members) < 2:
             raise DataError(f"class {name} has {len(members)} usable image; at least 2 are needed, 1 of them to validate")
         held.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
-    validation = np.sort(np.concatenate(held))
-    training = np.setdiff1d(np.arange(len(images)), validation)
-    return images.subset(training), images.subset(validation)
+    return np.sort(np.concatenate(held))
 
 
 def fingerprint(images: ImageSet) -> str:

@@ -18,7 +18,7 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import CheckpointError
-from training.train import normalise
+from training.normalisation import normalise
 
 FILE = "evaluation.json"
 BATCH = 128

@@ -27,8 +27,8 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import ExportError
+from training.normalisation import normalise
 from training.quantize import quantize
-from training.train import normalise
 
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|

@@ -29,14 +29,14 @@ from training.errors import CheckpointError
 GOLDEN_IMAGES = 4
 
 
-def publish(run: Path, store: Path, name: str) -> Manifest:
-    """Publish the exported checkpoint in ``run`` as the next version of ``name``.
+def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Manifest:
+    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with.
 
     Raises:
         CheckpointError: the run was not evaluated and exported since its last epoch.
         PackageError: the package would not verify, or the name is not one.
     """
-    checkpoint, _, _ = checkpoints.load(run)
+    checkpoint, model, _ = checkpoints.load(run)
     evaluation = _read(run / evaluate.FILE, "evaluate", checkpoint)
     parity = _read(run / export.FILE, "export", checkpoint)
     if not (run / manifests.MODEL).is_file():
@@ -50,7 +50,14 @@ def publish(run: Path, store: Path, name: str) -> Manifest:
             shutil.copyfile(run / graph, files / graph)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
         (files / manifests.CARD).write_text(card(draft))
+        if with_weights:
+            checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
         return registry.publish(store, files, draft)
+
+
+def _passed_on(checkpoint: Checkpoint) -> Checkpoint:
+    """What a package says of its checkpoint: all but the names of the files that were left out."""
+    return msgspec.structs.replace(checkpoint, data=checkpoint.data | {"skipped": []}, weights="")
 
 
 def _read(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -89,6 +96,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
             "std": checkpoint.std,
             "recipe": {key: value for key, value in msgspec.to_builtins(recipe).items() if key != "input"},
             "epochs": checkpoint.epoch,
+            "kept_epoch": checkpoint.kept_epoch,
             "training_seconds": round(checkpoint.seconds),
         },
         files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD), none),
@@ -114,6 +122,8 @@ def _started_from(source: dict[str, Any]) -> str:
     before = source.get("started_from")
     if before is None:
         return ""
+    if "weights" in before:
+        return f"It started from torchvision's weights {before['weights']} (SHA-256 {before['weights_sha256'][:16]}).\n\n"
     return (
         f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
         f"commit {before['git_commit']}).\n\n"

@@ -4,7 +4,7 @@ Neighbours: data.py decodes with it, inspection/facts.py looks at files with it.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def in_threads(work: Callable[[int], T], n: int, label: str) -> Iterator[T]:
+def in_threads(work: Callable[[int], T], n: int, label: str) -> Generator[T]:
     """work(0) to work(n - 1), in order, with a bar on standard error. Work that has not begun is dropped on Ctrl-C."""
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:

@@ -19,9 +19,10 @@ from models.precision import CPU, GRAPHS, Precision
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
-from training import data, evaluate, export, train
+from training import data, evaluate, export
 from training.architectures.classifier import Classifier
 from training.errors import ExportError
+from training.normalisation import normalise
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_output_is_that_of_the_network(journey: Journey, pixels: NDArray[n
 
     outputs = run_onnx(journey.run / MODEL, pixels)
 
-    expected = model.eval().outputs(train.normalise(torch.from_numpy(pixels), checkpoint))
+    expected = model.eval().outputs(normalise(torch.from_numpy(pixels), checkpoint))
     for name, value in zip(("logits", "features", "feature_map"), expected, strict=True):
         np.testing.assert_allclose(outputs[name], value.numpy(), atol=1e-3, err_msg=name)
     assert np.ptp(outputs["logits"], axis=0).min() > 0.01  # the images are told apart
@@ -128,7 +129,7 @@ def test_a_graph_that_differs_from_the_checkpoint_is_refused_and_removed(
     shutil.copytree(journey.run, run)
     checkpoint, model, _ = checkpoints.load(run)
     change(model)
-    checkpoints.save(run, checkpoint, model, train.make_optimizer(model, checkpoint.recipe))
+    checkpoints.save(run, checkpoint, model.state_dict(), training={})
 
     with pytest.raises(ExportError, match=f"differs from the checkpoint by {found} in a logit, the limit is 0.001;"):
         export.export(run, journey.data)

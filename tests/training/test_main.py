@@ -81,14 +81,16 @@ def test_options_of_the_command_line_go_before_the_recipe(tmp_path: Path) -> Non
         "--batch-size": "5",
         "--learning-rate": "0.01",
         "--seed": "8",
+        "--size": "10",
     }
 
-    arguments = ["train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "run")]
+    arguments = ["train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--no-flip"]
     assert main([*arguments, *(word for option in options.items() for word in option)]) == 0
 
     checkpoint = checkpoints.load(tmp_path / "run")[0]
     followed = checkpoint.recipe
     assert (followed.epochs, followed.batch_size, followed.learning_rate, followed.seed) == (1, 5, 0.01, 8)
+    assert (followed.input.height, followed.flip) == (10, False)
     assert checkpoint.provenance["started_from"]["epochs"] == 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.header import sniff
+from models.header import ImageError, sniff
 from training.errors import DataError
 
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -26,7 +26,7 @@ class Item:
 
     name: what messages call it.
     path: what it is called inside its part, whatever the machine; fingerprints depend on it.
-    read: gives the bytes of its file. Raises OSError or models.header.ImageError.
+    read: gives the bytes of its file, or raises OSError.
     """
 
     name: str
@@ -100,10 +100,13 @@ def printable(name: str) -> str:
 
 
 def read_image(path: Path) -> bytes:
-    """All bytes of a file that begins as an image does; of another file, however large, only its beginning is read."""
+    """All bytes of a file that begins as an image does; of another one, however large, only those that tell it is none."""
     with path.open("rb") as file:
         start = file.read(SNIFFED)
-        sniff(start)
+        try:
+            sniff(start)
+        except ImageError:
+            return start
         return start + file.read()
 
 
