@@ -121,6 +121,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}, target
 
 
+@pytest.mark.parametrize("page", ["docs/settings.md", "docs/metrics.md", "docs/api.md", "docs/training.md"])
+def test_no_table_says_a_thing_twice(page: str) -> None:
+    firsts = re.findall(r"^\| (`[^|]+) \|", read(page), re.M)
+    assert sorted(set(firsts)) == sorted(firsts)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_make_verbs_in_documents_exist(page: Path) -> None:
     verbs = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from training import augmentation, freezing
+from training import augmentation, balance, freezing
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
@@ -65,6 +65,8 @@ def learn(
     steps = math.ceil(batches / recipe.accumulate)
     torch.manual_seed(seed_of_dropout(recipe.seed, checkpoint.epoch, processes.rank))
     state.model.train()
+    weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
+    weights = weights if weights is None else weights.to(device.name)
     freezing.freeze(state.model, freezing.frozen_at(checkpoint.epoch, state.model, recipe.freeze, recipe.unfreeze_every))
     prepared = preparation(checkpoint, device)
     sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
@@ -76,7 +78,7 @@ def learn(
     ):
         for i, batch in enumerate(ahead):
             added = min(recipe.accumulate, batches - i + i % recipe.accumulate)  # batches of this step
-            loss, right = _loss(state, recipe, batch, prepared, device)
+            loss, right = _loss(state, recipe, batch, weights, prepared, device)
             state.scaler.scale(loss / batch.whole / added).backward()
             if (i + 1) % recipe.accumulate == 0 or i + 1 == batches:
                 processes.add([p.grad for p in state.model.parameters() if p.grad is not None])
@@ -94,25 +96,20 @@ def _batches(images: ImageSet, checkpoint: Checkpoint, device: Device, processes
     """The batches of one epoch, which depend on seed and epoch alone."""
     recipe = checkpoint.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
-    epoch = augmentation.batches(images, recipe.batch_size, generator, recipe.crop_padding, recipe.flip, recipe.cutout)
-    for pixels, targets in epoch:
-        pixels, shares = augmentation.cutmix(pixels, targets, len(images.classes), recipe.cutmix, generator)
+    for pixels, shares, targets in augmentation.batches(images, recipe, checkpoint.epoch, generator):
         part = processes.part(len(targets))
         batch = Batch(pixels[part], shares[part], targets[part], len(targets))
         yield batch.pinned() if device.is_gpu else batch
 
 
 def _loss(
-    state: State, recipe: Recipe, batch: Batch, prepared: Callable[[Tensor], Tensor], device: Device
+    state: State, recipe: Recipe, batch: Batch, weights: Tensor | None, prepared: Callable[[Tensor], Tensor], device: Device
 ) -> tuple[Tensor, Tensor]:
     """Sum of the losses of a batch, and how many of its targets have the highest logit."""
     shares, targets = (part.to(device.name, non_blocking=True) for part in (batch.shares, batch.targets))
     with device.autocast():
         parts = state.weighted_logits(prepared(batch.pixels))
-    losses = [
-        weight * functional.cross_entropy(logits.float(), shares, label_smoothing=recipe.label_smoothing, reduction="sum")
-        for weight, logits in parts
-    ]
+    losses = [weight * balance.losses(logits.float(), shares, weights, recipe.label_smoothing).sum() for weight, logits in parts]
     return torch.stack(losses).sum(), (parts[0][1].argmax(1) == targets).sum().double()
 
 

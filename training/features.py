@@ -18,9 +18,10 @@ def features_of(
     model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8], device: Device, say: bool = True
 ) -> NDArray[np.float32]:
     """Features (n, dimensions) of images (n, height, width, 3) as they are, in full precision. ``model`` is on the device."""
-    model, prepared = checkpoint.answering(model).eval(), preparation(checkpoint, device)
+    model = checkpoint.answering(model).eval()
+    prepared = preparation(checkpoint, device)
     parts: list[NDArray[np.float32]] = []
     for begin in tqdm(range(0, len(pixels), BATCH), "features", unit=" batches", leave=False, disable=not say):
-        images = torch.from_numpy(pixels[begin : begin + BATCH])
-        parts.append(model.outputs(prepared(images))[1].float().cpu().numpy())
+        images = prepared(torch.from_numpy(pixels[begin : begin + BATCH]))
+        parts.append(model.outputs(images)[1].float().cpu().numpy())
     return np.concatenate(parts)

@@ -12,8 +12,9 @@ import torch
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
-from training import freezing, pretrained
+from training import freezing, pretrained, sizes
 from training.architectures.catalogue import ARCHITECTURES, build, check_size
+from training.balance import Balance
 from training.errors import RecipeError
 
 LINEAR_C = 0.1
@@ -60,6 +61,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     flip: Annotated[bool, "random mirror image"] = True
     cutout: Annotated[Pixels, "side of a random grey square, in pixels"] = 0
     cutmix: Annotated[float, Meta(ge=0, le=1), "share of the images that get a box of another one pasted in"] = 0.0
+    mixup: Annotated[float, Meta(ge=0, le=10), "alpha of mixing two images, for those that cutmix leaves"] = 0.0
+    trivial_augment: Annotated[bool, "one random change of shape or colour on each image"] = False
+    erasing: Annotated[float, Meta(ge=0, le=1), "share of the images that get a box of noise"] = 0.0
+    scale: Annotated[float, Meta(ge=0.05, le=1), "least share of the area that a random crop shows; 1 is off"] = 1.0
+    sizes: Annotated[tuple[Count, ...], "shorter sides to train at, one after the other, in pixels"] = ()
+    balance: Annotated[Balance, "of classes with unequal numbers of images: weights in the loss, or drawn equally often"] = "none"
     mirror: Annotated[bool, "answer from the image and its mirror image together, at twice the work"] = False
     validation_share: Annotated[float, Meta(gt=0, le=0.9), "held out of the training images without a val/ folder"] = 0.1
     precision: Annotated[Precision, "of multiplications; auto is bf16 where the hardware has it, else fp32"] = "auto"
@@ -75,6 +82,18 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         self._check_freeze()
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
+        if self.mixup and self.cutmix == 1:
+            raise ValueError(f"cutmix is {self.cutmix}, which leaves no image to mixup; lower it, or leave mixup out")
+        if self.sizes:
+            self._check_sizes(side)
+
+    def _check_sizes(self, side: int) -> None:
+        if max(self.sizes) > side:
+            raise ValueError(f"sizes holds {max(self.sizes)}, it must not exceed the shorter side of the input, {side}")
+        if len(self.sizes) > self.epochs:
+            raise ValueError(f"sizes holds {len(self.sizes)} sides for {self.epochs} epochs; train longer, or with fewer sides")
+        for shorter in self.sizes:
+            check_size(self.architecture, *sizes.scaled(self.input, shorter))
 
     @property
     def passes(self) -> int:

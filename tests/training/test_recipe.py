@@ -62,6 +62,19 @@ def test_a_recipe_loads_by_its_path(tmp_path: Path) -> None:
             id="weights that were not published",
         ),
         pytest.param({"crop_padding": 8}, "crop_padding is 8, .*shorter side of the input, 8", id="shift by a whole side"),
+        pytest.param({"mixup": -0.1}, ">= 0.*mixup", id="negative alpha"),
+        pytest.param({"mixup": 0.2, "cutmix": 1.0}, "cutmix is 1.0, which leaves no image to mixup", id="nothing to mix"),
+        pytest.param({"erasing": 1.1}, "<= 1.*erasing", id="more than all images erased"),
+        pytest.param({"scale": 0.01}, ">= 0.05.*scale", id="crops of next to nothing"),
+        pytest.param({"balance": "always"}, "always.*balance", id="unknown balance"),
+        pytest.param({"sizes": [0, 8]}, ">= 1.*sizes", id="images without pixels"),
+        pytest.param({"sizes": [8, 16]}, "sizes holds 16, .*shorter side of the input, 8", id="size beyond the input"),
+        pytest.param({"sizes": [8] * 4}, "sizes holds 4 sides for 3 epochs", id="more sizes than epochs"),
+        pytest.param(
+            {"sizes": [4, 8]},
+            "the images are 4x4 pixels, resnet10-small needs 8 on the shorter side",
+            id="size below the network",
+        ),
         pytest.param({"input": {"height": 9, "width": 8, "resize": 8}}, "9x8 is larger.*8", id="crop beyond the image"),
     ],
 )
@@ -96,6 +109,13 @@ def test_a_file_that_is_no_whole_recipe_is_refused(text: bytes, tmp_path: Path) 
 def test_a_missing_recipe_is_an_error_that_names_those_there_are(name: str) -> None:
     with pytest.raises(RecipeError, match=f"no recipe '{name}'; known are {', '.join(SHIPPED)}"):
         recipes.load(name)
+
+
+def test_a_recipe_may_name_sizes(tmp_path: Path) -> None:
+    geometry = {"height": 16, "width": 16, "resize": 16}
+    path = write_recipe(tmp_path / "mine.toml", input=geometry, sizes=[8, 12, 16])
+
+    assert recipes.load(str(path)).sizes == (8, 12, 16)
 
 
 def test_an_override_replaces_the_value_of_the_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import training
+from models.input import InputSpec
 from tests.factories import make_image
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
@@ -26,6 +28,18 @@ from training.checkpoint import Checkpoint
 from training.errors import CheckpointError, DivergenceError
 
 STEPS_AN_EPOCH = 3  # of the pictures below: 24, of which 6 to validate, in batches of 6
+
+EVERYTHING: dict[str, Any] = {
+    "input": {"height": 10, "width": 10, "resize": 12},
+    "cutout": 2,
+    "cutmix": 0.3,
+    "mixup": 0.5,
+    "trivial_augment": True,
+    "erasing": 0.3,
+    "scale": 0.4,
+    "sizes": (8, 10),
+    "balance": "sampler",
+}
 
 
 @pytest.fixture
@@ -104,11 +118,12 @@ def test_progress_and_files_left_out_are_told_on_standard_error(
         pytest.param(3 * STEPS_AN_EPOCH, 2, id="at the last step"),
     ],
 )
+@pytest.mark.parametrize("changes", [{"cutout": 2, "cutmix": 0.5}, EVERYTHING], ids=["cutmix", "everything"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="sums on a GPU may come in another order")
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_very_same_weights(
-    step: int, epoch: int, source: Path, tmp_path: Path
+    step: int, epoch: int, changes: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(cutout=2, cutmix=0.5)
+    recipe = make_recipe(**changes)
     whole = train.train(source, tmp_path / "whole", recipe, say=False)
     with interrupt_at(step), pytest.raises(KeyboardInterrupt):
         train.train(source, tmp_path / "stopped", recipe, say=False)
@@ -144,6 +159,45 @@ def test_every_epoch_shows_the_same_images_in_another_order(source: Path, tmp_pa
     first, second = shown[:18], shown[18:]
     assert sorted(first) == sorted(second)
     assert first != second
+
+
+def test_the_network_trains_at_growing_sizes_and_is_evaluated_at_that_of_the_input(source: Path, tmp_path: Path) -> None:
+    shown: list[tuple[bool, int, int]] = []
+
+    def watch(module: object, images: tuple[torch.Tensor]) -> None:
+        if isinstance(module, Classifier):
+            height, width = images[0].shape[2:]
+            shown.append((module.training, height, width))
+
+    recipe = make_recipe(input={"height": 16, "width": 24, "resize": 24}, sizes=(8, 16), scale=0.5)
+    handle = register_module_forward_pre_hook(watch)
+    train.train(source, tmp_path / "run", recipe, say=False)
+    handle.remove()
+
+    trained = [(height, width) for training, height, width in shown if training]
+    assert trained == [(8, 12)] * 2 * STEPS_AN_EPOCH + [(16, 24)] * STEPS_AN_EPOCH
+    assert {(height, width) for training, height, width in shown if not training} == {(16, 24)}
+
+
+def test_a_run_with_crops_remembers_the_larger_images_and_leaves_the_validation_images(source: Path, tmp_path: Path) -> None:
+    for name, scale in (("whole", 1.0), ("crops", 0.25)):
+        train.train(source, tmp_path / name, make_recipe(epochs=1, scale=scale), say=False)
+
+    whole, crops = (checkpoints.load(tmp_path / name)[0].data for name in ("whole", "crops"))
+    training, _ = data.load_training(source, InputSpec(16, 16, 16), 0.25, 0)
+    assert crops["training_sha256"] == data.fingerprint(training) != whole["training_sha256"]
+    assert crops["validation_sha256"] == whole["validation_sha256"]
+
+
+def test_weights_of_the_classes_reach_the_loss(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "colours", ("red", "blue"), each=4)
+    make_folder(source, ("red",), each=30)
+    losses: list[float] = []
+    for balance in ("none", "weights"):
+        recipe = make_recipe(epochs=1, balance=balance, batch_size=4, learning_rate=1e-6)
+        losses.append(train.train(source, tmp_path / balance, recipe, say=False).history[0]["loss"])
+
+    assert abs(losses[0] - losses[1]) > 1e-3
 
 
 def test_a_finished_run_is_resumed_without_another_step(source: Path, tmp_path: Path) -> None:

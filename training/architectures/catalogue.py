@@ -36,7 +36,11 @@ ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
 }
 
 ONE_SIDE = dict.fromkeys(MNIST, 28) | {"convnet-cifar": 32, "hog-32": 32}  # pixels; their first linear layer fits no other
-LEAST_SIDE = dict.fromkeys((*torchvision.VGGS, *torchvision.SMALL_VGGS), 32) | {"alexnet": 63}  # less, and nothing is left
+LEAST_SIDE = {  # less, and nothing is left
+    **dict.fromkeys((*torchvision.VGGS, *torchvision.SMALL_VGGS), 32),
+    "alexnet": 63,
+    "resnet10-small": 8,
+}
 
 
 def build(architecture: str, classes: int) -> Classifier:
@@ -48,6 +52,6 @@ def check_size(architecture: str, height: int, width: int) -> None:
     """Raises ValueError when the network cannot take images of ``height`` x ``width`` pixels."""
     one, least = ONE_SIDE.get(architecture), LEAST_SIDE.get(architecture, 1)
     if one and (height, width) != (one, one):
-        raise ValueError(f"the input is {height}x{width} pixels, {architecture} takes images of {one}x{one} alone")
+        raise ValueError(f"the images are {height}x{width} pixels, {architecture} takes images of {one}x{one} alone")
     if min(height, width) < least:
-        raise ValueError(f"the input is {height}x{width} pixels, {architecture} needs {least} on the shorter side at least")
+        raise ValueError(f"the images are {height}x{width} pixels, {architecture} needs {least} on the shorter side at least")
