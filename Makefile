@@ -24,7 +24,7 @@ ROUNDS ?= 5
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker lint check audit mutants train resume evaluate export publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all 
 mutants: .venv/.synced  ## show that tests can fail: take protections away, of AREAS (all), and run the tests that guard them
 	@$(ALL) -m tests.mutants $(AREAS)
 
+inspect: .venv/.synced  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
+	@$(ALL) -m training inspect $(DATA) $(if $(HTML),--html $(HTML))
+
 train: .venv/.synced  ## train on DATA=folder by RECIPE=photos into RUN=runs/NAME
 	@$(ALL) -m training train $(DATA) --recipe $(RECIPE) --out $(RUN)
 
@@ -71,6 +74,9 @@ evaluate: .venv/.synced  ## measure RUN on DATA
 
 export: .venv/.synced  ## write RUN as ONNX and compare it on DATA
 	@$(ALL) -m training export $(RUN) $(DATA)
+
+report: .venv/.synced  ## write RUN/report.html: how good RUN is on DATA, where it fails, what it sees
+	@$(ALL) -m training report $(RUN) $(DATA)
 
 publish: .venv/.synced  ## put RUN into the store as the next version of NAME
 	@$(ALL) -m training publish $(RUN) --name $(NAME) --store $(STORE)

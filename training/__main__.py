@@ -1,4 +1,4 @@
-"""Command line: python -m training train | evaluate | export | probe | publish."""
+"""Command line: python -m training inspect | train | evaluate | export | report | probe | publish."""
 
 import argparse
 import json
@@ -7,14 +7,16 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from models import registry
-from models.manifest import Manifest, PackageError
+from models.manifest import REPORT, Manifest, PackageError
 from training import checkpoint as checkpoints
 from training import options, origin, pretrained, processes
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
+from training.sources.catalogue import open_source, title
 from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
@@ -45,15 +47,37 @@ def after_a_stop(args: argparse.Namespace) -> str:
     """What is left of a training that was stopped, and the command that goes on with it."""
     if not (args.out / SIDECAR).is_file():
         return "stopped before the first epoch was whole; nothing was saved"
-    again = ["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"]
+    again = ["python", "-m", "training", "train", args.data, "--out", str(args.out), "--resume"]
     again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
     return f"stopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}"
 
 
-def run_evaluate(args: argparse.Namespace) -> object:
-    from training.evaluate import evaluate
+def run_inspect(args: argparse.Namespace) -> dict[str, Any]:
+    from training.inspection import facts, findings, page, summary
 
-    return evaluate(args.run_folder, args.data)
+    if args.html:
+        page.check_path(args.html)
+    name = title(args.data)
+    look = facts.look(open_source(args.data))
+    found = findings.find(look)
+    if args.html:
+        page.write(args.html, name, look, found)
+    return summary.summarise(name, look, found)
+
+
+def show_inspection(result: dict[str, Any]) -> str:
+    from training.inspection.summary import table
+
+    return table(result)
+
+
+def run_evaluate(args: argparse.Namespace) -> object:
+    from training.evaluate import FILE, TABLES, evaluate
+
+    result = evaluate(args.run_folder, args.data)
+    if args.json:
+        return result
+    return {key: value for key, value in result.items() if key not in TABLES} | {"more": str(args.run_folder / FILE)}
 
 
 def run_export(args: argparse.Namespace) -> object:
@@ -65,7 +89,7 @@ def run_export(args: argparse.Namespace) -> object:
             raise RecipeError("give a run and its data, or --architecture and --weights none, not both")
         return describe(untrained.publish(args.architecture, args.store), args.store)
     if not args.data:
-        raise RecipeError("give the folder of a run and the folder it was trained on, or --architecture and --weights none")
+        raise RecipeError("give the folder of a run and the data it was trained on, or --architecture and --weights none")
     return export(args.run_folder, args.data, args.fp16)
 
 
@@ -85,6 +109,14 @@ def run_probe(args: argparse.Namespace) -> object:
     return probe.probe_run(folder, args.data, settings, args.out)
 
 
+def run_report(args: argparse.Namespace) -> object:
+    from training.report import facts
+    from training.report.document import report
+
+    result = report(args.run_folder, args.data, not args.without_images)
+    return result if args.json else {"report": str(args.run_folder / REPORT), "data": str(args.run_folder / facts.FILE)}
+
+
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
@@ -100,17 +132,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train a classifier and publish it as a model package."
     )
+    parser.set_defaults(show=lines, strict=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    command = commands.add_parser("inspect", help="look at data before training: counts, copies, leaks, damaged and odd images")
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures too")
+    command.add_argument("--strict", action="store_true", help="exit with 1 after a warning too, not after errors alone")
+    command.set_defaults(run=run_inspect, show=show_inspection)
+
     command = commands.add_parser("train", help="train a network on a folder of class folders")
-    command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
+    _add_training(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
-    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
-    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
-    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
-    options.add(command)
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
@@ -118,10 +152,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("export", help="write the network as ONNX, in fp32 and int8, and measure both")
     _add_run(command, run_export, optional=True)
-    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+    _add_fp16(command)
     command.add_argument("--architecture", help="without a run: publish this network untrained, for measuring its speed")
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
+
+    command = commands.add_parser("report", help="write a page on how good the network is, where it fails and what it sees")
+    _add_run(command, run_report)
+    _add_without_images(command)
 
     command = commands.add_parser("probe", help="see how well a linear layer tells new classes apart by given features")
     _add_probe(command)
@@ -142,7 +180,7 @@ def _add_probe(command: argparse.ArgumentParser) -> None:
     network = command.add_mutually_exclusive_group(required=True)
     network.add_argument("--service", metavar="URL", help="features of a running service; its key is read from HUBEL_API_KEY")
     network.add_argument("--run", dest="probed", metavar="RUN", help="features of a run, or of a package (NAME:VERSION)")
-    command.add_argument("data", type=Path, help="images of the new classes, as to train on; test/ is reported too")
+    command.add_argument("data", help="images of the new classes, as to train on; test/ is reported too")
     command.add_argument("--out", type=Path, help="of --run: folder for the checkpoint with the fitted head")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.add_argument("--c", type=float, default=recipes.LINEAR_C, help="key linear_c of recipes (default: %(default)s)")
@@ -151,11 +189,30 @@ def _add_probe(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_probe)
 
 
+def _add_training(command: argparse.ArgumentParser) -> None:
+    """What decides how a network is trained."""
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
+    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
+    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
+    options.add(command)
+
+
+def _add_fp16(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+
+
+def _add_without_images(command: argparse.ArgumentParser) -> None:
+    text = "no image and no file name of the data in the report, which the package holds"
+    command.add_argument("--without-images", action="store_true", help=text)
+
+
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:
     count = "?" if optional else None
     command.add_argument("run_folder", metavar="run", type=Path, nargs=count, help="folder of the checkpoint")
-    where = "the folder trained on; its test/ is used, else the validation images"
-    command.add_argument("data", type=Path, nargs=count, help=where)
+    where = "the data trained on; their test images are used, else the validation images"
+    command.add_argument("data", nargs=count, help=where)
     command.set_defaults(run=run)
 
 
@@ -169,9 +226,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     if processes.rank() == 0:
-        print(json.dumps(result, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
-    return 0
+        print(json.dumps(result, indent=1) if args.json else args.show(result))
+    return FAILED if result.get("errors") or (result.get("warnings") and args.strict) else 0
+
+
+def lines(result: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in result.items())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:  # at once: torch's threads, stopped in the middle of their work, can abort an orderly exit
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -22,7 +22,7 @@ RATIO = 4 / 3  # a crop is at most so much wider, or higher, than the input
 MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "bicubic"}  # torch has no lanczos
 
 
-def load(source: Path, recipe: Recipe) -> tuple[ImageSet, ImageSet]:
+def load(source: str | Path, recipe: Recipe) -> tuple[ImageSet, ImageSet]:
     """Training and validation images, as data.load_training gives them; the training images larger when crops are to be
     cut out of them.
 

@@ -18,16 +18,16 @@ from tqdm import tqdm
 
 from models import manifest as manifests
 from models import registry
-from models.input import InputSpec
 from training import checkpoint as checkpoints
-from training import data, evaluate, export, listing, pretrained, train
+from training import data, evaluate, export, pretrained, train
 from training.client import Service
 from training.data import ImageSet
 from training.errors import DataError, RecipeError
 from training.fitting import logits_of
 from training.linear import fit_head
-from training.listing import Part
 from training.recipe import LINEAR_C
+from training.sources.catalogue import open_source
+from training.sources.source import Part
 
 
 class Settings(Struct, frozen=True):
@@ -58,15 +58,17 @@ class Features:
         return Features(self.vectors[indices], self.targets[indices], self.skipped)
 
 
-def probe_service(service: Service, source: Path, settings: Settings) -> dict[str, Any]:
+def probe_service(service: Service, source: str | Path, settings: Settings) -> dict[str, Any]:
     """Probe the network of a running service on the images of ``source``, which it decodes itself.
 
     Raises:
         ServiceError, DataError: see those.
     """
-    parts = listing.list_parts(source)
-    service.connect()
+    parts = open_source(source).parts
     classes = parts["train"].classes
+    for split, part in parts.items():
+        data.check_classes(part, None if split == "train" else classes)
+    service.connect()
     found = {split: _served(service, part, classes) for split, part in parts.items()}
     if "val" not in found:
         held = data.held_out(found["train"].targets, classes, settings.validation_share, settings.seed)
@@ -89,7 +91,7 @@ def _served(service: Service, part: Part, classes: tuple[str, ...]) -> Features:
             targets.append(classes.index(item.label))
     if empty := sorted({classes.index(name) for name in part.classes} - set(targets)):
         raise DataError(f"no usable image of the class {', '.join(classes[c] for c in empty)} in {part.place}; add some")
-    return Features(np.stack(kept), np.array(targets, np.int64), tuple(skipped))
+    return Features(np.stack(kept), np.array(targets, np.int64), (*part.left_out, *skipped))
 
 
 def _contents(part: Part) -> Iterator[bytes]:
@@ -100,7 +102,7 @@ def _contents(part: Part) -> Iterator[bytes]:
             raise DataError(f"{item.name} cannot be read: {err.strerror}") from err
 
 
-def probe_run(folder: Path, source: Path, settings: Settings, out: Path | None = None) -> dict[str, Any]:
+def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | None = None) -> dict[str, Any]:
     """Probe the network of a run, or of a package with weights, by a training with fit = "linear", whose checkpoint stays
     in ``out``.
 
@@ -116,14 +118,14 @@ def probe_run(folder: Path, source: Path, settings: Settings, out: Path | None =
         checkpoint, model, _ = checkpoints.load(place)
     tops = {"train": checkpoint.history[0]["accuracy"], "val": checkpoint.history[0]["validation_accuracy"]}
     images = {"train": checkpoint.data["training_images"], "val": checkpoint.data["validation_images"]}
-    if test := load_test(source, recipe.input, checkpoint.classes):
+    if test := data.load_test(source, recipe.input, checkpoint.classes):
         answers = evaluate.logits_of(model, checkpoint, test).argmax(1)
         images["test"], tops["test"] = len(test), float((answers == test.targets).mean())
     skipped = [*checkpoint.data["skipped"], *(test.skipped if test else ())]
     return _result(str(folder), model.head.in_features, images, tops, settings, skipped) | ({"out": str(out)} if out else {})
 
 
-def probe_package(folder: Path, source: Path, settings: Settings) -> dict[str, Any]:
+def probe_package(folder: Path, source: str | Path, settings: Settings) -> dict[str, Any]:
     """Probe the network of a package, whose graph ONNX Runtime computes.
 
     Raises:
@@ -133,15 +135,10 @@ def probe_package(folder: Path, source: Path, settings: Settings) -> dict[str, A
     manifest = registry.verify(folder)
     session = export.open_session(folder / manifests.MODEL)
     training, validation = data.load_training(source, manifest.input, settings.validation_share, settings.seed)
-    test = load_test(source, manifest.input, training.classes)
+    test = data.load_test(source, manifest.input, training.classes)
     parts = {"train": training, "val": validation} | ({"test": test} if test else {})
     found = {split: _computed(session, images) for split, images in parts.items()}
     return _fit(found, training.classes, settings, manifest.id)
-
-
-def load_test(source: Path, spec: InputSpec, classes: tuple[str, ...]) -> ImageSet | None:
-    """Test images of ``source`` where it has some."""
-    return data.load_folder(source / "test", spec, classes) if (source / "test").is_dir() else None
 
 
 def _computed(session: Any, images: ImageSet) -> Features:

@@ -26,11 +26,18 @@ from training.errors import CheckpointError, DivergenceError, RecipeError
 from training.pace import Pace
 from training.processes import Processes
 from training.recipe import Recipe
+from training.sources.catalogue import title
+from training.sources.source import first_of_each
 from training.state import State, begin, copied
 
 
 def start(
-    folder: Path, source: Path, recipe: Recipe, train_images: ImageSet, validation: ImageSet, start_from: Path | None = None
+    folder: Path,
+    source: str | Path,
+    recipe: Recipe,
+    train_images: ImageSet,
+    validation: ImageSet,
+    start_from: Path | None = None,
 ) -> tuple[Checkpoint, Classifier]:
     """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``, or
     those that the recipe names.
@@ -42,7 +49,7 @@ def start(
         raise CheckpointError(f"{folder} holds a checkpoint already: add --resume to go on with it, or choose another --out")
     mean, std = data.channel_statistics(train_images)
     facts = {
-        "folder": source.name,
+        "folder": title(source),
         "training_images": len(train_images),
         "validation_images": len(validation),
         "training_sha256": data.fingerprint(train_images),
@@ -81,7 +88,7 @@ class Run:
 
 
 def train(
-    source: Path,
+    source: str | Path,
     folder: Path,
     recipe: Recipe | None,
     say: bool = True,
@@ -129,7 +136,7 @@ def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
     return checkpoint
 
 
-def prepare(source: Path, folder: Path, recipe: Recipe | None, start_from: Path | None, processes: Processes) -> Run:
+def prepare(source: str | Path, folder: Path, recipe: Recipe | None, start_from: Path | None, processes: Processes) -> Run:
     """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
@@ -213,9 +220,11 @@ def restore(state: State, content: dict[str, Any], folder: Path) -> None:
 def opening(run: Run) -> Iterator[str]:
     """What is said before the first epoch."""
     facts, model = run.checkpoint.data, run.state.model
-    yield from (f"left out: {reason}" for reason in facts["skipped"])
+    yield from (f"left out: {line}" for line in first_of_each(facts["skipped"]))
     yield (
         f"{run.checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
         f"{facts['training_images']} training and {facts['validation_images']} validation images "
         f"of {len(run.checkpoint.classes)} classes"
     )
+    if hint := pretrained.hint(run.checkpoint.recipe.architecture, run.checkpoint.recipe.weights, run.checkpoint.recipe.input):
+        yield hint

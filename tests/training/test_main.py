@@ -12,7 +12,8 @@ from tests.training.factories import interrupt_at, make_folder, make_run, write_
 from training import checkpoint as checkpoints
 from training.__main__ import main
 
-COMMANDS = ("train", "evaluate", "export", "publish")
+COMMANDS = ("train", "evaluate", "export", "report", "publish")
+EXPLAINED = ("inspect", *COMMANDS)
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,10 +23,10 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     said = capsys.readouterr().out
     assert said.startswith("usage: python -m training")
-    assert all(f"\n    {command} " in said for command in COMMANDS)
+    assert all(f"\n    {command} " in said for command in EXPLAINED)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", EXPLAINED)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

@@ -26,6 +26,7 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.quantize import quantize
+from training.sources.folder import list_folder
 
 IMAGES = os.environ.get("HUBEL_TEST_IMAGES", "")
 MANY = 1000
@@ -137,7 +138,7 @@ def real_images(side: int) -> NDArray[np.uint8]:
     if not IMAGES:
         pytest.skip("HUBEL_TEST_IMAGES names no folder of class folders with images")
     spec = InputSpec(side, side, side * 8 // 7 if side > 64 else side)
-    files = sorted(path for name in data.class_folders(Path(IMAGES)) for path in (Path(IMAGES) / name).iterdir())
+    files = sorted(path for name in list_folder(Path(IMAGES)).classes for path in (Path(IMAGES) / name).iterdir())
     if len(files) < MANY:
         pytest.skip(f"HUBEL_TEST_IMAGES holds {len(files)} images, {MANY} are needed")
     return np.stack([preprocess(files[i * len(files) // MANY].read_bytes(), spec) for i in range(MANY)])
