@@ -14,6 +14,8 @@ from io import StringIO
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from training.errors import RecipeError
 
@@ -71,7 +73,11 @@ def rank() -> int:
 
 def restarted() -> bool:
     """Whether torchrun started this process in the place of one that died (--max-restarts)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _size() -> int:
@@ -93,6 +99,10 @@ def joined() -> Generator[Processes]:
         if local > gpus:
             raise RecipeError(f"{local} processes for {gpus} GPUs: give torchrun --nproc-per-node {gpus}")
         torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    yield Processes(distributed.get_rank(), distributed.get_world_size())
+    store, own, size = next(rendezvous("env://"))
+    # torchrun keeps its store when it starts processes anew (torch 2.15): without a prefix they would read there where
+    # the dead ones listened, and wait for them.
+    store = PrefixStore(f"start {_restarts()}", store)
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=own, world_size=size)
+    yield Processes(own, size)
     distributed.destroy_process_group()

@@ -55,9 +55,11 @@ def together(size: int, **more: str) -> list[dict[str, str]]:
 
 
 def finish(process: ForkServerProcess) -> int | None:
-    """Its exit code."""
+    """Its exit code; none of a process that did not end in time, which is killed."""
     process.join(120)
-    return process.exitcode
+    code = process.exitcode
+    process.kill()
+    return code
 
 
 def _call(function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]) -> None:

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -68,20 +69,25 @@ def test_several_processes_learn_what_one_does(changes: dict[str, Any], size: in
     assert several.provenance["processes"] == size
 
 
-def test_processes_that_go_on_end_where_undisturbed_ones_do(source: Path, tmp_path: Path) -> None:
-    """One dies; the other one notices, and torchrun would start both anew."""
+def test_processes_that_are_started_anew_go_on_to_where_undisturbed_ones_end(source: Path, tmp_path: Path) -> None:
+    """One dies; the other one notices, and torchrun starts both anew, with the store in which the first two met."""
     changes = {"architecture": "dropping"}
     together(source, tmp_path / "whole", changes)
-    place = ("at a step", 5)  # of 3 in an epoch
+    store = cast(Any, torch.distributed).TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(store.port)}
     pair = [
-        children.begin(source, tmp_path / "run", changes, place if rank else None, environment)
-        for rank, environment in enumerate(children.together(2))
-    ]
+        children.begin(source, tmp_path / "run", changes, ("at a step", 5) if rank else None, environment)
+        for rank, environment in enumerate(children.together(2, **agent, TORCHELASTIC_RESTART_COUNT="0"))
+    ]  # of 3 steps in an epoch
     assert children.finish(pair[1]) == children.KILLED
     assert children.finish(pair[0]) != 0
     assert checkpoints.load(tmp_path / "run")[0].epoch == 1
 
-    together(source, tmp_path / "run", None)
+    anew = children.together(2, **agent, TORCHELASTIC_RESTART_COUNT="1")
+    pair = [children.begin(source, tmp_path / "run", None, environment=anew[0])]
+    time.sleep(0.5)  # time to find in the store what the dead one left there
+    pair.append(children.begin(source, tmp_path / "run", None, environment=anew[1]))
+    assert [children.finish(process) for process in pair] == [0, 0]
 
     expected = weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run").items())
@@ -149,47 +155,53 @@ def test_processes_know_whether_they_all_say_the_same(said: dict[int, str], agre
     assert {path.name for path in tmp_path.iterdir()} == {f"0 {agreed}", f"1 {agreed}"}
 
 
-def torchrun(source: Path, run: Path, recipe: Path, restarts: int = 0) -> subprocess.Popen[str]:
-    command = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "-m", "training", "train"]
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            *command,
-            str(source),
-            "--recipe",
-            str(recipe),
-            "--out",
-            str(run),
-            "--json",
-        ],
-        cwd=Path(training.__file__).parent.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Launch = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def torchrun(source: Path, tmp_path: Path) -> Iterator[Launch]:
+    """``torchrun(folder, restarts=2, epochs=3)`` begins two processes. What they say is in folder.out and folder.err."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def launch(folder: Path, restarts: int = 0, **changes: Any) -> subprocess.Popen[bytes]:
+        recipe = write_recipe(folder.with_suffix(".toml"), **changes)
+        launcher = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "-m", "training"]
+        command = ["train", str(source), "--recipe", str(recipe), "--out", str(folder), "--json"]
+        with open(folder.with_suffix(".out"), "wb") as out, open(folder.with_suffix(".err"), "wb") as err:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *launcher, *command],
+                cwd=Path(training.__file__).parent.parent,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=out,
+                stderr=err,
+            )
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        process.terminate()
+        process.wait(60)
 
 
 @pytest.mark.long
-def test_torchrun_trains_with_two_processes_of_which_one_speaks(source: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "tiny.toml", epochs=2)
-    answer, said = torchrun(source, tmp_path / "run", recipe).communicate(timeout=300)
+def test_torchrun_trains_with_two_processes_of_which_one_speaks(torchrun: Launch, source: Path, tmp_path: Path) -> None:
+    assert torchrun(tmp_path / "run", epochs=2).wait(300) == 0
 
-    assert json.loads(answer)["epochs"] == 2
+    assert json.loads((tmp_path / "run.out").read_text())["epochs"] == 2
+    said = (tmp_path / "run.err").read_text()
     assert said.count("epoch 1  loss ") == said.count("epoch 2  loss ") == 1
     one = train.train(source, tmp_path / "one", make_recipe(epochs=2), say=False)
-    first, expected = (folder.history[0]["loss"] for folder in (checkpoints.load(tmp_path / "run")[0], one))
-    assert first == pytest.approx(expected, abs=1e-3)
+    loss, expected = (checkpoint.history[0]["loss"] for checkpoint in (checkpoints.load(tmp_path / "run")[0], one))
+    assert loss == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("victim", [0, 1])
-def test_torchrun_replaces_a_process_that_died_and_the_run_ends_the_same(victim: int, source: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "tiny.toml", epochs=30)
-    assert torchrun(source, tmp_path / "whole", recipe).wait(300) == 0
-    process = torchrun(source, tmp_path / "run", recipe, restarts=2)
+def test_torchrun_replaces_a_process_that_died_and_the_run_ends_the_same(victim: int, torchrun: Launch, tmp_path: Path) -> None:
+    whole = torchrun(tmp_path / "whole", epochs=30)
+    assert whole.wait(300) == 0
+    process = torchrun(tmp_path / "run", restarts=2, epochs=30)
     while not (tmp_path / "run" / checkpoints.SIDECAR).exists():
         time.sleep(0.02)
         assert process.poll() is None
