@@ -24,7 +24,7 @@ ROUNDS ?= 5
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train resume evaluate export publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ evaluate: .venv/.synced  ## measure RUN on DATA
 
 export: .venv/.synced  ## write RUN as ONNX and compare it on DATA
 	@$(ALL) -m training export $(RUN) $(DATA)
+
+report: .venv/.synced  ## write RUN/report.html: how good RUN is on DATA, where it fails, what it sees
+	@$(ALL) -m training report $(RUN) $(DATA)
 
 publish: .venv/.synced  ## put RUN into the store as the next version of NAME
 	@$(ALL) -m training publish $(RUN) --name $(NAME) --store $(STORE)

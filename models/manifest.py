@@ -17,6 +17,7 @@ from models.input import InputSpec
 SCHEMA = 1
 FILE = "manifest.json"
 MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
+REPORT = "report.html"  # not in every package
 OUTPUTS = ("logits", "features", "feature_map")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 
@@ -26,6 +27,7 @@ FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Name = Annotated[str, Meta(pattern=NAME)]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Meta(pattern=FILE_NAME)]
 
@@ -42,7 +44,8 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     """What was measured, on which images. ``split`` is "test", or "validation" where the data have no test images.
 
     calibration_error is the expected calibration error over 15 equal bins of confidence, after temperature scaling
-    (Guo et al. 2017, arXiv 1706.04599); coverage is the share of answers that are not "unsure".
+    (Guo et al. 2017, arXiv 1706.04599); coverage is the share of answers that are not "unsure". What has a default came
+    later: packages published before it lack it.
     """
 
     dataset: str
@@ -57,6 +60,9 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     parity_max_difference: Annotated[float, Meta(ge=0)]  # |logits of ONNX Runtime - logits of torch|, worst of all
     parity_same_top1: Share
     providers: Annotated[list[Accuracy], Meta(min_length=1)]
+    fitted_temperature: Positive | None = None  # what the graph divides its logits by; None: nothing
+    calibration_error_before: Share | None = None  # without that
+    accuracy_kept: Share | None = None  # of the answers that are not "unsure"
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +77,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     input: InputSpec
     preprocessing: Sha256  # models.fingerprint of the code and libraries that the figures were measured with
     outputs: dict[str, list[Count]]
-    temperature: Annotated[float, Meta(gt=0)]  # logits are divided by it before softmax
+    temperature: Positive  # logits are divided by it before softmax; 1 where the graph has done so
     threshold: Share  # an answer with a lower probability is "unsure"
     evaluation: Evaluation
     provenance: dict[str, Any]

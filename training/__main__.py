@@ -1,4 +1,4 @@
-"""Command line: python -m training inspect | train | evaluate | export | probe | publish."""
+"""Command line: python -m training inspect | train | evaluate | export | report | probe | publish."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models import registry
-from models.manifest import Manifest, PackageError
+from models.manifest import REPORT, Manifest, PackageError
 from training import checkpoint as checkpoints
 from training import options, origin, pretrained, processes
 from training import recipe as recipes
@@ -72,9 +72,12 @@ def show_inspection(result: dict[str, Any]) -> str:
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
-    from training.evaluate import evaluate
+    from training.evaluate import FILE, TABLES, evaluate
 
-    return evaluate(args.run_folder, args.data)
+    result = evaluate(args.run_folder, args.data)
+    if args.json:
+        return result
+    return {key: value for key, value in result.items() if key not in TABLES} | {"more": str(args.run_folder / FILE)}
 
 
 def run_export(args: argparse.Namespace) -> object:
@@ -106,6 +109,14 @@ def run_probe(args: argparse.Namespace) -> object:
     return probe.probe_run(folder, args.data, settings, args.out)
 
 
+def run_report(args: argparse.Namespace) -> object:
+    from training.report import facts
+    from training.report.document import report
+
+    result = report(args.run_folder, args.data, not args.without_images)
+    return result if args.json else {"report": str(args.run_folder / REPORT), "data": str(args.run_folder / facts.FILE)}
+
+
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
@@ -131,14 +142,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_inspect, show=show_inspection)
 
     command = commands.add_parser("train", help="train a network on a folder of class folders")
-    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
+    _add_training(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
-    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
-    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
-    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
-    options.add(command)
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
@@ -146,10 +152,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("export", help="write the network as ONNX, in fp32 and int8, and measure both")
     _add_run(command, run_export, optional=True)
-    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+    _add_fp16(command)
     command.add_argument("--architecture", help="without a run: publish this network untrained, for measuring its speed")
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
+
+    command = commands.add_parser("report", help="write a page on how good the network is, where it fails and what it sees")
+    _add_run(command, run_report)
+    _add_without_images(command)
 
     command = commands.add_parser("probe", help="see how well a linear layer tells new classes apart by given features")
     _add_probe(command)
@@ -179,6 +189,25 @@ def _add_probe(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_probe)
 
 
+def _add_training(command: argparse.ArgumentParser) -> None:
+    """What decides how a network is trained."""
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
+    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
+    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
+    options.add(command)
+
+
+def _add_fp16(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+
+
+def _add_without_images(command: argparse.ArgumentParser) -> None:
+    text = "no image and no file name of the data in the report, which the package holds"
+    command.add_argument("--without-images", action="store_true", help=text)
+
+
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:
     count = "?" if optional else None
     command.add_argument("run_folder", metavar="run", type=Path, nargs=count, help="folder of the checkpoint")
@@ -206,4 +235,9 @@ def lines(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:  # at once: torch's threads, stopped in the middle of their work, can abort an orderly exit
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -4,6 +4,7 @@ The sidecar names its weights file and is replaced last, by one rename, so a sto
 checkpoint behind. Neighbours: train.py writes, evaluate.py, export.py and package.py read.
 """
 
+import json
 import os
 import re
 from collections.abc import Generator
@@ -118,3 +119,21 @@ def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
     except Exception as err:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {' '.join(str(err).split())}") from err
     return checkpoint, model, state.get("training", state)  # files of old have no other weights than those that answer
+
+
+def read_result(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``command`` wrote of this checkpoint into ``path``.
+
+    Raises:
+        CheckpointError: it wrote nothing, or of another epoch, or the file is damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: run 'python -m training {command}' first")
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+        epoch = result["epoch"]
+    except (ValueError, KeyError, TypeError) as err:
+        raise CheckpointError(f"{path} is damaged: run 'python -m training {command}' again") from err
+    if epoch != checkpoint.epoch:
+        raise CheckpointError(f"{path} is of another epoch than the checkpoint: run 'python -m training {command}' again")
+    return result

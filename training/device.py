@@ -17,6 +17,10 @@ class Device:
     name: str
     dtype: torch.dtype | None
 
+    @property
+    def is_gpu(self) -> bool:
+        return self.name != "cpu"
+
     def autocast(self) -> torch.autocast:
         return torch.autocast(torch.device(self.name).type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 

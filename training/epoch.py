@@ -4,8 +4,10 @@ Neighbours: augmentation.py makes the batches, train.py goes from epoch to epoch
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +20,14 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.device import Device
-from training.normalisation import normalise
+from training.normalisation import constants, scaled
 from training.optimizer import set_rate
 from training.pace import Pace
+from training.prefetch import prefetched
 from training.processes import ALONE, Processes
 from training.recipe import Recipe
 from training.schedule import momentum_at, rate_at
 from training.state import State, layout
-
-# Images (n, height, width, 3) uint8, shares of the classes (n, classes) float32, targets (n,) int64.
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,23 @@ class Learnt:
     accuracy: float
     rate: float
     images: int
+
+
+class Batch(NamedTuple):
+    """This process's part of a batch.
+
+    pixels: (m, height, width, 3) uint8. shares: of the classes, (m, classes) float32. targets: (m,) int64.
+    whole: images of all processes.
+    """
+
+    pixels: Tensor
+    shares: Tensor
+    targets: Tensor
+    whole: int
+
+    def pinned(self) -> "Batch":
+        """In memory that a GPU reads while the CPU goes on."""
+        return Batch(self.pixels.pin_memory(), self.shares.pin_memory(), self.targets.pin_memory(), self.whole)
 
 
 def learn(
@@ -51,19 +68,23 @@ def learn(
     weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
     weights = weights if weights is None else weights.to(device.name)
     freezing.freeze(state.model, freezing.frozen_at(checkpoint.epoch, state.model, recipe.freeze, recipe.unfreeze_every))
+    prepared = preparation(checkpoint, device)
     sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
     rate = 0.0
     label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
-    with tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar:
-        for i, (batch, n) in enumerate(_batches(images, checkpoint, processes)):
+    with (
+        tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar,
+        closing(prefetched(_batches(images, checkpoint, device, processes))) as ahead,
+    ):
+        for i, batch in enumerate(ahead):
             added = min(recipe.accumulate, batches - i + i % recipe.accumulate)  # batches of this step
-            loss, right = _loss(state, checkpoint, batch, weights, device)
-            state.scaler.scale(loss / n / added).backward()
+            loss, right = _loss(state, recipe, batch, weights, prepared, device)
+            state.scaler.scale(loss / batch.whole / added).backward()
             if (i + 1) % recipe.accumulate == 0 or i + 1 == batches:
                 processes.add([p.grad for p in state.model.parameters() if p.grad is not None])
                 rate = _step(state, recipe, checkpoint.epoch * steps + i // recipe.accumulate, recipe.epochs * steps)
-            sums += torch.stack((loss.detach().double(), right, torch.full_like(right, len(batch[-1]))))
-            if bar.update(n):  # it was drawn: now and then, because to read the sums is to wait for the device
+            sums += torch.stack((loss.detach().double(), right, torch.full_like(right, len(batch.targets))))
+            if bar.update(batch.whole):  # it was drawn: now and then, because to read the sums is to wait for the device
                 means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())
                 bar.set_postfix_str(f"{means}, {pace.left(checkpoint.epoch + (i + 1) / batches)}", refresh=False)
     processes.add([sums])
@@ -71,24 +92,24 @@ def learn(
     return Learnt(losses / seen, right / seen, rate, int(seen))
 
 
-def _batches(images: ImageSet, checkpoint: Checkpoint, processes: Processes) -> Iterator[tuple[Batch, int]]:
-    """The batches of one epoch, which depend on seed and epoch alone: of each, this process's part, and the number of
-    images of all processes."""
+def _batches(images: ImageSet, checkpoint: Checkpoint, device: Device, processes: Processes) -> Iterator[Batch]:
+    """The batches of one epoch, which depend on seed and epoch alone."""
     recipe = checkpoint.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
-    for batch in augmentation.batches(images, recipe, checkpoint.epoch, generator):
-        n = len(batch[-1])
-        part = processes.part(n)
-        yield (batch[0][part], batch[1][part], batch[2][part]), n
+    for pixels, shares, targets in augmentation.batches(images, recipe, checkpoint.epoch, generator):
+        part = processes.part(len(targets))
+        batch = Batch(pixels[part], shares[part], targets[part], len(targets))
+        yield batch.pinned() if device.is_gpu else batch
 
 
-def _loss(state: State, checkpoint: Checkpoint, batch: Batch, weights: Tensor | None, device: Device) -> tuple[Tensor, Tensor]:
-    """Sum of the losses of some images, and how many of the targets have the highest logit."""
-    pixels, shares, targets = (part.to(device.name) for part in batch)
+def _loss(
+    state: State, recipe: Recipe, batch: Batch, weights: Tensor | None, prepared: Callable[[Tensor], Tensor], device: Device
+) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of a batch, and how many of its targets have the highest logit."""
+    shares, targets = (part.to(device.name, non_blocking=True) for part in (batch.shares, batch.targets))
     with device.autocast():
-        parts = state.weighted_logits(prepared(pixels, checkpoint, device))
-    smoothing = checkpoint.recipe.label_smoothing
-    losses = [weight * balance.losses(logits.float(), shares, weights, smoothing).sum() for weight, logits in parts]
+        parts = state.weighted_logits(prepared(batch.pixels))
+    losses = [weight * balance.losses(logits.float(), shares, weights, recipe.label_smoothing).sum() for weight, logits in parts]
     return torch.stack(losses).sum(), (parts[0][1].argmax(1) == targets).sum().double()
 
 
@@ -114,11 +135,11 @@ def evaluate(
     """Mean cross-entropy and top-1 accuracy on images as they are; each process looks at its part of them."""
     model = checkpoint.answering(model).eval()
     sums = torch.zeros(2, dtype=torch.float64, device=device.name)
-    part = processes.part(len(images))
+    part, prepared = processes.part(len(images)), preparation(checkpoint, device)
     for pixels, targets in _in_order(images, part, max(checkpoint.recipe.batch_size, 64)):
         targets = targets.to(device.name)
         with device.autocast():
-            logits = model(prepared(pixels, checkpoint, device)).float()
+            logits = model(prepared(pixels)).float()
         loss = functional.cross_entropy(logits, targets, reduction="sum")
         sums += torch.stack((loss.double(), (logits.argmax(1) == targets).sum().double()))
     processes.add([sums])
@@ -126,9 +147,15 @@ def evaluate(
     return loss, right
 
 
-def prepared(pixels: Tensor, checkpoint: Checkpoint, device: Device) -> Tensor:
-    """What the network takes: normalised, on the device, in the layout of the recipe."""
-    return normalise(pixels.to(device.name), checkpoint).contiguous(memory_format=layout(checkpoint.recipe))
+def preparation(checkpoint: Checkpoint, device: Device) -> Callable[[Tensor], Tensor]:
+    """What makes pixels what the network takes: on the device, normalised, in the layout of the recipe."""
+    mean, std = constants(checkpoint, torch.device(device.name))
+    in_memory = layout(checkpoint.recipe)
+
+    def prepared(pixels: Tensor) -> Tensor:
+        return scaled(pixels.to(device.name, non_blocking=True), mean, std).contiguous(memory_format=in_memory)
+
+    return prepared
 
 
 def seed_of_dropout(seed: int, epoch: int, rank: int) -> int:

@@ -1,6 +1,6 @@
 """How good a checkpoint is, on images it was not trained on; what it finds goes into evaluation.json beside it.
 
-Neighbours: data.py decodes as the service does, calibration.py turns logits into probabilities.
+Neighbours: data.py decodes as the service does, calibration.py turns logits into probabilities, confusion.py counts errors.
 """
 
 import json
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training import calibration, data
+from training import calibration, confusion, data
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from training.errors import CheckpointError
 from training.normalisation import normalise
 
 FILE = "evaluation.json"
+TABLES = ("classes", "confusion", "reliability")  # what of it does not fit on a line
 BATCH = 128
 
 
@@ -40,12 +41,12 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
 
 
 @torch.inference_mode()
-def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet) -> NDArray[np.float32]:
+def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True) -> NDArray[np.float32]:
     """Logits (n, classes) float32 of images as they are, computed by torch in full precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = checkpoint.answering(model).eval().to(device)
     parts: list[NDArray[np.float32]] = []
-    for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False):
+    for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
         pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
         parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
     return np.concatenate(parts)
@@ -64,27 +65,16 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
     validation = images if split == "validation" else training_images(source, checkpoint)[1]
     held_out = logits_of(model, checkpoint, validation)
     temperature = calibration.fit_temperature(held_out, validation.targets)
-    confidence, right = _answers(held_out, validation.targets, temperature)
-    threshold = calibration.choose_threshold(confidence, right)
-
+    threshold = calibration.choose_threshold(*answers(held_out, validation.targets, temperature))
     logits = held_out if split == "validation" else logits_of(model, checkpoint, images)
-    confidence, right = _answers(logits, images.targets, temperature)
-    highest = np.argsort(-logits, axis=1)[:, :5]
     result = {
         "epoch": checkpoint.epoch,
         "dataset": checkpoint.data["folder"],
         "split": split,
         "dataset_sha256": data.fingerprint(images),
         "samples": len(images),
-        "top1": round(float(right.mean()), 4),
-        "top5": round(float((highest == images.targets[:, None]).any(axis=1).mean()), 4),
-        "per_class": {
-            name: round(float(right[images.targets == c].mean()), 4)
-            for c, name in enumerate(images.classes)
-            if (images.targets == c).any()
-        },
-        "calibration_error": round(calibration.calibration_error(confidence, right), 4),
-        "coverage": round(float((confidence >= threshold).mean()), 4),
+        **accuracy(logits, images),
+        **honesty(logits, images.targets, temperature, threshold),
         "temperature": temperature,
         "threshold": threshold,
     }
@@ -92,7 +82,41 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
     return result
 
 
-def _answers(
+def accuracy(logits: NDArray[np.float32], images: ImageSet) -> dict[str, Any]:
+    """How often the answers are right, in all and by class, and what they are confused with."""
+    highest = np.argsort(-logits, axis=1)[:, :5]
+    matrix = confusion.confusion_matrix(images.targets, logits.argmax(axis=1), len(images.classes))
+    by_class = confusion.figures(matrix, images.classes)
+    return {
+        "top1": round(float(matrix.trace() / matrix.sum()), 4),
+        "top5": round(float((highest == images.targets[:, None]).any(axis=1).mean()), 4),
+        "macro_f1": confusion.macro_f1(matrix),
+        "per_class": {figure["label"]: figure["recall"] for figure in by_class if figure["support"]},
+        "classes": by_class,
+        "confusion": matrix.tolist(),
+    }
+
+
+def honesty(logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float, threshold: float) -> dict[str, Any]:
+    """How far probabilities can be believed, without and with the temperature, and what the threshold keeps."""
+    before, right = answers(logits, targets, 1.0)
+    confidence, _ = answers(logits, targets, temperature)
+    coverage, accuracy_kept = calibration.kept_at(confidence, right, threshold)
+    bins = {"before": calibration.reliability(before, right), "after": calibration.reliability(confidence, right)}
+    return {
+        "calibration_error": round(calibration.calibration_error(confidence, right), 4),
+        "calibration_error_before": round(calibration.calibration_error(before, right), 4),
+        "coverage": round(coverage, 4),
+        "accuracy_kept": None if accuracy_kept is None else round(accuracy_kept, 4),
+        "reliability": {name: [_rounded(b) for b in found] for name, found in bins.items()},
+    }
+
+
+def _rounded(found: calibration.Bin) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in found._asdict().items()}
+
+
+def answers(
     logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Confidence and rightness of each answer, both (n,)."""

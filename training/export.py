@@ -1,6 +1,6 @@
-"""Checkpoint -> ONNX graphs: one file each, preprocessing of pixel values inside, measured on real images.
+"""Checkpoint -> ONNX graphs: one file each, preprocessing of pixel values and temperature inside, measured on real images.
 
-Neighbours: evaluate.py measured the checkpoint, package.py publishes what this writes.
+Neighbours: evaluate.py measured the checkpoint and fitted the temperature, package.py publishes what this writes.
 """
 
 import json
@@ -53,29 +53,38 @@ class Servable(nn.Module):
 def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
     """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``.
 
-    model.onnx is compared with torch. model.int8.onnx is calibrated on training images and stays only where it loses at
-    most MAX_LOSS of top-1; so does model.fp16.onnx, for GPUs, which is written with ``fp16``.
+    Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
+    calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
+    it loses at most MAX_LOSS of top-1; so does model.fp16.onnx, for GPUs, which is written with ``fp16``.
 
     Raises:
         ExportError: a logit differs by more than the tolerance; model.onnx is removed.
-        CheckpointError, DataError: see those.
+        CheckpointError: the run was not evaluated since its last epoch; and see there.
+        DataError: see there.
     """
     checkpoint, model, _ = checkpoints.load(run)
+    temperature = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)["temperature"]
     trained, held_out = evaluate.training_images(source, checkpoint)
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
-    return write_graphs(run, checkpoint, model, held_out if test is None else test, trained.pixels, fp16)
+    return write_graphs(run, checkpoint, model, held_out if test is None else test, trained.pixels, temperature, fp16)
 
 
 def write_graphs(
-    run: Path, checkpoint: Checkpoint, model: Classifier, images: ImageSet, calibration: NDArray[np.uint8], fp16: bool = False
+    run: Path,
+    checkpoint: Checkpoint,
+    model: Classifier,
+    images: ImageSet,
+    calibration: NDArray[np.uint8],
+    temperature: float = 1.0,
+    fp16: bool = False,
 ) -> dict[str, Any]:
     """As ``export``, with the images to measure on and those to calibrate with, (n, height, width, 3) uint8."""
     for name in GRAPHS.values():
         (run / name).unlink(missing_ok=True)
-    write_onnx(model, checkpoint, run / MODEL)
+    write_onnx(model, checkpoint, run / MODEL, temperature)
     session = open_session(run / MODEL)
     exported = logits_of(session, images.pixels)
-    expected = evaluate.logits_of(model, checkpoint, images)
+    expected = evaluate.logits_of(model, checkpoint, images) / temperature
     difference = float(np.abs(exported - expected).max())
     if not difference <= TOLERANCE:  # NaN too
         (run / MODEL).unlink()
@@ -86,12 +95,13 @@ def write_graphs(
         )
     quantize(run / MODEL, run / GRAPHS["int8"], calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)])
     if fp16:
-        write_onnx(model, checkpoint, run / GRAPHS["fp16"], half=True)
+        write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True)
     providers = measure(run, images, exported)
     result = {
         "epoch": checkpoint.epoch,
         "samples": len(images),
         "dataset_sha256": data.fingerprint(images),
+        "temperature": temperature,
         "max_difference": difference,
         "same_top1": float((exported.argmax(1) == expected.argmax(1)).mean()),
         "providers": providers,
@@ -107,8 +117,7 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
 
     reference: logits (n, classes) of the CPU provider in fp32, which are there already.
     """
-    installed = [p for p in (OPENVINO, CPU) if p in onnxruntime.get_available_providers()]
-    ways: list[tuple[str, Precision]] = [(provider, p) for provider in installed for p in precisions.computable(provider)]
+    ways: list[tuple[str, Precision]] = [(provider, p) for provider in installed() for p in precisions.computable(provider)]
     ways.append((CPU, "fp16"))  # slow there, but rounded as on a GPU
     found: list[dict[str, Any]] = []
     for provider, precision in ways:
@@ -119,6 +128,11 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
             top1 = round(float((logits.argmax(1) == images.targets).mean()), 4)
             found.append({"provider": provider, "precision": precision, "top1": top1})
     return found
+
+
+def installed() -> list[str]:
+    """The ONNX Runtime providers that are measured here, the quicker first."""
+    return [p for p in (OPENVINO, CPU) if p in onnxruntime.get_available_providers()]
 
 
 def _leave_out(run: Path, providers: list[dict[str, Any]]) -> dict[str, str]:
@@ -134,11 +148,15 @@ def _leave_out(run: Path, providers: list[dict[str, Any]]) -> dict[str, str]:
     return reasons
 
 
-def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
-    """Trace the network with a batch of free size and write one file without external data; ``half``: in fp16."""
+def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path, temperature: float = 1.0, half: bool = False) -> None:
+    """Trace the network, its logits divided by ``temperature``, with a batch of free size and write one file without
+    external data; ``half``: in fp16."""
     spec = checkpoint.recipe.input
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)  # sizes 0 and 1 would be fixed in the graph
     network = deepcopy(checkpoint.answering(model).cpu())
+    with torch.no_grad():  # in the head it costs nothing
+        network.head.weight.div_(temperature)
+        network.head.bias.div_(temperature)
     servable = Servable(network.half() if half else network, checkpoint).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making

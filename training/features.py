@@ -8,7 +8,7 @@ from tqdm import tqdm
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.device import Device
-from training.epoch import prepared
+from training.epoch import preparation
 
 BATCH = 128
 
@@ -19,8 +19,9 @@ def features_of(
 ) -> NDArray[np.float32]:
     """Features (n, dimensions) of images (n, height, width, 3) as they are, in full precision. ``model`` is on the device."""
     model = checkpoint.answering(model).eval()
+    prepared = preparation(checkpoint, device)
     parts: list[NDArray[np.float32]] = []
     for begin in tqdm(range(0, len(pixels), BATCH), "features", unit=" batches", leave=False, disable=not say):
-        images = prepared(torch.from_numpy(pixels[begin : begin + BATCH]), checkpoint, device)
+        images = prepared(torch.from_numpy(pixels[begin : begin + BATCH]))
         parts.append(model.outputs(images)[1].float().cpu().numpy())
     return np.concatenate(parts)

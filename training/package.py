@@ -1,4 +1,4 @@
-"""An exported run -> a model package in the store: graph, golden inputs, card, manifest.
+"""An exported run -> a model package in the store: graphs, golden inputs, card, manifest, and its report where it has one.
 
 Neighbours: evaluate.py and export.py must have run on the same checkpoint; models/registry.py publishes.
 """
@@ -25,34 +25,45 @@ from training import checkpoint as checkpoints
 from training import evaluate, export
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
+from training.report import facts
 
+FILE = "published.json"
 GOLDEN_IMAGES = 4
 
 
 def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Manifest:
-    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with.
+    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with,
+    and note that in run/published.json.
 
     Raises:
-        CheckpointError: the run was not evaluated and exported since its last epoch.
+        CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
         PackageError: the package would not verify, or the name is not one.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    evaluation = _read(run / evaluate.FILE, "evaluate", checkpoint)
-    parity = _read(run / export.FILE, "export", checkpoint)
+    evaluation = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)
+    parity = checkpoints.read_result(run / export.FILE, "export", checkpoint)
     if not (run / manifests.MODEL).is_file():
         raise CheckpointError(f"{run / manifests.MODEL} does not exist: run 'python -m training export' again")
     if evaluation["dataset_sha256"] != parity["dataset_sha256"]:
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
-    draft = _draft(name, checkpoint, evaluation, parity)
+    if evaluation["temperature"] != parity["temperature"]:
+        raise CheckpointError(f"{run} was evaluated anew since it was exported: run 'python -m training export' again")
+    has_report = _has_report(run, checkpoint, evaluation)
+    draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
-        for graph in {name for name in GRAPHS.values() if (run / name).is_file()}:
-            shutil.copyfile(run / graph, files / graph)
+        graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
+        for made in [*graphs, manifests.REPORT] if has_report else graphs:
+            shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
-        (files / manifests.CARD).write_text(card(draft))
+        (files / manifests.CARD).write_text(card(draft, evaluation))
         if with_weights:
             checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
-        return registry.publish(store, files, draft)
+        manifest = registry.publish(store, files, draft)
+    place = store / manifest.name / str(manifest.version)
+    note = {"epoch": checkpoint.epoch, "published": manifest.id, "folder": str(place)}
+    (run / FILE).write_text(json.dumps(note, indent=1))
+    return manifest
 
 
 def _passed_on(checkpoint: Checkpoint) -> Checkpoint:
@@ -60,19 +71,22 @@ def _passed_on(checkpoint: Checkpoint) -> Checkpoint:
     return msgspec.structs.replace(checkpoint, data=checkpoint.data | {"skipped": []}, weights="")
 
 
-def _read(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: run 'python -m training {command}' first")
-    result = json.loads(path.read_text())
-    if result.pop("epoch") != checkpoint.epoch:
-        raise CheckpointError(f"{path} is of another epoch than the checkpoint: run 'python -m training {command}' again")
-    return result
+def _has_report(run: Path, checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
+    """Whether there is one; raises CheckpointError when it tells of something else than what is published."""
+    if not (run / manifests.REPORT).is_file():
+        return False
+    if checkpoints.read_result(run / facts.FILE, "report", checkpoint).get("evaluation") != evaluation:
+        raise CheckpointError(
+            f"{run / manifests.REPORT} is of another evaluation: run 'python -m training report' again, or remove it"
+        )
+    return True
 
 
-def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any]) -> Manifest:
+def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any], more: list[str]) -> Manifest:
     """The manifest without version, date and hashes, which the registry sets."""
-    temperature, threshold = evaluation.pop("temperature"), evaluation.pop("threshold")
     parities = {"parity_max_difference": parity["max_difference"], "parity_same_top1": parity["same_top1"]}
+    measured = {key: evaluation[key] for key in Evaluation.__struct_fields__ if key in evaluation}
+    measured["fitted_temperature"] = parity["temperature"]
     facts = {key: value for key, value in checkpoint.data.items() if key != "skipped"}
     recipe = checkpoint.recipe
     none = "0" * 64
@@ -86,9 +100,9 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
         input=recipe.input,
         preprocessing=fingerprint(recipe.input),
         outputs=parity["outputs"],
-        temperature=temperature,
-        threshold=threshold,
-        evaluation=Evaluation(**evaluation, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
+        temperature=1.0,  # the graph divides by the fitted one
+        threshold=evaluation["threshold"],
+        evaluation=Evaluation(**measured, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
         provenance={
             **checkpoint.provenance,
             "data": facts | {"files_left_out": len(checkpoint.data["skipped"])},
@@ -99,7 +113,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
             "kept_epoch": checkpoint.kept_epoch,
             "training_seconds": round(checkpoint.seconds),
         },
-        files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD), none),
+        files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD, *more), none),
     )
 
 
@@ -130,15 +144,30 @@ def _started_from(source: dict[str, Any]) -> str:
     )
 
 
+def _more(manifest: Manifest) -> str:
+    report = manifests.REPORT
+    what = "curves, confusions, mistakes, robustness, and what the network sees"
+    return f"[{report}]({report}) shows {what}.\n\n" if report in manifest.files else ""
+
+
 def _untrained(source: dict[str, Any]) -> str:
     return "" if source["epochs"] else "Its weights are random: it is for measuring speed, its answers mean nothing.\n\n"
 
 
-def card(manifest: Manifest) -> str:
-    """A page in Markdown for people who decide whether to use the model."""
+def _class_row(figures: dict[str, Any]) -> str:
+    shares = " | ".join(_percent(figures[key]) for key in ("recall", "precision", "f1"))
+    return f"| {figures['label']} | {figures['support']} | {shares} |"
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.1f} %"
+
+
+def card(manifest: Manifest, measured: dict[str, Any]) -> str:
+    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found."""
     evaluation, source = manifest.evaluation, manifest.provenance
     data, recipe = source["data"], source["recipe"]
-    classes = "\n".join(f"| {label} | {100 * share:.1f} % |" for label, share in evaluation.per_class.items())
+    classes = "\n".join(map(_class_row, measured["classes"]))
     return f"""# {manifest.name}
 
 {manifest.architecture}, {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} pixels RGB
@@ -153,12 +182,15 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 | --- | --- |
 | top-1 | {100 * evaluation.top1:.2f} % |
 | top-5 | {100 * evaluation.top5:.2f} % |
-| calibration error (15 bins, temperature {manifest.temperature}) | {evaluation.calibration_error:.4f} |
-| answers not "unsure" (probability at least {manifest.threshold}) | {100 * evaluation.coverage:.1f} % |
+| mean F1 of the classes | {100 * measured["macro_f1"]:.2f} % |
+| calibration error (15 bins), temperature {measured["temperature"]} in the graph | {evaluation.calibration_error:.4f} |
+| without the temperature | {measured["calibration_error_before"]:.4f} |
+| answers not "unsure" (probability at least {manifest.threshold}) | {_percent(evaluation.coverage)} |
+| of these right | {_percent(evaluation.accuracy_kept)} |
 | ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
 {"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
-| class | right |
-| --- | --- |
+| class | images | right (recall) | precision | F1 |
+| --- | --- | --- | --- | --- |
 {classes}
 
 ## Training
@@ -169,7 +201,7 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 out; seed {recipe["seed"]}; {source["epochs"]} epochs in {source["training_seconds"]} s on {source["hardware"]};
 commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
 
-{_started_from(source)}## Limits
+{_started_from(source)}{_more(manifest)}## Limits
 
 {_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
 of something else gets a wrong answer, though often an "unsure" one.

@@ -226,3 +226,5 @@ def opening(run: Run) -> Iterator[str]:
         f"{facts['training_images']} training and {facts['validation_images']} validation images "
         f"of {len(run.checkpoint.classes)} classes"
     )
+    if hint := pretrained.hint(run.checkpoint.recipe.architecture, run.checkpoint.recipe.weights, run.checkpoint.recipe.input):
+        yield hint

@@ -63,7 +63,7 @@ def _images(pixels: np.ndarray, targets: np.ndarray) -> ImageSet:
 
 
 def _evaluation(images: ImageSet) -> dict[str, object]:
-    """What evaluate.json would hold: nothing was learnt, and the network agrees with itself."""
+    """What evaluation.json would hold: nothing was learnt, and the network agrees with itself."""
     return {
         "epoch": 0,
         "dataset": "made images",
@@ -72,9 +72,13 @@ def _evaluation(images: ImageSet) -> dict[str, object]:
         "samples": len(images),
         "top1": 1.0,
         "top5": 1.0,
+        "macro_f1": 1.0,
         "per_class": {},
+        "classes": [],
         "calibration_error": 0.0,
+        "calibration_error_before": 0.0,
         "coverage": 1.0,
+        "accuracy_kept": 1.0,
         "temperature": 1.0,
         "threshold": 0.0,
     }

@@ -49,6 +49,12 @@ def test_the_file_is_json_for_people(tmp_path: Path) -> None:
     assert json.loads(text) == document() | {"name": "flowers", "version": 12}
 
 
+@pytest.mark.parametrize("field", ["fitted_temperature", "calibration_error_before", "accuracy_kept"])
+def test_a_manifest_from_before_a_field_was_there_is_read(field: str, tmp_path: Path) -> None:
+    evaluation = read(tmp_path, document(f"evaluation.{field}")).evaluation
+    assert getattr(evaluation, field) is None
+
+
 def test_the_id_is_name_and_version() -> None:
     assert make_manifest(name="flowers", version=12).id == "flowers:12"
 

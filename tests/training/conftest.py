@@ -13,6 +13,7 @@ from tests.training.factories import COLOURS, make_folder, write_recipe
 from tests.training.networks import NETWORKS
 from training.__main__ import main
 from training.architectures import catalogue
+from training.report import speed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,7 +34,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Journey:
-    """Folders of a run that was trained, evaluated, exported and published. Read only: change a copy."""
+    """Folders of a run that was trained, evaluated, exported, reported on and published. Read only: change a copy."""
 
     data: Path  # train/ and test/; one picture of each class in test/ shows the colour of another class
     recipe: Path
@@ -58,11 +59,13 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
         "train": ["train", data, "--recipe", recipe, "--out", run],
         "evaluate": ["evaluate", run, data],
         "export": ["export", run, data],
+        "report": ["report", run, data],
         "publish": ["publish", run, "--name", "colours", "--store", store],
     }
     said: dict[str, str] = {}
     for name, arguments in commands.items():
-        with redirect_stdout(StringIO()) as output:
+        with redirect_stdout(StringIO()) as output, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(speed, "SECONDS", 0.01)
             assert main([*map(str, arguments), "--json"]) == 0
         said[name] = output.getvalue()
     return Journey(data, recipe, run, store, store / "colours" / "1", said)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.probability import softmax
-from training.calibration import calibration_error, choose_threshold, fit_temperature
+from training.calibration import Bin, calibration_error, choose_threshold, fit_temperature, kept_at, reliability
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
@@ -43,6 +43,29 @@ def test_calibration_error_has_15_bins_unless_told_otherwise() -> None:
     confidence, right = np.array([0.64, 0.68]), np.array([True, False])  # two of 15 bins, one of 10 or 16
 
     assert calibration_error(confidence, right) == pytest.approx((0.36 + 0.68) / 2)
+
+
+def test_bins_hold_the_answers_that_fall_between_their_bounds_and_empty_ones_are_left_out() -> None:
+    confidence, right = np.array([0.95, 1.0, 0.5, 0.59, 0.1]), np.array([1, 0, 1, 1, 0], bool)
+
+    bins = reliability(confidence, right, 10)
+
+    assert [tuple(b) for b in bins] == [
+        pytest.approx(Bin(0.1, 0.2, 1, 0.1, 0.0)),
+        pytest.approx(Bin(0.5, 0.6, 2, 0.545, 1.0)),
+        pytest.approx(Bin(0.9, 1.0, 2, 0.975, 0.5)),
+    ]
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0, (1, 0.75)), (0.7, (0.75, 2 / 3)), (0.8, (0.5, 0.5)), (0.95, (0, None))])
+def test_coverage_and_accuracy_are_of_the_answers_at_or_above_the_threshold(
+    threshold: float, expected: tuple[float, float | None]
+) -> None:
+    confidence, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([1, 0, 1, 1], bool)
+
+    coverage, accuracy = kept_at(confidence, right, threshold)
+
+    assert (coverage, accuracy) == (expected[0], None if expected[1] is None else pytest.approx(expected[1]))
 
 
 @pytest.mark.parametrize(

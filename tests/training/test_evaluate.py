@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ def probabilities(run: Path, file: Path, temperature: float) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
+def gaps(answers: list[bool], confidences: list[float]) -> list[float]:
+    """By how many answers each of 15 bins of confidence promised too much or too little."""
+    bins = [int(confidence * 15) for confidence in confidences]
+    return [
+        abs(sum(answer - confidence for answer, confidence, b in zip(answers, confidences, bins, strict=True) if b == wanted))
+        for wanted in set(bins)
+    ]
+
+
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Pictures of seven classes and a run whose network, though untrained, answers differently for each."""
@@ -54,6 +64,8 @@ def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path]) ->
     right: dict[str, list[bool]] = {name: [] for name in SEVEN}
     among_five: list[bool] = []
     confidences: list[float] = []
+    before: list[float] = []  # without the temperature
+    matrix = [[0] * 7 for _ in SEVEN]
     for file in sorted((source / "test").rglob("*.png")):
         shares = probabilities(run, file, result["temperature"])
         order = sorted(range(7), key=lambda c: -shares[c])
@@ -61,12 +73,10 @@ def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path]) ->
         right[file.parent.name].append(order[0] == truth)
         among_five.append(truth in order[:5])
         confidences.append(shares[order[0]])
+        before.append(max(probabilities(run, file, 1)))
+        matrix[truth][order[0]] += 1
     answers = [answer for name in SEVEN for answer in right[name]]
-    bins = [int(confidence * 15) for confidence in confidences]
-    gaps = [
-        abs(sum(answer - confidence for answer, confidence, b in zip(answers, confidences, bins, strict=True) if b == wanted))
-        for wanted in set(bins)
-    ]
+    kept = [answer for answer, confidence in zip(answers, confidences, strict=True) if confidence >= result["threshold"]]
     assert result["samples"] == len(answers) == 18
     assert result["top1"] == pytest.approx(sum(answers) / 18, abs=1e-4)
     assert result["top5"] == pytest.approx(sum(among_five) / 18, abs=1e-4)
@@ -75,8 +85,16 @@ def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path]) ->
         name: pytest.approx(sum(of_class) / 3, abs=1e-4) for name, of_class in right.items() if of_class
     }
     assert "orange" not in result["per_class"]
-    assert result["calibration_error"] == pytest.approx(sum(gaps) / 18, abs=1e-4)
-    assert result["coverage"] == pytest.approx(sum(c >= result["threshold"] for c in confidences) / 18, abs=1e-4)
+    assert result["calibration_error"] == pytest.approx(sum(gaps(answers, confidences)) / 18, abs=1e-4)
+    assert result["calibration_error_before"] == pytest.approx(sum(gaps(answers, before)) / 18, abs=1e-4)
+    assert result["calibration_error"] != result["calibration_error_before"]
+    assert result["coverage"] == pytest.approx(len(kept) / 18, abs=1e-4)
+    assert result["accuracy_kept"] == pytest.approx(sum(kept) / len(kept), abs=1e-4)
+    assert result["confusion"] == matrix
+    assert [(row["label"], row["support"]) for row in result["classes"]] == [(name, len(right[name])) for name in SEVEN]
+    for name, confidence in (("after", confidences), ("before", before)):
+        counted = {b["low"]: b["samples"] for b in result["reliability"][name]}
+        assert counted == {round(b / 15, 4): n for b, n in Counter(int(c * 15) for c in confidence).items()}
 
 
 def test_the_result_lies_beside_the_checkpoint(seven: tuple[Path, Path]) -> None:

@@ -21,13 +21,19 @@ from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
 from training import data, evaluate, export
 from training.architectures.classifier import Classifier
-from training.errors import ExportError
+from training.errors import CheckpointError, ExportError
 from training.normalisation import normalise
 
 
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3)).astype(np.uint8)
+
+
+def temperature(journey: Journey) -> float:
+    fitted: float = json.loads((journey.run / evaluate.FILE).read_text())["temperature"]
+    assert fitted != 1  # else the tests here could not see it
+    return fitted
 
 
 def test_the_graph_is_one_file_without_external_data(journey: Journey) -> None:
@@ -87,8 +93,9 @@ def test_every_output_is_that_of_the_network(journey: Journey, pixels: NDArray[n
 
     outputs = run_onnx(journey.run / MODEL, pixels)
 
-    expected = model.eval().outputs(normalise(torch.from_numpy(pixels), checkpoint))
-    for name, value in zip(("logits", "features", "feature_map"), expected, strict=True):
+    logits, features, feature_map = model.eval().outputs(normalise(torch.from_numpy(pixels), checkpoint))
+    expected = {"logits": logits / temperature(journey), "features": features, "feature_map": feature_map}
+    for name, value in expected.items():
         np.testing.assert_allclose(outputs[name], value.numpy(), atol=1e-3, err_msg=name)
     assert np.ptp(outputs["logits"], axis=0).min() > 0.01  # the images are told apart
 
@@ -97,13 +104,14 @@ def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
     checkpoint, model, _ = checkpoints.load(journey.run)
     images = data.load_folder(journey.data / "test", checkpoint.recipe.input)
     exported = run_onnx(journey.run / MODEL, images.pixels)["logits"]
-    expected = evaluate.logits_of(model, checkpoint, images)
+    expected = evaluate.logits_of(model, checkpoint, images) / temperature(journey)
 
     result: dict[str, Any] = json.loads((journey.run / export.FILE).read_text())
 
     assert json.loads(journey.said["export"]) == result
     assert 0 < result["max_difference"] <= 1e-3
     assert result["max_difference"] == pytest.approx(float(np.abs(exported - expected).max()), abs=1e-4)
+    assert result["temperature"] == temperature(journey)
     assert result["same_top1"] == 1
     assert result["samples"] == len(images) == 18
     assert result["epoch"] == 4
@@ -111,6 +119,23 @@ def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
     assert top1[CPU, "fp32"] == pytest.approx(float((exported.argmax(1) == images.targets).mean()), abs=1e-4)
     assert {(CPU, "fp32"), (CPU, "int8")} <= set(top1)
     assert result["outputs"] == {"logits": [3], "features": [240], "feature_map": [240, 2, 2]}
+
+
+@pytest.mark.parametrize("file", [None, {"epoch": 3, "temperature": 1.0}])
+def test_a_run_that_was_not_evaluated_since_its_last_epoch_is_not_exported(
+    file: dict[str, Any] | None, journey: Journey, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(journey.run, run)
+    (run / evaluate.FILE).unlink()
+    if file:
+        (run / evaluate.FILE).write_text(json.dumps(file))
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+    with pytest.raises(CheckpointError, match=f"{run / evaluate.FILE} .*run 'python -m training evaluate'"):
+        export.export(run, journey.data)
+
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 def not_a_number(model: Classifier) -> None:

@@ -94,15 +94,16 @@ def test_an_export_measures_on_the_images_that_were_evaluated_on(
     make_run(run, Path(source))
     measured: list[tuple[ImageSet, int]] = []
 
-    def write_graphs(_run: Path, _checkpoint: object, _model: object, images: ImageSet, pixels: Pixels, _fp16: bool) -> object:
+    def write_graphs(_run: Path, _checkpoint: object, _model: object, images: ImageSet, pixels: Pixels, *_: object) -> object:
         measured.append((images, len(pixels)))
         return {}
 
     monkeypatch.setattr(export, "write_graphs", write_graphs)
+    evaluated = evaluate.evaluate(run, source)
     export.export(run, source)
 
     ((images, calibrated),) = measured
-    assert data.fingerprint(images) == evaluate.evaluate(run, source)["dataset_sha256"]
+    assert data.fingerprint(images) == evaluated["dataset_sha256"]
     assert len(images) == (12 if with_test else 6)
     assert calibrated == 18
 

@@ -12,7 +12,7 @@ from tests.training.factories import interrupt_at, make_folder, make_run, write_
 from training import checkpoint as checkpoints
 from training.__main__ import main
 
-COMMANDS = ("train", "evaluate", "export", "publish")
+COMMANDS = ("train", "evaluate", "export", "report", "publish")
 EXPLAINED = ("inspect", *COMMANDS)
 
 

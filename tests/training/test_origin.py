@@ -1,5 +1,6 @@
 """training/origin.py: a run begins with the weights of a run or of a package, or is told why it cannot."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.factories import make_package
 from tests.training.conftest import Journey
 from tests.training.factories import make_folder, make_run, write_recipe
 from training import checkpoint as checkpoints
-from training import origin, package
+from training import evaluate, origin, package
 from training.__main__ import main
 from training.errors import CheckpointError
 
@@ -113,4 +114,6 @@ def test_the_card_says_which_weights_of_torchvision_a_network_started_from(journ
     manifest = manifests.read(journey.package)
     manifest.provenance["started_from"] = {"weights": "resnet18-f37072fd.pth", "weights_sha256": "f37072fd" * 8}
 
-    assert "started from torchvision's weights resnet18-f37072fd.pth (SHA-256 f37072fdf37072fd)" in package.card(manifest)
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    card = package.card(manifest, measured)
+    assert "started from torchvision's weights resnet18-f37072fd.pth (SHA-256 f37072fdf37072fd)" in card

@@ -12,13 +12,15 @@ import pytest
 
 from models import registry
 from models.fingerprint import fingerprint
-from models.manifest import CARD, GOLDEN, MODEL, Manifest, PackageError
+from models.manifest import CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
 from models.precision import GRAPHS
+from service.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
-from training import evaluate, export, package
+from training import data, evaluate, export, package
 from training.errors import CheckpointError
+from training.report import facts
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def int8_of(journey: Journey) -> set[str]:
 
 def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
     assert manifest.id == "colours:1"
-    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, "manifest.json"} | int8_of(journey)
+    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, REPORT, "manifest.json"} | int8_of(journey)
     assert registry.resolve(journey.store, "colours") == journey.package
     assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
 
@@ -55,13 +57,35 @@ def test_the_manifest_holds_the_figures_that_were_measured(journey: Journey, man
 
     figures = msgspec.to_builtins(manifest.evaluation)
 
-    assert manifest.temperature == measured["temperature"]
+    assert manifest.temperature == 1
+    assert figures["fitted_temperature"] == measured["temperature"] != 1
     assert manifest.threshold == measured["threshold"]
-    for key in ("dataset", "split", "dataset_sha256", "samples", "top1", "top5", "per_class", "calibration_error", "coverage"):
-        assert figures[key] == measured[key]
+    for key in figures.keys() - {"fitted_temperature", "parity_max_difference", "parity_same_top1", "providers"}:
+        assert figures[key] == measured[key], key
+    assert {"top1", "per_class", "calibration_error", "calibration_error_before", "coverage", "accuracy_kept"} <= figures.keys()
     assert figures["parity_max_difference"] == parity["max_difference"]
     assert figures["parity_same_top1"] == parity["same_top1"]
     assert figures["providers"] == parity["providers"]
+
+
+def test_the_service_gives_the_probabilities_that_it_gave_when_it_divided_by_the_temperature(
+    journey: Journey, manifest: Manifest, tmp_path: Path
+) -> None:
+    checkpoint, model, _ = checkpoints.load(journey.run)
+    temperature = json.loads((journey.run / evaluate.FILE).read_text())["temperature"]
+    export.write_onnx(model, checkpoint, tmp_path / MODEL)
+    images = data.load_folder(journey.data / "test", checkpoint.recipe.input).pixels
+
+    before = run_onnx(tmp_path / MODEL, images)["logits"]
+    now = run_onnx(journey.package / MODEL, images)["logits"]
+
+    old_manifest = msgspec.structs.replace(manifest, temperature=temperature)
+    for old_row, row in zip(before, now, strict=True):
+        expected, given = rank(old_row, old_manifest, 3), rank(row, manifest, 3)
+        assert [p.label for p in given.top] == [p.label for p in expected.top]
+        assert [p.probability for p in given.top] == pytest.approx([p.probability for p in expected.top], abs=1e-5)
+        assert given.unsure == expected.unsure
+    assert np.abs(before - now).max() > 0.1  # two graphs indeed
 
 
 def test_the_manifest_says_where_the_network_comes_from(journey: Journey, manifest: Manifest) -> None:
@@ -96,20 +120,22 @@ def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: 
     assert card.startswith("# colours\n")
     assert f"| top-1 | {100 * evaluation.top1:.2f} % |" in card
     assert f"| top-5 | {100 * evaluation.top5:.2f} % |" in card
-    assert f"temperature {manifest.temperature}) | {evaluation.calibration_error:.4f} |" in card
+    assert f"temperature {evaluation.fitted_temperature} in the graph | {evaluation.calibration_error:.4f} |" in card
+    assert f"without the temperature | {evaluation.calibration_error_before:.4f} |" in card
     assert f"the {evaluation.samples} test images of `colours`" in card
     for label, share in evaluation.per_class.items():
-        assert f"| {label} | {100 * share:.1f} % |" in card
+        assert f"| {label} | 6 | {100 * share:.1f} % |" in card
     assert f"`{manifest.provenance['command']}`" in card
     assert f"torch {manifest.provenance['libraries']['torch']}" in card
 
 
-def test_the_card_of_a_run_that_started_from_another_names_that_one(manifest: Manifest) -> None:
+def test_the_card_of_a_run_that_started_from_another_names_that_one(journey: Journey, manifest: Manifest) -> None:
     before = {"command": "python -m training train old", "epochs": 9, "training_seconds": 60, "git_commit": "abc"}
     started = msgspec.structs.replace(manifest, provenance=manifest.provenance | {"started_from": before})
 
-    assert "It started from" not in package.card(manifest)
-    assert "weights of `python -m training train old` (9 epochs in 60 s, commit abc)" in package.card(started)
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    assert "It started from" not in package.card(manifest, measured)
+    assert "weights of `python -m training train old` (9 epochs in 60 s, commit abc)" in package.card(started, measured)
 
 
 def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service(journey: Journey, tmp_path: Path) -> None:
@@ -120,6 +146,22 @@ def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service
     assert second.id == "colours:2"
     registry.verify(tmp_path / "store" / "colours" / "2")
     assert registry.resolve(tmp_path / "store", "colours").name == "1"
+
+
+def test_the_report_of_the_run_is_in_the_package_and_the_card_leads_to_it(journey: Journey, manifest: Manifest) -> None:
+    assert (journey.package / REPORT).read_bytes() == (journey.run / REPORT).read_bytes()
+    assert manifest.files[REPORT] == registry.sha256(journey.run / REPORT)
+    assert "[report.html](report.html) shows" in (journey.package / CARD).read_text()
+
+
+def test_a_run_without_a_report_is_published_without_one(journey: Journey, tmp_path: Path) -> None:
+    shutil.copytree(journey.run, tmp_path / "run")
+    (tmp_path / "run" / REPORT).unlink()
+
+    published = package.publish(tmp_path / "run", tmp_path / "store", "colours")
+
+    assert REPORT not in published.files
+    assert "report.html" not in (tmp_path / "store" / "colours" / "1" / CARD).read_text()
 
 
 def without(name: str) -> Callable[[Path], None]:
@@ -134,9 +176,19 @@ def of_another_epoch(name: str) -> Callable[[Path], None]:
     return change
 
 
-def of_other_images(run: Path) -> None:
-    result = json.loads((run / evaluate.FILE).read_text())
-    (run / evaluate.FILE).write_text(json.dumps(result | {"dataset_sha256": "0" * 64}))
+def with_evaluation(**changes: Any) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        result = json.loads((run / evaluate.FILE).read_text())
+        (run / evaluate.FILE).write_text(json.dumps(result | changes))
+
+    return change
+
+
+def cut_off(name: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        (run / name).write_bytes((run / name).read_bytes()[:100])
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -147,7 +199,11 @@ def of_other_images(run: Path) -> None:
         pytest.param(of_another_epoch(evaluate.FILE), "run 'python -m training evaluate' again", id="stale evaluation"),
         pytest.param(of_another_epoch(export.FILE), "run 'python -m training export' again", id="stale export"),
         pytest.param(without(MODEL), "does not exist: run 'python -m training export' again", id="no graph"),
-        pytest.param(of_other_images, "run both on the same folder", id="different images"),
+        pytest.param(with_evaluation(dataset_sha256="0" * 64), "run both on the same folder", id="different images"),
+        pytest.param(with_evaluation(temperature=2.0), "run 'python -m training export' again", id="another temperature"),
+        pytest.param(with_evaluation(top1=0.5), "run 'python -m training report' again", id="another evaluation"),
+        pytest.param(of_another_epoch(facts.FILE), "run 'python -m training report' again", id="stale report"),
+        pytest.param(cut_off(evaluate.FILE), "damaged: run 'python -m training evaluate' again", id="damaged evaluation"),
     ],
 )
 def test_a_run_that_is_not_ready_is_not_published(

@@ -73,6 +73,7 @@ def votes(down: Tensor, right: Tensor) -> Tensor:
 
 
 def to_unit_length(blocks: Tensor) -> Tensor:
+    """A block of zeros stays one. skimage adds EPSILON squared under the root instead, which an export would drop as nothing."""
     return blocks / (blocks * blocks).sum(1, keepdim=True).sqrt().clamp(min=EPSILON)
 
 

@@ -1,0 +1,109 @@
+"""training/report/document.py: report.html and report.json of a run, and when there are none."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.manifest import REPORT
+from models.precision import CPU
+from tests.training.conftest import Journey
+from training import evaluate, export
+from training.errors import CheckpointError
+from training.report import document, examples, facts, robustness, speed
+
+
+@pytest.fixture
+def quick(drawn_before: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "SECONDS", 0)
+    monkeypatch.setattr(export, "installed", lambda: [CPU])
+    monkeypatch.setattr(robustness, "KINDS", robustness.KINDS[:1])
+
+
+def test_both_files_tell_the_same_and_the_second_has_no_pictures(journey: Journey) -> None:
+    told: dict[str, Any] = json.loads((journey.run / facts.FILE).read_text())
+    html = (journey.run / REPORT).read_text()
+
+    assert told["evaluation"] == json.loads((journey.run / evaluate.FILE).read_text())
+    assert told["epoch"] == 4
+    assert told["history"][-1]["epoch"] == 4
+    assert told["mistakes"]["count"] == 3
+    assert {"coverage", "robustness", "filters", "feature_maps", "patches", "class_activation", "exported"} <= told.keys()
+    assert "data:image" not in json.dumps(told)
+    assert html.count('src="data:image') > 50
+    assert told["run"]["data"]["training_sha256"] in html
+    assert (journey.run / REPORT).stat().st_size < 2_000_000
+
+
+def test_the_command_answers_with_both_or_with_the_data(journey: Journey) -> None:
+    assert json.loads(journey.said["report"]) == json.loads((journey.run / facts.FILE).read_text())
+
+
+def copied(journey: Journey, tmp_path: Path) -> tuple[Path, Path]:
+    shutil.copytree(journey.run, tmp_path / "run")
+    shutil.copytree(journey.data, tmp_path / "colours")
+    return tmp_path / "run", tmp_path / "colours"
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_images_no_file_of_the_data_is_named_or_shown(journey: Journey, tmp_path: Path) -> None:
+    run, source = copied(journey, tmp_path)
+    (source / "test" / "red" / "private.png").write_bytes(b"no picture")
+
+    told = document.report(run, source, with_images=False)
+
+    html = (run / REPORT).read_text()
+    for text in (html, json.dumps(told)):
+        assert "private" not in text
+        assert "wrong.png" not in text
+    assert html.count('src="data:image') == 1  # the filters
+    assert told["skipped"] == {"count": 1, "files": []}
+    assert all(told[name] == examples.PRIVATE for name in examples.NAMES)
+
+
+@pytest.mark.usefixtures("quick")
+def test_files_that_were_left_out_are_named_within_the_data(journey: Journey, tmp_path: Path) -> None:
+    run, source = copied(journey, tmp_path)
+    (source / "test" / "red" / "broken.png").write_bytes(b"no picture")
+
+    (line,) = document.report(run, source)["skipped"]["files"]
+
+    assert line.startswith("test/red/broken.png: ")
+    assert str(tmp_path) not in json.dumps(json.loads((run / facts.FILE).read_text())["skipped"])
+
+
+def not_evaluated(run: Path, source: Path) -> None:
+    (run / evaluate.FILE).unlink()
+
+
+def of_another_epoch(run: Path, source: Path) -> None:
+    result = json.loads((run / evaluate.FILE).read_text())
+    (run / evaluate.FILE).write_text(json.dumps(result | {"epoch": 3}))
+
+
+def of_other_images(run: Path, source: Path) -> None:
+    (source / "test" / "red" / "wrong.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (not_evaluated, "run 'python -m training evaluate' first"),
+        (of_another_epoch, "run 'python -m training evaluate' again"),
+        (of_other_images, "evaluated on other images than"),
+    ],
+)
+def test_a_run_that_is_not_ready_has_no_report(
+    change: Callable[[Path, Path], None], reason: str, journey: Journey, tmp_path: Path
+) -> None:
+    run, source = copied(journey, tmp_path)
+    (run / REPORT).unlink()
+    change(run, source)
+
+    with pytest.raises(CheckpointError, match=reason):
+        document.report(run, source)
+
+    assert not (run / REPORT).exists()

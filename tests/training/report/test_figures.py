@@ -1,0 +1,89 @@
+"""training/report/figures.py: drawings that are well-formed, take the colour of their page and show what they are given."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from training.report import figures
+
+HISTORY: list[dict[str, float]] = [
+    {
+        "epoch": e,
+        "loss": 3 - e,
+        "accuracy": e / 4,
+        "validation_loss": 4 - e,
+        "validation_accuracy": e / 5,
+        "learning_rate": 0.1 * e,
+    }
+    for e in (1, 2)
+]
+BINS = [
+    {"low": 0.4, "high": 0.4667, "samples": 5, "confidence": 0.44, "accuracy": 0.4},
+    {"low": 0.9333, "high": 1.0, "samples": 15, "confidence": 0.97, "accuracy": 1.0},
+]
+CURVE: list[dict[str, Any]] = [
+    {"threshold": 0.0, "coverage": 1.0, "accuracy": 0.8},
+    {"threshold": 0.5, "coverage": 0.5, "accuracy": 0.9},
+    {"threshold": 1.0, "coverage": 0.0, "accuracy": None},
+]
+KIND = {"name": "blur", "unit": "% of the side", "points": [{"value": 1, "accuracy": 0.8}, {"value": 8, "accuracy": 0.1}]}
+DRAWINGS: dict[str, Callable[[], str]] = {
+    "loss": lambda: figures.training_curve(HISTORY, "loss"),
+    "accuracy": lambda: figures.training_curve(HISTORY, "accuracy"),
+    "one epoch": lambda: figures.training_curve(HISTORY[:1], "loss"),
+    "rate": lambda: figures.rate_curve(HISTORY),
+    "reliability": lambda: figures.reliability(BINS),
+    "coverage": lambda: figures.coverage(CURVE, 0.25),
+    "robustness": lambda: figures.robustness(KIND, 0.85),
+}
+
+
+def words(svg: str) -> list[str]:
+    return [
+        " ".join("".join(text.itertext()).split()) for text in ElementTree.fromstring(svg).iter() if text.tag.endswith("text")
+    ]
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_is_well_formed_small_and_of_no_fixed_size_or_ink(name: str) -> None:
+    svg = DRAWINGS[name]()
+
+    root = ElementTree.fromstring(svg)
+    assert root.tag.endswith("svg")
+    assert "viewBox" in root.attrib
+    assert "width" not in root.attrib
+    assert "currentColor" in svg
+    assert figures.INK not in svg
+    assert "#000000" not in svg
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", svg)
+    assert len(svg) < 60_000
+
+
+def test_the_same_data_give_the_same_drawing() -> None:
+    assert DRAWINGS["reliability"]() == DRAWINGS["reliability"]()
+
+
+def test_curves_name_both_sets_of_images() -> None:
+    assert {"training", "validation", "loss", "epoch"} <= set(words(DRAWINGS["loss"]()))
+    assert "learning rate" in words(DRAWINGS["rate"]())
+
+
+def test_a_first_epoch_far_off_does_not_press_the_curve_flat() -> None:
+    wild = [HISTORY[0] | {"validation_loss": 700}, HISTORY[1]]
+
+    assert {"1", "10", "100"} <= set(words(figures.training_curve(wild, "loss")))  # a logarithmic axis
+    assert "10" not in words(DRAWINGS["loss"]())
+
+
+def test_the_chosen_threshold_is_marked_where_there_is_one() -> None:
+    assert "chosen: 0.25" in words(DRAWINGS["coverage"]())
+    assert not [word for word in words(figures.coverage(CURVE, 0)) if "chosen" in word]
+
+
+def test_the_strengths_of_a_disturbance_are_the_marks_of_its_axis() -> None:
+    found = words(DRAWINGS["robustness"]())
+
+    assert {"1", "8", "blur, % of the side"} <= set(found)

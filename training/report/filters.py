@@ -1,0 +1,51 @@
+"""The filters of the first layer as pictures: what a network looks for in an image before anything else.
+
+Neighbours: feature_maps.py shows what they answer, page.py puts both into the report.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from training.architectures.classifier import Classifier
+from training.report import pictures
+
+MOST = 64
+SIDE = 28  # pixels at least, of a filter in the picture
+COLUMNS = 8
+GAP = 4
+
+
+def show(model: Classifier) -> dict[str, Any]:
+    """``shape`` (filters, channels, height, width) and the picture of the first MOST filters; else ``left_out``, why."""
+    weights = first_filters(model)
+    if weights is None:
+        return {"left_out": "the first layer takes neither a grey image nor one of red, green and blue"}
+    tiles = np.stack([_tile(weight) for weight in weights[:MOST]])
+    return {
+        "shape": list(weights.shape),
+        "shown": len(tiles),
+        "picture": pictures.uri(pictures.grid(tiles, COLUMNS, GAP)),
+    }
+
+
+def first_filters(model: Classifier) -> NDArray[np.float32] | None:
+    """Weights (filters, 1 or 3, height, width) of the first convolution, or of a first linear layer on a square grey
+    image; None where the first layer is neither."""
+    layers = [m for m in (*model.trunk.modules(), *model.neck.modules(), model.head) if isinstance(m, nn.Conv2d | nn.Linear)]
+    weights: NDArray[np.float32] = layers[0].weight.detach().float().cpu().numpy()
+    if weights.ndim == 2:
+        side = round(weights.shape[1] ** 0.5)
+        return weights.reshape(-1, 1, side, side) if side**2 == weights.shape[1] else None
+    return weights if weights.shape[1] in (1, 3) else None
+
+
+def _tile(weight: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(1 or 3, height, width) -> (h, w, 4): mid-grey is a weight of 0, the largest one of the filter full light or dark."""
+    shades = 127.5 + 127.5 * weight / max(float(np.abs(weight).max()), 1e-12)
+    pixels = np.broadcast_to(shades.round().astype(np.uint8).transpose(1, 2, 0), (*weight.shape[1:], 3))
+    factor = -(-SIDE // max(weight.shape[1:]))
+    opaque = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
+    return opaque.repeat(factor, axis=0).repeat(factor, axis=1)
