@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from training.inspection.facts import Facts, Look
 
-ALIKE = 0.98  # correlation at half the size, from which a pair is looked at closer
-CLOSER = 0.95  # and at the full size, from which it is nearly the same
-CLOSER_FLAT = 0.99  # the same where most of the picture is flat: two handwritten ones reach 0.95 by chance
+ALIKE = 0.97  # correlation at half the size, from which a pair is looked at closer
+CLOSER = 0.85  # and at the full size, where noise and softness count more
+CLOSER_FLAT = 0.99  # the same where most of the picture is flat: two handwritten ones reach 0.97 by chance
 DETAILS, BLUR = 0.85, 5  # and of what a blur over so many pixels takes away: sea and sky are alike without the ship
 FLAT_STEP, FLAT_SHARE = 3, 0.5  # flat is a pixel whose neighbours differ by at most so much of 255; most is more than this
 PLAIN = 4.0  # deviation of 255 below which an image is of one colour, and like all others that are

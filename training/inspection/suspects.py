@@ -78,4 +78,4 @@ def coloured(look: Look) -> Suspects:
 def _odd(look: Look, coloured: bool) -> Suspects:
     found = [i for i, facts in enumerate(look.facts) if facts.coloured == coloured]
     if len(look) >= FEW and len(found) <= ODD * len(look):
-        yield from ((i, look.facts[i].format.upper()) for i in found)
+        yield from ((i, f"{look.facts[i].width}x{look.facts[i].height} pixels") for i in found)
