@@ -1,4 +1,4 @@
-"""Command line: python -m training train | evaluate | export | report | publish."""
+"""Command line: python -m training run | train | evaluate | export | report | publish."""
 
 import argparse
 import json
@@ -16,6 +16,17 @@ from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
 DEFAULT_RECIPE = "photos"
+
+
+def run_everything(args: argparse.Namespace) -> object:
+    from training import pipeline
+
+    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
+    folder = args.out or Path("runs") / args.name
+    is_given = args.recipe or any(value is not None for value in overrides.values())
+    goes_on = (folder / SIDECAR).is_file() and not is_given
+    recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    return pipeline.run(args.data, folder, args.name, args.store, recipe, args.start_from, args.fp16, not args.without_images)
 
 
 def run_train(args: argparse.Namespace) -> object:
@@ -81,6 +92,15 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m training", description="Train a classifier and publish it as a model package."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("run", help="train, evaluate, export, report and publish; goes on where it was stopped")
+    _add_training(command)
+    command.add_argument("--name", required=True, help="of the package: lower-case letters, digits, '.', '_', '-'")
+    command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    _add_fp16(command)
+    _add_without_images(command)
+    command.set_defaults(run=run_everything)
 
     command = commands.add_parser("train", help="train a network on a folder of class folders")
     _add_training(command)

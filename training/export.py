@@ -63,7 +63,7 @@ def export(run: Path, source: Path, fp16: bool = False) -> dict[str, Any]:
         DataError: see there.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    temperature = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)["temperature"]
+    temperature = evaluate.read(run, checkpoint)["temperature"]
     trained, held_out = evaluate.training_images(source, checkpoint)
     images = evaluate.evaluation_images(source, checkpoint)[0] if (source / "test").is_dir() else held_out
     return write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16)

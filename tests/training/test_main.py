@@ -12,7 +12,7 @@ from tests.training.factories import interrupt_at, make_folder, make_run, write_
 from training import checkpoint as checkpoints
 from training.__main__ import main
 
-COMMANDS = ("train", "evaluate", "export", "report", "publish")
+COMMANDS = ("train", "evaluate", "export", "report", "publish")  # of run, test_pipeline.py
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,10 +22,10 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     said = capsys.readouterr().out
     assert said.startswith("usage: python -m training")
-    assert all(f"\n    {command} " in said for command in COMMANDS)
+    assert all(f"\n    {command} " in said for command in (*COMMANDS, "run"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "run"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -36,7 +36,9 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert "--json" in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["bake"], ["train"], ["train", "data"], ["publish", "run"]], ids=shlex.join)
+@pytest.mark.parametrize(
+    "arguments", [[], ["bake"], ["train"], ["train", "data"], ["run", "data"], ["publish", "run"]], ids=shlex.join
+)
 def test_a_command_line_that_makes_no_sense_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

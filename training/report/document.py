@@ -41,7 +41,7 @@ def report(run: Path, source: Path, with_images: bool = True) -> dict[str, Any]:
 def gather(run: Path, source: Path, with_images: bool = True) -> dict[str, Any]:
     """Everything that the report says, as ``report`` has it; pictures under keys of that name."""
     checkpoint, model, _ = checkpoints.load(run)
-    evaluation = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)
+    evaluation = evaluate.read(run, checkpoint)
     trained, held_out = evaluate.training_images(source, checkpoint)
     images = evaluate.evaluation_images(source, checkpoint)[0] if (source / "test").is_dir() else held_out
     if data.fingerprint(images) != evaluation["dataset_sha256"]:
