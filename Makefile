@@ -24,7 +24,7 @@ ROUNDS ?= 5
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker lint check audit mutants train resume evaluate export report publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all 
 
 mutants: .venv/.synced  ## show that tests can fail: take protections away, of AREAS (all), and run the tests that guard them
 	@$(ALL) -m tests.mutants $(AREAS)
+
+inspect: .venv/.synced  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
+	@$(ALL) -m training inspect $(DATA) $(if $(HTML),--html $(HTML))
 
 train: .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
 	@$(ALL) -m training run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE)

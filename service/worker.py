@@ -83,6 +83,7 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: s
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here looks at the client's address
+        timeout_keep_alive=config.keep_alive_seconds,
         timeout_graceful_shutdown=config.shutdown_seconds,
     )
     told = Event()

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -66,6 +68,21 @@ def test_requests_in_flight_at_sigterm_are_answered(start_server: StartServer, w
     for response in asyncio.run(scenario()):
         assert len(results_of(response)) == 32
     assert server.stop() == 0
+
+
+def test_an_idle_connection_is_kept_as_long_as_it_is_set_to(start_server: StartServer) -> None:
+    server = start_server(HUBEL_KEEP_ALIVE_SECONDS="2")
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        client.connect()
+        connection = client.sock
+        for pause in (1.0, 0.0):
+            client.request("GET", "/livez")
+            assert client.getresponse().read() == b'{"status":"alive"}'
+            time.sleep(pause)
+        assert client.sock is connection
+        answered = time.monotonic()
+        assert connection.recv(1) == b""
+        assert 1.5 < time.monotonic() - answered < 15
 
 
 def test_a_killed_worker_is_replaced_and_who_comes_meanwhile_waits_instead_of_being_refused(start_server: StartServer) -> None:

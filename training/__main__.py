@@ -1,17 +1,23 @@
-"""Command line: python -m training run | train | evaluate | export | report | publish."""
+"""Command line: python -m training run | inspect | train | evaluate | export | report | probe | publish."""
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from models import registry
 from models.manifest import REPORT, Manifest, PackageError
+from training import checkpoint as checkpoints
+from training import options, origin, pretrained, processes
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
+from training.recipe import Recipe
+from training.sources.catalogue import open_source, title
 from training.train import train
 
 FAILED, INTERRUPTED = 1, 130
@@ -21,29 +27,68 @@ DEFAULT_RECIPE = "photos"
 def run_everything(args: argparse.Namespace) -> object:
     from training import pipeline
 
-    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
-    folder = args.out or Path("runs") / args.name
-    is_given = args.recipe or any(value is not None for value in overrides.values())
-    goes_on = (folder / SIDECAR).is_file() and not is_given
+    if processes.size() > 1:
+        raise RecipeError("run is one process: train with torchrun -m training train, then let run go on with --out")
+    overrides, folder = options.given(args), args.out or Path("runs") / args.name
+    goes_on = (folder / SIDECAR).is_file() and not (args.recipe or overrides)
     recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
-    return pipeline.run(args.data, folder, args.name, args.store, recipe, args.start_from, args.fp16, not args.without_images)
+    begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow)
+    made = pipeline.Made(args.fp16, not args.without_images, args.with_weights)
+    return pipeline.run(args.data, folder, args.name, args.store, begin, made)
 
 
 def run_train(args: argparse.Namespace) -> object:
-    overrides = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
-    if args.resume and any(value is not None for value in (args.recipe, args.start_from, *overrides.values())):
+    overrides = options.given(args)
+    if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    before = start_from(args, recipe)
+    if recipe and processes.restarted() and checkpoints.is_of(args.out, recipe):
+        recipe = None  # go on with what the processes before this one saved
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=args.start_from)
+        checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow)
     except KeyboardInterrupt:
-        if (args.out / SIDECAR).is_file():
-            again = shlex.join(["python", "-m", "training", "train", str(args.data), "--out", str(args.out), "--resume"])
-            print(f"\nstopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}", file=sys.stderr)
-        else:
-            print("\nstopped before the first epoch was whole; nothing was saved", file=sys.stderr)
+        if processes.rank() == 0:
+            print(f"\n{after_a_stop(args)}", file=sys.stderr)
         raise
-    return {"checkpoint": str(args.out), "epochs": checkpoint.epoch} | checkpoint.history[-1]
+    result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
+    return result | checkpoint.history[checkpoint.kept_epoch - 1]
+
+
+def start_from(args: argparse.Namespace, recipe: Recipe | None) -> Path | None:
+    """The folder with the weights that --start-from names."""
+    before = origin.find(args.start_from, args.store) if args.start_from else None
+    if recipe and before and recipe.weights != pretrained.NONE:
+        raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
+    return before
+
+
+def after_a_stop(args: argparse.Namespace) -> str:
+    """What is left of a training that was stopped, and the command that goes on with it."""
+    if not (args.out / SIDECAR).is_file():
+        return "stopped before the first epoch was whole; nothing was saved"
+    again = ["python", "-m", "training", "train", args.data, "--out", str(args.out), "--resume"]
+    again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
+    return f"stopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}"
+
+
+def run_inspect(args: argparse.Namespace) -> dict[str, Any]:
+    from training.inspection import facts, findings, page, summary
+
+    if args.html:
+        page.check_path(args.html)
+    name = title(args.data)
+    look = facts.look(open_source(args.data))
+    found = findings.find(look)
+    if args.html:
+        page.write(args.html, name, look, found)
+    return summary.summarise(name, look, found)
+
+
+def show_inspection(result: dict[str, Any]) -> str:
+    from training.inspection.summary import table
+
+    return table(result)
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
@@ -64,8 +109,24 @@ def run_export(args: argparse.Namespace) -> object:
             raise RecipeError("give a run and its data, or --architecture and --weights none, not both")
         return describe(untrained.publish(args.architecture, args.store), args.store)
     if not args.data:
-        raise RecipeError("give the folder of a run and the folder it was trained on, or --architecture and --weights none")
+        raise RecipeError("give the folder of a run and the data it was trained on, or --architecture and --weights none")
     return export(args.run_folder, args.data, args.fp16)
+
+
+def run_probe(args: argparse.Namespace) -> object:
+    from training import probe
+    from training.client import Service
+
+    settings = probe.settle(c=args.c, validation_share=args.validation_share, seed=args.seed)
+    if args.service:
+        if args.out:
+            raise RecipeError("--out writes a checkpoint, and a service gives no weights; probe the run or package with --run")
+        return probe.probe_service(Service(args.service, os.environ.get("HUBEL_API_KEY")), args.data, settings)
+    folder = origin.find(args.probed, args.store)
+    if origin.is_package(folder) and not origin.has_weights(folder) and not args.out:
+        return probe.probe_package(folder, args.data, settings)
+    origin.check_weights(folder)
+    return probe.probe_run(folder, args.data, settings, args.out)
 
 
 def run_report(args: argparse.Namespace) -> object:
@@ -79,7 +140,7 @@ def run_report(args: argparse.Namespace) -> object:
 def run_publish(args: argparse.Namespace) -> object:
     from training.package import publish
 
-    return describe(publish(args.run_folder, args.store, args.name), args.store)
+    return describe(publish(args.run_folder, args.store, args.name, args.with_weights), args.store)
 
 
 def describe(manifest: Manifest, store: Path) -> dict[str, object]:
@@ -91,16 +152,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train a classifier and publish it as a model package."
     )
+    parser.set_defaults(show=lines, strict=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("run", help="train, evaluate, export, report and publish; goes on where it was stopped")
     _add_training(command)
     command.add_argument("--name", required=True, help="of the package: lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
-    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     _add_fp16(command)
     _add_without_images(command)
+    _add_with_weights(command)
     command.set_defaults(run=run_everything)
+
+    command = commands.add_parser("inspect", help="look at data before training: counts, copies, leaks, damaged and odd images")
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures too")
+    command.add_argument("--strict", action="store_true", help="exit with 1 after a warning too, not after errors alone")
+    command.set_defaults(run=run_inspect, show=show_inspection)
 
     command = commands.add_parser("train", help="train a network on a folder of class folders")
     _add_training(command)
@@ -122,10 +190,14 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(command, run_report)
     _add_without_images(command)
 
+    command = commands.add_parser("probe", help="see how well a linear layer tells new classes apart by given features")
+    _add_probe(command)
+
     command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    _add_with_weights(command)
     command.set_defaults(run=run_publish)
 
     for command in commands.choices.values():
@@ -133,15 +205,27 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_probe(command: argparse.ArgumentParser) -> None:
+    network = command.add_mutually_exclusive_group(required=True)
+    network.add_argument("--service", metavar="URL", help="features of a running service; its key is read from HUBEL_API_KEY")
+    network.add_argument("--run", dest="probed", metavar="RUN", help="features of a run, or of a package (NAME:VERSION)")
+    command.add_argument("data", help="images of the new classes, as to train on; test/ is reported too")
+    command.add_argument("--out", type=Path, help="of --run: folder for the checkpoint with the fitted head")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--c", type=float, default=recipes.LINEAR_C, help="key linear_c of recipes (default: %(default)s)")
+    command.add_argument("--validation-share", type=float, default=0.1, help="as the key of recipes (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of what is held out to validate (default: %(default)s)")
+    command.set_defaults(run=run_probe)
+
+
 def _add_training(command: argparse.ArgumentParser) -> None:
     """What decides how a network is trained."""
-    command.add_argument("data", type=Path, help="folder of class folders, or one that holds train/ and perhaps val/")
+    command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
     command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
-    command.add_argument("--start-from", type=Path, metavar="RUN", help="begin with the weights of another run's checkpoint")
-    command.add_argument("--epochs", type=int, help="passes over the images (default: the recipe's)")
-    command.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    command.add_argument("--learning-rate", type=float, help="highest learning rate (default: the recipe's)")
-    command.add_argument("--seed", type=int, help="of weights, split, order and augmentation (default: the recipe's)")
+    command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
+    options.add(command)
 
 
 def _add_fp16(command: argparse.ArgumentParser) -> None:
@@ -153,11 +237,16 @@ def _add_without_images(command: argparse.ArgumentParser) -> None:
     command.add_argument("--without-images", action="store_true", help=text)
 
 
+def _add_with_weights(command: argparse.ArgumentParser) -> None:
+    text = "add the checkpoint to the package, so that others can train from it"
+    command.add_argument("--with-weights", action="store_true", help=text)
+
+
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:
     count = "?" if optional else None
     command.add_argument("run_folder", metavar="run", type=Path, nargs=count, help="folder of the checkpoint")
-    where = "the folder trained on; its test/ is used, else the validation images"
-    command.add_argument("data", type=Path, nargs=count, help=where)
+    where = "the data trained on; their test images are used, else the validation images"
+    command.add_argument("data", nargs=count, help=where)
     command.set_defaults(run=run)
 
 
@@ -166,13 +255,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = args.run(args)
     except (TrainingError, PackageError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        print(f"error{f' in process {processes.rank()}' if processes.rank() else ''}: {err}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(json.dumps(result, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
-    return 0
+    if processes.rank() == 0:
+        print(json.dumps(result, indent=1) if args.json else args.show(result))
+    return FAILED if result.get("errors") or (result.get("warnings") and args.strict) else 0
+
+
+def lines(result: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in result.items())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:  # at once: torch's threads, stopped in the middle of their work, can abort an orderly exit
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

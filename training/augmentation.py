@@ -1,78 +1,45 @@
-"""Arrays of images -> shuffled, augmented batches. The generator alone decides order and augmentation.
+"""Images in memory -> an epoch of shuffled, augmented batches. The generator alone decides all of it.
 
-Neighbours: data.py holds the images, train.py asks for an epoch.
+Neighbours: balance.py draws the order; crop.py, geometry.py, trivial.py, occlusion.py and mixing.py change the pixels;
+data.py holds the images, train.py asks for an epoch.
 """
 
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
+from training import balance, crop, geometry, mixing, occlusion, sizes, trivial
 from training.data import ImageSet
+from training.geometry import Pixels
+from training.recipe import Recipe
 
 
-def batches(
-    images: ImageSet, size: int, generator: torch.Generator, crop_padding: int, flip: bool, cutout: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch of shuffled, augmented batches: images (size, height, width, 3) uint8, targets (size,) int64.
+def batches(images: ImageSet, recipe: Recipe, epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of an epoch (0 is the first), as ``recipe`` wants them: pixels (n, height, width, 3) uint8, the shares
+    (n, classes) float32 that each class has in an image, which sum to 1, and the targets (n,) int64.
 
-    The generator alone decides order and augmentation. The last, smaller batch is dropped when there are others.
+    The last batch is dropped when it is smaller than others. ``images`` are as crop.py's ``load`` gives them.
     """
-    order = torch.randperm(len(images), generator=generator)
-    stop = max(len(order) - size + 1, 1)
-    for start in range(0, stop, size):
-        index = order[start : start + size].numpy()
-        batch = torch.from_numpy(images.pixels[index])
-        yield augment(batch, generator, crop_padding, flip, cutout), torch.from_numpy(images.targets[index])
+    order = balance.draw(images.targets, recipe.balance, generator)
+    for start in range(0, max(len(order) - recipe.batch_size + 1, 1), recipe.batch_size):
+        index = order[start : start + recipe.batch_size]
+        targets = torch.from_numpy(images.targets[index])
+        pixels = augment(images.pixels[index], recipe, epoch, generator)
+        pixels, shares = mixing.mix(pixels, targets, len(images.classes), recipe.cutmix, recipe.mixup, generator)
+        yield torch.from_numpy(pixels), shares, targets
 
 
-def augment(images: torch.Tensor, generator: torch.Generator, crop_padding: int, flip: bool, cutout: int) -> torch.Tensor:
-    """Random shift by up to ``crop_padding`` pixels (edges mirrored), random mirror image, and a square of ``cutout``
-    pixels painted mid-grey. images: (n, height, width, 3) uint8; the same comes back."""
-    n, height, width, _ = images.shape
-    rows = torch.arange(height).expand(n, height)
-    columns = torch.arange(width).expand(n, width)
-    if crop_padding:
-        shift = torch.randint(-crop_padding, crop_padding + 1, (2, n, 1), generator=generator)
-        rows, columns = _mirror(rows + shift[0], height), _mirror(columns + shift[1], width)
-    if flip:
-        mirrored = torch.rand(n, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-    images = images[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    if cutout:
-        top = torch.randint(1 - cutout, height, (n, 1), generator=generator)
-        left = torch.randint(1 - cutout, width, (n, 1), generator=generator)
-        row, column = torch.arange(height), torch.arange(width)
-        inside_rows = (row >= top) & (row < top + cutout)
-        inside_columns = (column >= left) & (column < left + cutout)
-        images[inside_rows[:, :, None] & inside_columns[:, None, :]] = 127
-    return images
+def augment(pixels: Pixels, recipe: Recipe, epoch: int, generator: torch.Generator) -> Pixels:
+    """(n, height, width, 3) uint8 -> the same at the size of the epoch, each image changed for itself.
 
-
-def cutmix(
-    images: torch.Tensor, targets: torch.Tensor, classes: int, share: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paste a random box of the next image of the batch into ``share`` of the images, and mix the targets by area
-    (Yun et al. 2019, arXiv 1905.04899, with alpha 1).
-
-    images: (n, height, width, 3) uint8; targets: (n,) int64. Back come images and targets (n, classes) float32.
+    The recipe's lengths are pixels of the input; they shrink with the size.
     """
-    n, height, width, _ = images.shape
-    mixed = torch.nn.functional.one_hot(targets, classes).float()
-    if not share:
-        return images, mixed
-    side = (torch.rand(n, 1, generator=generator) * (torch.rand(n, 1, generator=generator) < share)).sqrt()
-    centre = torch.rand(2, n, 1, generator=generator)
-    inside = [
-        (torch.arange(length) >= (c - side / 2) * length) & (torch.arange(length) < (c + side / 2) * length)
-        for c, length in zip(centre, (height, width), strict=True)
-    ]
-    box = inside[0][:, :, None] & inside[1][:, None, :]  # (n, height, width)
-    area = box.float().mean(dim=(1, 2))[:, None]
-    images = torch.where(box[..., None], images.roll(1, 0), images)
-    return images, mixed * (1 - area) + mixed.roll(1, 0) * area
-
-
-def _mirror(index: torch.Tensor, length: int) -> torch.Tensor:
-    """Fold indices outside 0 to length - 1 back inside, without repeating the edge."""
-    index = index.abs()
-    return torch.where(index >= length, 2 * (length - 1) - index, index).clamp(0, length - 1)
+    height, width = sizes.at(recipe.input, recipe.sizes, epoch, recipe.epochs)
+    full = recipe.input.height
+    pixels = crop.cut(pixels, height, width, recipe.scale, recipe.input.interpolation, generator)
+    pixels = geometry.shift(pixels, recipe.crop_padding * height // full, recipe.flip, generator)
+    if recipe.trivial_augment:
+        pixels = trivial.augment(pixels, generator)
+    pixels = occlusion.cutout(pixels, recipe.cutout * height // full, generator)
+    return occlusion.erase(pixels, recipe.erasing, generator)

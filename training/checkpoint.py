@@ -6,13 +6,17 @@ checkpoint behind. Neighbours: train.py writes, evaluate.py, export.py and packa
 
 import json
 import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 import torch
 from msgspec import Struct
+from torch import Tensor
 
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
@@ -20,6 +24,8 @@ from training.errors import CheckpointError
 from training.recipe import Recipe
 
 SIDECAR = "checkpoint.json"
+WEIGHTS_FILE = re.compile(r"\.?weights-\d{4,}\.pt(\.new)?")
+Weights = dict[str, Tensor]  # by their names in the network
 
 
 class Checkpoint(Struct, forbid_unknown_fields=True):
@@ -31,6 +37,7 @@ class Checkpoint(Struct, forbid_unknown_fields=True):
     std: list[float]
     schema: Literal[1] = 1
     epoch: int = 0  # epochs completed
+    kept_epoch: int = 0  # whose weights answer: the last, or with patience the best
     seconds: float = 0.0  # spent in the epochs completed
     history: list[dict[str, float]] = []
     data: dict[str, Any] = {}  # folder, counts, SHA-256, files left out
@@ -45,24 +52,60 @@ class Checkpoint(Struct, forbid_unknown_fields=True):
         return model.mirrored() if self.recipe.mirror else model
 
 
-def save(folder: Path, checkpoint: Checkpoint, model: Classifier, optimizer: torch.optim.Optimizer) -> None:
-    """Write weights, then the sidecar that names them, then remove the weights before."""
-    folder.mkdir(parents=True, exist_ok=True)
-    before = checkpoint.weights
+def save(folder: Path, checkpoint: Checkpoint, weights: Weights, training: dict[str, Any]) -> None:
+    """Write weights, then the sidecar that names them, then remove the weights before.
+
+    ``weights`` are those that answer. ``training`` is what a run needs to go on (state.py); tensors that are in both
+    are written once.
+
+    Raises:
+        CheckpointError: it cannot be written; the checkpoint before stays as it is.
+    """
     checkpoint.weights = f"weights-{checkpoint.epoch:04d}.pt"
-    with open(folder / checkpoint.weights, "wb") as file:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside = folder / f".{SIDECAR}.new"
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
-    beside.replace(folder / SIDECAR)
-    if before and before != checkpoint.weights:
-        (folder / before).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _beside(folder / checkpoint.weights) as file:
+            torch.save({"model": weights, "training": training}, file)
+        with _beside(folder / SIDECAR) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
+    except (OSError, RuntimeError) as err:  # the second is torch's, of a file that takes no more
+        raise CheckpointError(
+            f"epoch {checkpoint.epoch} cannot be saved in {folder} ({' '.join(str(err).split())}): what was saved before is "
+            "whole; make room and go on with --resume"
+        ) from err
+    for path in list(folder.iterdir()):
+        if WEIGHTS_FILE.fullmatch(path.name) and path.name != checkpoint.weights:
+            path.unlink()
+
+
+@contextmanager
+def _beside(path: Path) -> Generator[IO[bytes]]:
+    """A file that takes the place of ``path`` by one rename when it is whole and on the disk."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    with suppress(OSError):  # some file systems cannot
+        os.fsync(folder)  # the rename
+    os.close(folder)
+
+
+def is_of(folder: Path, recipe: Recipe) -> bool:
+    """Whether ``folder`` holds a checkpoint of just this recipe."""
+    try:
+        return msgspec.json.decode((folder / SIDECAR).read_bytes(), type=Checkpoint).recipe == recipe
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return False
 
 
 def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
-    """Sidecar, network with its weights (on the CPU), and optimizer state; raises CheckpointError."""
+    """Sidecar, network with the weights that answer (on the CPU), and what a run needs to go on; raises CheckpointError."""
     path = folder / SIDECAR
     if not path.is_file():
         raise CheckpointError(f"no checkpoint in {folder}: {path} does not exist; train one with 'python -m training train'")
@@ -75,7 +118,7 @@ def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
         raise CheckpointError(f"the weights of {path} are damaged or hold more than tensors; nothing was loaded") from err
     except Exception as err:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {' '.join(str(err).split())}") from err
-    return checkpoint, model, state["optimizer"]
+    return checkpoint, model, state.get("training", state)  # files of old have no other weights than those that answer
 
 
 def read_result(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, Any]:

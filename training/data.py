@@ -1,24 +1,24 @@
-"""Image folders -> arrays. Pixels come from models.preprocess, as in serving.
+"""Sources -> arrays. Pixels come from models.preprocess, as in serving.
 
-Neighbours: augmentation.py makes batches of them, train.py and evaluate.py read from here.
+Neighbours: sources/ lists what there is, augmentation.py makes batches of it, train.py and evaluate.py read from here.
 """
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from models.header import ImageError
 from models.input import InputSpec
 from models.preprocess import preprocess
 from training.errors import DataError
-
-VALIDATION_FOLDERS = ("val", "valid", "validation")
+from training.sources.catalogue import open_source
+from training.sources.folder import list_folder
+from training.sources.source import Part, reason
+from training.threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class ImageSet:
 
     pixels: (n, height, width, 3) uint8, RGB.
     targets: (n,) int64, indices into ``classes``.
+    paths: names of the images in their part, which can be printed.
     skipped: "path: reason" for each file that was left out.
     """
 
@@ -44,96 +45,103 @@ class ImageSet:
         return ImageSet(self.pixels[indices], self.targets[indices], self.classes, paths, self.skipped)
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders of ``folder``, sorted; raises DataError when there are fewer than two."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give a folder that holds one folder of images for each class")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(names) < 2:
-        raise DataError(
-            f"{folder} holds {len(names)} class folders, a classifier needs at least 2: put the images of each class "
-            f"into a folder of its own, such as {folder}/cat and {folder}/dog"
-        )
-    return tuple(names)
+def load_training(source: str | Path, spec: InputSpec, validation_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images of ``source``, which sources/catalogue.py opens.
+
+    Where it gives no validation images, ``validation_share`` of each class is split off the training images with
+    ``seed``. Test images are never decoded here.
+
+    Raises:
+        DataError: fewer than two classes, a class without one good image, or one that only the validation images have.
+    """
+    found = open_source(source)
+    train = decode(found.train, spec)
+    if found.validation is not None:
+        return train, decode(found.validation, spec, train.classes)
+    return split(train, validation_share, seed)
+
+
+def load_test(source: str | Path, spec: InputSpec, classes: tuple[str, ...]) -> ImageSet | None:
+    """Test images of ``source`` where it gives some; raises DataError as ``decode``."""
+    part = open_source(source).test
+    return None if part is None else decode(part, spec, classes)
 
 
 def load_folder(folder: Path, spec: InputSpec, classes: tuple[str, ...] | None = None) -> ImageSet:
-    """Decode every image below the class folders of ``folder``, in a fixed order.
+    """Every image below the class folders of ``folder``, in a fixed order; raises DataError as ``decode``."""
+    return decode(list_folder(folder), spec, classes)
 
-    A file that cannot be decoded is left out and named in ``skipped``; hidden files and folders are passed over.
+
+def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) -> ImageSet:
+    """Decode the images of a part; one that cannot be decoded is left out and named in ``skipped``.
 
     Raises:
-        DataError: fewer than two classes, a class that is not in ``classes``, or a class without one good image.
+        DataError: fewer than two classes, a class that is not in ``classes``, a class without one good image, or more
+            pixels than the memory of this machine.
     """
-    found = class_folders(folder)
-    unknown = sorted(set(found) - set(classes or found))
-    if unknown:
-        raise DataError(f"{folder} holds classes that the network does not know: {', '.join(unknown)}")
-    classes = classes or found
-    files = [
-        (path, classes.index(name))
-        for name in found
-        for path in sorted((folder / name).rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    return _decode_all(files, spec, classes, folder)
+    check_classes(part, classes)
+    classes = classes or part.classes
+    pixels = _room_for(part, spec)
 
-
-def _decode_all(files: list[tuple[Path, int]], spec: InputSpec, classes: tuple[str, ...], folder: Path) -> ImageSet:
-    pixels = np.empty((len(files), spec.height, spec.width, 3), np.uint8)
-    kept: list[int] = []
-    skipped: list[str] = []
-
-    def decode(i: int) -> str | None:
+    def read(i: int) -> str | None:
         try:
-            pixels[i] = preprocess(files[i][0].read_bytes(), spec)
+            pixels[i] = preprocess(part.items[i].read(), spec)
         except (ImageError, OSError) as err:
-            return f"{files[i][0]}: {err}"
+            return reason(err)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bar = tqdm(pool.map(decode, range(len(files))), f"decode {folder}", len(files), unit=" images", leave=False)
-        for i, reason in enumerate(bar):
-            if reason is None:
-                kept.append(i)
-            else:
-                skipped.append(reason)
-    targets = np.array([files[i][1] for i in kept], np.int64)
-    empty = sorted({classes[c] for _, c in files} - {classes[c] for c in targets})
-    empty += [name for name in class_folders(folder) if name not in {classes[c] for _, c in files}]
-    if empty:
-        raise DataError(f"no usable image in {', '.join(str(folder / name) for name in empty)}; add images or remove the folder")
-    paths = tuple(files[i][0].relative_to(folder).as_posix() for i in kept)
-    return ImageSet(pixels if len(kept) == len(files) else pixels[kept], targets, classes, paths, tuple(skipped))
+    reasons = list(in_threads(read, len(part.items), f"decode {part.place}"))
+    kept = [i for i, why in enumerate(reasons) if why is None]
+    skipped = [f"{item.name}: {why}" for item, why in zip(part.items, reasons, strict=True) if why is not None]
+    if empty := [name for name in part.classes if name not in {part.items[i].label for i in kept}]:
+        raise DataError(f"no usable image of the class {', '.join(empty)} in {part.place}; add images or remove the class")
+    number = {name: i for i, name in enumerate(classes)}
+    targets = np.array([number[part.items[i].label] for i in kept], np.int64)
+    paths = tuple(part.items[i].path for i in kept)
+    pixels = pixels if len(kept) == len(reasons) else pixels[kept]
+    return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped))
 
 
-def load_training(data: Path, spec: InputSpec, validation_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Training and validation images of ``data``.
+def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
+    """Raises DataError when there are fewer than two classes to train on, or one that is not among the known ones."""
+    if len(part.classes) < (1 if known else 2):
+        raise DataError(
+            f"{part.place} holds {len(part.classes)} classes, a classifier needs at least 2; in a folder, the images of "
+            f"each class lie in a folder of their own, such as {part.place}/cat and {part.place}/dog"
+        )
+    if unknown := sorted(set(part.classes) - set(known or part.classes)):
+        raise DataError(f"{part.place} holds classes that the network does not know: {', '.join(unknown)}")
 
-    ``data`` is a folder of class folders, or holds one as ``train``. Validation images come from ``val``, ``valid``
-    or ``validation`` beside ``train``, else ``validation_share`` of each class is split off the training images
-    with ``seed``. A ``test`` folder is never read here.
-    """
-    root = data / "train" if (data / "train").is_dir() else data
-    train = load_folder(root, spec)
-    beside = [data / name for name in VALIDATION_FOLDERS if root != data and (data / name).is_dir()]
-    if beside:
-        return train, load_folder(beside[0], spec, train.classes)
-    return split(train, validation_share, seed)
+
+def _room_for(part: Part, spec: InputSpec) -> NDArray[np.uint8]:
+    """(items, height, width, 3); raises DataError where that is more than the machine's memory."""
+    needed = len(part.items) * spec.height * spec.width * 3
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise DataError(
+            f"the {len(part.items)} images of {part.place} take {needed / 2**30:.1f} GiB at {spec.height}x{spec.width} pixels, "
+            f"this machine has {memory / 2**30:.1f} GiB; lower input.height and input.width, or take fewer images"
+        )
+    return np.empty((len(part.items), spec.height, spec.width, 3), np.uint8)
 
 
 def split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split ``share`` of each class off, one image at least and not all; raises DataError when a class has only one."""
-    order = np.random.default_rng(seed).permutation(len(images))
+    validation = held_out(images.targets, images.classes, share, seed)
+    training = np.setdiff1d(np.arange(len(images)), validation)
+    return images.subset(training), images.subset(validation)
+
+
+def held_out(targets: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int) -> NDArray[np.int64]:
+    """Indices of the images to validate on, ascending: ``share`` of each class, as ``split``."""
+    order = np.random.default_rng(seed).permutation(len(targets))
     held: list[NDArray[np.int64]] = []
-    for c, name in enumerate(images.classes):
-        members = order[images.targets[order] == c]
+    for c, name in enumerate(classes):
+        members = order[targets[order] == c]
         if len(members) < 2:
             raise DataError(f"class {name} has {len(members)} usable image; at least 2 are needed, 1 of them to validate")
         held.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
-    validation = np.sort(np.concatenate(held))
-    training = np.setdiff1d(np.arange(len(images)), validation)
-    return images.subset(training), images.subset(validation)
+    return np.sort(np.concatenate(held))
 
 
 def fingerprint(images: ImageSet) -> str:

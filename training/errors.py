@@ -5,6 +5,8 @@ TrainingError
     RecipeError      a recipe that cannot be followed
     CheckpointError  a checkpoint that is missing, damaged, of other images, or in the way
     DivergenceError  the loss is no longer a number
+    TrackingError    the figures cannot be sent to where they should be drawn
+    ServiceError     a service does not give what it was asked for
     ExportError      the exported graph does not compute what the checkpoint does
 """
 
@@ -27,6 +29,14 @@ class CheckpointError(TrainingError):
 
 class DivergenceError(TrainingError):
     """Names the epoch and the learning rate."""
+
+
+class TrackingError(TrainingError):
+    """Names the address, or what is missing."""
+
+
+class ServiceError(TrainingError):
+    """Names the address."""
 
 
 class ExportError(TrainingError):

@@ -18,21 +18,20 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import CheckpointError
-from training.train import normalise
+from training.normalisation import normalise
 
 FILE = "evaluation.json"
 TABLES = ("classes", "confusion", "reliability")  # what of it does not fit on a line
 BATCH = 128
 
 
-def evaluation_images(source: Path, checkpoint: Checkpoint) -> tuple[ImageSet, str]:
-    """The images to report on and their split: "test" where ``source`` holds a test folder, else "validation"."""
-    if (source / "test").is_dir():
-        return data.load_folder(source / "test", checkpoint.recipe.input, checkpoint.classes), "test"
-    return training_images(source, checkpoint)[1], "validation"
+def evaluation_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, str]:
+    """The images to report on and their split: "test" where ``source`` gives test images, else "validation"."""
+    test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+    return (training_images(source, checkpoint)[1], "validation") if test is None else (test, "test")
 
 
-def training_images(source: Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
+def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
     """What was trained on and what was held out; raises CheckpointError when ``source`` no longer holds the same."""
     recipe = checkpoint.recipe
     trained, held_out = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
@@ -53,7 +52,7 @@ def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: 
     return np.concatenate(parts)
 
 
-def evaluate(run: Path, source: Path) -> dict[str, Any]:
+def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
     """Measure the checkpoint in ``run`` on ``source`` and write run/evaluation.json.
 
     Temperature and threshold are chosen on the validation images; every figure is of the evaluation images.

@@ -27,8 +27,8 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import ExportError
+from training.normalisation import normalise
 from training.quantize import quantize
-from training.train import normalise
 
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
@@ -50,7 +50,7 @@ class Servable(nn.Module):
         return logits.float(), features.float(), feature_map.float()
 
 
-def export(run: Path, source: Path, fp16: bool = False) -> dict[str, Any]:
+def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
     """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``.
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
@@ -65,8 +65,8 @@ def export(run: Path, source: Path, fp16: bool = False) -> dict[str, Any]:
     checkpoint, model, _ = checkpoints.load(run)
     temperature = evaluate.read(run, checkpoint)["temperature"]
     trained, held_out = evaluate.training_images(source, checkpoint)
-    images = evaluate.evaluation_images(source, checkpoint)[0] if (source / "test").is_dir() else held_out
-    return write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16)
+    test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+    return write_graphs(run, checkpoint, model, held_out if test is None else test, trained.pixels, temperature, fp16)
 
 
 def write_graphs(

@@ -29,14 +29,14 @@ from training.report import facts
 GOLDEN_IMAGES = 4
 
 
-def publish(run: Path, store: Path, name: str) -> Manifest:
-    """Publish the exported checkpoint in ``run`` as the next version of ``name``.
+def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Manifest:
+    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with.
 
     Raises:
         CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
         PackageError: the package would not verify, or the name is not one.
     """
-    checkpoint, _, _ = checkpoints.load(run)
+    checkpoint, model, _ = checkpoints.load(run)
     evaluation = evaluate.read(run, checkpoint)
     parity = checkpoints.read_result(run / export.FILE, "export", checkpoint)
     if not (run / manifests.MODEL).is_file():
@@ -54,7 +54,14 @@ def publish(run: Path, store: Path, name: str) -> Manifest:
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
         (files / manifests.CARD).write_text(card(draft, evaluation))
+        if with_weights:
+            checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
         return registry.publish(store, files, draft)
+
+
+def _passed_on(checkpoint: Checkpoint) -> Checkpoint:
+    """What a package says of its checkpoint: all but the names of the files that were left out."""
+    return msgspec.structs.replace(checkpoint, data=checkpoint.data | {"skipped": []}, weights="")
 
 
 def _has_report(run: Path, checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
@@ -96,6 +103,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
             "std": checkpoint.std,
             "recipe": {key: value for key, value in msgspec.to_builtins(recipe).items() if key != "input"},
             "epochs": checkpoint.epoch,
+            "kept_epoch": checkpoint.kept_epoch,
             "training_seconds": round(checkpoint.seconds),
         },
         files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD, *more), none),
@@ -121,6 +129,8 @@ def _started_from(source: dict[str, Any]) -> str:
     before = source.get("started_from")
     if before is None:
         return ""
+    if "weights" in before:
+        return f"It started from torchvision's weights {before['weights']} (SHA-256 {before['weights_sha256'][:16]}).\n\n"
     return (
         f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
         f"commit {before['git_commit']}).\n\n"

@@ -1,4 +1,4 @@
-"""From a folder of images to a published package with a report: train, evaluate, export, report, publish.
+"""From data to a published package with a report: train, evaluate, export, report, publish.
 
 Every stage leaves a file in the folder of the run. One that is of the checkpoint's epoch, and no older than the file of the
 stage before, is not made again, and what the store holds is not published again: so the same call goes on wherever it was
@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from models import manifest as manifests
 from models import registry
 from models.manifest import MODEL, REPORT, Manifest, PackageError
 from training import checkpoint as checkpoints
-from training import evaluate, export, package
+from training import evaluate, export, package, patience
 from training.checkpoint import SIDECAR, Checkpoint
 from training.errors import CheckpointError, RecipeError, TrainingError
 from training.recipe import Recipe
@@ -29,36 +29,46 @@ from training.train import train
 STAGES = ("train", "evaluate", "export", "report", "publish")
 
 
+class Beginning(NamedTuple):
+    """How a run is to be trained: by which recipe, None for that of a run that was begun, from which weights, and which
+    MLflow server gets the figures."""
+
+    recipe: Recipe | None
+    start_from: Path | None = None
+    mlflow: str | None = None
+
+
+class Made(NamedTuple):
+    """What is to be made of it: a graph in fp16, images in the report, a package with weights to train on from."""
+
+    fp16: bool = False
+    with_images: bool = True
+    with_weights: bool = False
+
+
 def run(
-    source: Path,
-    folder: Path,
-    name: str,
-    store: Path,
-    recipe: Recipe | None,
-    start_from: Path | None = None,
-    fp16: bool = False,
-    with_images: bool = True,
+    source: str | Path, folder: Path, name: str, store: Path, beginning: Beginning, made: Made | None = None
 ) -> dict[str, Any]:
     """Train on ``source`` in ``folder`` and publish as the next version of ``name``; stages that are finished stay.
 
-    recipe: of a new run; for one that was begun it may be None. Returns what was published, where the report is and the
-    command that serves the model.
+    Returns what was published, where the report is and the command that serves the model.
 
     Raises:
         RecipeError: the name is not allowed, or ``folder`` holds a run of another recipe; nothing was done.
         TrainingError, PackageError: a stage failed; what was finished before it stays.
     """
+    made = made or Made()
     if not registry.NAME.match(name):
         raise RecipeError(f"the name is {name!r}: it takes 1 to 64 lower-case letters, digits, '.', '_' and '-'")
-    check_recipe(folder, recipe)
-    _stage(0, _is_trained(folder), lambda: _train(source, folder, recipe, start_from))
+    check_recipe(folder, beginning.recipe)
+    _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
     checkpoint = checkpoints.load(folder)[0]
     _stage(1, _is_evaluated(folder, checkpoint), lambda: evaluate.evaluate(folder, source))
-    _stage(2, _is_exported(folder, checkpoint, fp16), lambda: export.export(folder, source, fp16))
-    _stage(3, _is_reported(folder, checkpoint, with_images), lambda: report(folder, source, with_images))
-    before = _published(folder, store, name)
-    _stage(4, before is not None, lambda: package.publish(folder, store, name))
-    published = before or _published(folder, store, name)
+    _stage(2, _is_exported(folder, checkpoint, made.fp16), lambda: export.export(folder, source, made.fp16))
+    _stage(3, _is_reported(folder, checkpoint, made.with_images), lambda: report(folder, source, made.with_images))
+    before = _published(folder, store, name, made.with_weights)
+    _stage(4, before is not None, lambda: package.publish(folder, store, name, made.with_weights))
+    published = before or _published(folder, store, name, made.with_weights)
     assert published is not None
     return {
         "top1": published.evaluation.top1,
@@ -99,18 +109,18 @@ def _stage(number: int, is_done: bool, work: Callable[[], object]) -> None:
         raise
 
 
-def _train(source: Path, folder: Path, recipe: Recipe | None, start_from: Path | None) -> None:
+def _train(source: str | Path, folder: Path, beginning: Beginning) -> None:
     if (folder / SIDECAR).is_file():
-        train(source, folder, None)
+        train(source, folder, None, mlflow=beginning.mlflow)
     else:
-        train(source, folder, recipe, start_from=start_from)
+        train(source, folder, beginning.recipe, start_from=beginning.start_from, mlflow=beginning.mlflow)
 
 
 def _is_trained(folder: Path) -> bool:
     if not (folder / SIDECAR).is_file():
         return False
     checkpoint = checkpoints.load(folder)[0]
-    return checkpoint.epoch >= checkpoint.recipe.epochs
+    return checkpoint.epoch >= checkpoint.recipe.passes or patience.is_over(checkpoint)
 
 
 def _is_evaluated(folder: Path, checkpoint: Checkpoint) -> bool:
@@ -127,10 +137,10 @@ def _is_exported(folder: Path, checkpoint: Checkpoint, fp16: bool) -> bool:
 
 def _is_reported(folder: Path, checkpoint: Checkpoint, with_images: bool) -> bool:
     found = _result(folder, facts.FILE, checkpoint, after=export.FILE)
-    return found is not None and found["with_images"] == with_images and (folder / REPORT).is_file()
+    return found is not None and found.get("with_images") == with_images and (folder / REPORT).is_file()
 
 
-def _published(folder: Path, store: Path, name: str) -> Manifest | None:
+def _published(folder: Path, store: Path, name: str, with_weights: bool) -> Manifest | None:
     """The newest package of ``name`` that was made of this run as it is; None where there is none."""
     files = {file: registry.sha256(folder / file) for file in (MODEL, REPORT)}
     for version in reversed(registry.versions(store, name)):
@@ -138,7 +148,7 @@ def _published(folder: Path, store: Path, name: str) -> Manifest | None:
             manifest = manifests.read(store / name / str(version))
         except PackageError:  # damaged: it is none that could be served
             continue
-        if files.items() <= manifest.files.items():
+        if files.items() <= manifest.files.items() and (SIDECAR in manifest.files or not with_weights):
             return manifest
     return None
 

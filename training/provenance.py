@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -26,8 +27,11 @@ def describe() -> dict[str, object]:
 
 def libraries() -> dict[str, str]:
     """Versions of those that are installed: of the two ONNX Runtimes, an environment holds one."""
-    installed = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
-    return {name: installed[name] for name in LIBRARIES if name in installed}
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def gpu() -> list[str]:

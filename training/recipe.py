@@ -1,5 +1,6 @@
 """A recipe: everything that decides how a network is trained, read from a TOML file.
 
+Each key stands with its type, its limits, its meaning and its default; options.py makes a flag of it.
 Neighbours: recipes/*.toml are the recipes, train.py follows one, checkpoint.py stores it.
 """
 
@@ -7,49 +8,110 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import torch
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
-from training.architectures.catalogue import ARCHITECTURES
+from training import freezing, pretrained, sizes
+from training.architectures.catalogue import ARCHITECTURES, build, check_size
+from training.balance import Balance
 from training.errors import RecipeError
 
+LINEAR_C = 0.1
 FOLDER = Path(__file__).parent / "recipes"
-Precision = Literal["auto", "fp32", "bf16"]
+Optimizer = Literal["sgd", "rmsprop", "adamw"]
+Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Count = Annotated[int, Meta(ge=1)]
 Pixels = Annotated[int, Meta(ge=0)]
+Stages = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+Amount = Annotated[float, Meta(ge=0)]
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """docs/training.md says more of each key. Lengths in pixels, shares between 0 and 1."""
 
-    architecture: str
-    input: InputSpec
-    epochs: Count
-    batch_size: Count = 128
-    learning_rate: Annotated[float, Meta(gt=0)] = 0.1  # the highest, reached at the end of the warm-up
-    warmup_share: Share = 0.15  # of all steps; the rate then falls to 0 along a straight line
-    momentum: Share = 0.9  # Nesterov's
-    weight_decay: Annotated[float, Meta(ge=0)] = 5e-4  # of matrices and kernels; none on biases and norms
-    label_smoothing: Share = 0.1
-    crop_padding: Pixels = 4
-    flip: bool = True
-    cutout: Pixels = 0
-    cutmix: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of the images that get a box of another one pasted in
-    mirror: bool = False  # answer from the image and its mirror image together, at twice the work
-    validation_share: Annotated[float, Meta(gt=0, le=0.9)] = 0.1  # of the training images, where there is no val/ folder
-    precision: Precision = "auto"
-    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    architecture: Annotated[str, "network to train, such as resnet18"]
+    input: Annotated[InputSpec, "size and geometry of the images"]
+    epochs: Annotated[Count, "passes over the training images"]
+    weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = pretrained.NONE
+    batch_size: Annotated[Count, "images in a batch"] = 128
+    fit: Annotated[Literal["gradient", "linear"], "by steps, or linear: the head alone, at once"] = "gradient"
+    linear_c: Annotated[float, Meta(gt=0), "of fit linear: weight of the losses beside the penalty on weights"] = LINEAR_C
+    freeze: Annotated[Stages | Literal["features"], "stages from the input that do not learn; features: all but the head"] = 0
+    unfreeze_every: Annotated[int, Meta(ge=0), "epochs after which one more frozen stage learns, the last first; 0 is never"] = 0
+    layer_decay: Annotated[float, Meta(gt=0, le=1), "learning rate of a stage as a share of the next one's"] = 1.0
+    optimizer: Annotated[Optimizer, "what moves the weights"] = "sgd"
+    learning_rate: Annotated[float, Meta(gt=0), "highest learning rate"] = 0.1
+    schedule: Annotated[Schedule, "how the rate goes on after the warm-up"] = "linear"
+    warmup_share: Annotated[Share, "share of all steps in which the rate rises"] = 0.15
+    steps: Annotated[tuple[Share, ...], "of schedule steps: the shares of the run at which the rate drops"] = (0.5, 0.75)
+    step_factor: Annotated[float, Meta(gt=0, le=1), "of schedule steps: what the rate is multiplied by there"] = 0.1
+    momentum: Annotated[Share, "of SGD and RMSprop; the first beta of AdamW"] = 0.9
+    nesterov: Annotated[bool, "SGD's momentum looks ahead"] = True
+    weight_decay: Annotated[Amount, "of kernels and matrices"] = 5e-4
+    decay_norms: Annotated[bool, "weight decay also on biases and norms"] = False
+    accumulate: Annotated[Count, "batches whose gradients are added up for one step of the optimizer"] = 1
+    clip_norm: Annotated[Amount, "longest gradient: a longer one is shortened; 0 is no limit"] = 0.0
+    ema: Annotated[Share, "decay of an average of the weights, which then answers; 0 is none"] = 0.0
+    patience: Annotated[int, Meta(ge=0), "epochs without a better one before the run stops and keeps the best; 0 is never"] = 0
+    label_smoothing: Annotated[Share, "share of the target that is spread over all classes"] = 0.1
+    crop_padding: Annotated[Pixels, "greatest random shift, in pixels"] = 4
+    flip: Annotated[bool, "random mirror image"] = True
+    cutout: Annotated[Pixels, "side of a random grey square, in pixels"] = 0
+    cutmix: Annotated[float, Meta(ge=0, le=1), "share of the images that get a box of another one pasted in"] = 0.0
+    mixup: Annotated[float, Meta(ge=0, le=10), "alpha of mixing two images, for those that cutmix leaves"] = 0.0
+    trivial_augment: Annotated[bool, "one random change of shape or colour on each image"] = False
+    erasing: Annotated[float, Meta(ge=0, le=1), "share of the images that get a box of noise"] = 0.0
+    scale: Annotated[float, Meta(ge=0.05, le=1), "least share of the area that a random crop shows; 1 is off"] = 1.0
+    sizes: Annotated[tuple[Count, ...], "shorter sides to train at, one after the other, in pixels"] = ()
+    balance: Annotated[Balance, "of classes with unequal numbers of images: weights in the loss, or drawn equally often"] = "none"
+    mirror: Annotated[bool, "answer from the image and its mirror image together, at twice the work"] = False
+    validation_share: Annotated[float, Meta(gt=0, le=0.9), "held out of the training images without a val/ folder"] = 0.1
+    precision: Annotated[Precision, "of multiplications; auto is bf16 where the hardware has it, else fp32"] = "auto"
+    channels_last: Annotated[bool, "images and kernels lie in memory with the channels last"] = True
+    compile: Annotated[bool, "compile the network by torch.compile"] = False
+    seed: Annotated[int, Meta(ge=0, lt=2**32), "of weights, split, order, augmentation and dropout"] = 0
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
+        check_size(self.architecture, self.input.height, self.input.width)
+        pretrained.check(self.architecture, self.weights)
+        self._check_freeze()
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
+        if self.mixup and self.cutmix == 1:
+            raise ValueError(f"cutmix is {self.cutmix}, which leaves no image to mixup; lower it, or leave mixup out")
+        if self.sizes:
+            self._check_sizes(side)
+
+    def _check_sizes(self, side: int) -> None:
+        if max(self.sizes) > side:
+            raise ValueError(f"sizes holds {max(self.sizes)}, it must not exceed the shorter side of the input, {side}")
+        if len(self.sizes) > self.epochs:
+            raise ValueError(f"sizes holds {len(self.sizes)} sides for {self.epochs} epochs; train longer, or with fewer sides")
+        for shorter in self.sizes:
+            check_size(self.architecture, *sizes.scaled(self.input, shorter))
+
+    @property
+    def passes(self) -> int:
+        """Epochs of a run: a head that is fitted at once takes one."""
+        return 1 if self.fit == "linear" else self.epochs
+
+    def _check_freeze(self) -> None:
+        if isinstance(self.freeze, int) and self.freeze:
+            with torch.device("meta"):
+                freezing.check(build(self.architecture, 2), self.architecture, self.freeze)
+        if self.unfreeze_every and not self.freeze:
+            raise ValueError(f"unfreeze_every is {self.unfreeze_every}, but nothing is frozen; set freeze too")
 
 
-def load(name: str, **overrides: Any) -> Recipe:
+def load(name: str, size: int | None = None, **overrides: Any) -> Recipe:
     """Recipe by its name in recipes/ or by the path of a TOML file; an override that is None is ignored.
+
+    ``size`` makes the input a square of that side, in pixels; what is cut off around it keeps its share.
 
     Raises:
         RecipeError: no such recipe, or a key or value that is not allowed.
@@ -60,6 +122,15 @@ def load(name: str, **overrides: Any) -> Recipe:
         raise RecipeError(f"no recipe {name!r}; known are {names}, or give the path of a .toml file")
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
-        return msgspec.convert(msgspec.toml.decode(path.read_bytes()) | given, Recipe)
+        keys = msgspec.toml.decode(path.read_bytes()) | given
+        if size is not None:
+            keys["input"] = squared(msgspec.convert(keys.get("input"), InputSpec), size)
+        return msgspec.convert(keys, Recipe)
     except (msgspec.DecodeError, ValueError) as err:  # tomllib's error is a ValueError
         raise RecipeError(f"{path}: {err}") from err
+
+
+def squared(spec: InputSpec, size: int) -> dict[str, Any]:
+    """``spec`` with sides of ``size`` pixels; ``resize`` grows or shrinks with the shorter side."""
+    resize = round(spec.resize * size / min(spec.height, spec.width))
+    return msgspec.to_builtins(spec) | {"height": size, "width": size, "resize": resize}

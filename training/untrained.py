@@ -20,7 +20,6 @@ from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import RecipeError
 from training.recipe import Recipe
-from training.train import make_optimizer
 
 CLASSES = tuple(f"class-{i:03d}" for i in range(1000))
 INPUT = InputSpec(height=224, width=224, resize=256)  # the geometry that He et al. 2015 test at
@@ -30,7 +29,8 @@ SPREAD = 10  # deviation of the head's biases, in those of the logits
 
 
 def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
-    """Publish ``architecture`` with random weights, 1000 classes and images of 224x224 pixels under its own name.
+    """Publish ``architecture`` with random weights and 1000 classes under its own name, for images of 224x224 pixels or
+    of the one size that it takes.
 
     Raises:
         RecipeError: no such architecture.
@@ -38,9 +38,11 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     if architecture not in catalogue.ARCHITECTURES:
         raise RecipeError(f"unknown architecture {architecture!r}; known are {', '.join(catalogue.ARCHITECTURES)}")
     torch.manual_seed(seed)
-    checkpoint = Checkpoint(Recipe(architecture, INPUT, epochs=1), CLASSES, MEAN, STD, provenance=provenance.describe())
+    side = catalogue.ONE_SIDE.get(architecture)
+    spec = InputSpec(height=side, width=side, resize=side) if side else INPUT
+    checkpoint = Checkpoint(Recipe(architecture, spec, epochs=1), CLASSES, MEAN, STD, provenance=provenance.describe())
     model = checkpoint.build().eval()
-    pixels = package.golden_images(INPUT, IMAGES)
+    pixels = package.golden_images(spec, IMAGES)
     unlabelled = _images(pixels, np.zeros(IMAGES, np.int64))
     spread = float(evaluate.logits_of(model, checkpoint, unlabelled).std())
     with torch.no_grad():  # random weights leave classes nearly equal, and rounding would decide between them
@@ -50,7 +52,7 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     checkpoint.data = none | {"training_sha256": data.fingerprint(images), "validation_sha256": data.fingerprint(images)}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        checkpoints.save(run, checkpoint, model, make_optimizer(model, checkpoint.recipe))
+        checkpoints.save(run, checkpoint, model.state_dict(), training={})
         export.write_graphs(run, checkpoint, model, images, pixels)
         (run / evaluate.FILE).write_text(json.dumps(_evaluation(images)))
         return package.publish(run, store, architecture)

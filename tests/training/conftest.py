@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from tests.training.factories import COLOURS, make_folder, write_recipe
+from tests.training.networks import NETWORKS
 from training.__main__ import main
+from training.architectures import catalogue
 from training.report import speed
 
 
@@ -21,6 +23,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe may name the networks of networks.py too."""
+    for name, build in NETWORKS.items():
+        monkeypatch.setitem(catalogue.ARCHITECTURES, name, build)
 
 
 @dataclass(frozen=True)

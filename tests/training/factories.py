@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from training import data, train
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
+from training.device import Device
 from training.recipe import Recipe
+from training.state import begin
 
 COLOURS = ("blue", "green", "red")
 SPEC = InputSpec(height=8, width=8, resize=8)
@@ -64,7 +67,7 @@ def make_run(folder: Path, source: Path, **changes: Any) -> tuple[Checkpoint, Cl
     recipe = make_recipe(**changes)
     training, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
     checkpoint, model = train.start(folder, source, recipe, training, validation)
-    checkpoints.save(folder, checkpoint, model, train.make_optimizer(model, recipe))
+    checkpoints.save(folder, checkpoint, model.state_dict(), begin(deepcopy(model), recipe, Device("cpu", None)).content())
     return checkpoint, model
 
 

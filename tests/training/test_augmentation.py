@@ -1,23 +1,50 @@
-"""training/augmentation.py: how images become batches, and what is done to them on the way."""
+"""training/augmentation.py: how images become batches, and that the old keys still mean what they did, bit by bit."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from tests.training.factories import make_images
+from tests.training.factories import make_images, make_recipe
 from training import augmentation
 from training.data import ImageSet
+from training.recipe import Recipe
+
+EVERYTHING: dict[str, Any] = {
+    "crop_padding": 2,
+    "cutout": 3,
+    "cutmix": 0.4,
+    "mixup": 0.3,
+    "trivial_augment": True,
+    "erasing": 0.5,
+    "scale": 0.3,
+    "balance": "sampler",
+}
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_batches_have_the_shapes_and_types_of_the_loop() -> None:
-    pixels, targets = next(augmentation.batches(make_images([5, 5], height=8, width=12), 4, generator(), 2, True, 3))
+def plain_recipe(height: int = 8, width: int = 8, **changes: Any) -> Recipe:
+    geometry = {"height": height, "width": width, "resize": max(height, width)}
+    return make_recipe(architecture="resnet18", **{"input": geometry, "crop_padding": 0, "flip": False} | changes)
 
-    assert (pixels.shape, pixels.dtype) == ((4, 8, 12, 3), torch.uint8)
-    assert (targets.shape, targets.dtype) == ((4,), torch.int64)
+
+def epoch_of(images: ImageSet, recipe: Recipe, epoch: int = 0, seed: int = 0) -> list[tuple[torch.Tensor, ...]]:
+    return list(augmentation.batches(images, recipe, epoch, generator(seed)))
+
+
+def test_batches_have_the_shapes_and_types_of_the_loop() -> None:
+    recipe = plain_recipe(8, 12, batch_size=4, **EVERYTHING | {"scale": 1.0})
+
+    for pixels, shares, targets in epoch_of(make_images([5, 5], height=8, width=12), recipe):
+        assert (pixels.shape, pixels.dtype) == ((4, 8, 12, 3), torch.uint8)
+        assert (targets.shape, targets.dtype) == ((4,), torch.int64)
+        assert (shares.shape, shares.dtype) == ((4, 2), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -30,145 +57,215 @@ def test_batches_have_the_shapes_and_types_of_the_loop() -> None:
         pytest.param(1, [1] * 10, id="one by one"),
     ],
 )
-def test_an_epoch_is_cut_into_whole_batches(size: int, sizes: list[int]) -> None:
-    epoch = augmentation.batches(make_images([5, 5]), size, generator(), 0, False, 0)
+@pytest.mark.parametrize("balance", ["none", "sampler"])
+def test_an_epoch_is_cut_into_whole_batches(size: int, sizes: list[int], balance: str) -> None:
+    epoch = epoch_of(make_images([5, 5]), plain_recipe(batch_size=size, balance=balance))
 
-    assert [len(targets) for _, targets in epoch] == sizes
+    assert [len(targets) for _, _, targets in epoch] == sizes
 
 
 def test_an_epoch_shows_every_image_once_beside_its_target() -> None:
     images = make_images([5, 5])
-    epoch = list(augmentation.batches(images, 2, generator(), 0, False, 0))
 
-    shown = [(pixels.numpy().tobytes(), int(target)) for batch in epoch for pixels, target in zip(*batch, strict=True)]
+    epoch = epoch_of(images, plain_recipe(batch_size=2))
+
+    shown = [(pixels.numpy().tobytes(), int(target)) for batch in epoch for pixels, target in zip(*batch[::2], strict=True)]
     known = [(pixels.tobytes(), int(target)) for pixels, target in zip(images.pixels, images.targets, strict=True)]
-
     assert sorted(shown) == sorted(known)
     assert shown != known
 
 
-def test_the_generator_alone_decides_order_and_augmentation() -> None:
-    first, same, other = (
-        torch.cat([pixels for pixels, _ in augmentation.batches(make_images([6, 6]), 4, generator(seed), 2, True, 3)])
-        for seed in (7, 7, 8)
-    )
+def test_the_sampler_decides_what_an_epoch_shows() -> None:
+    images = make_images([95, 5])
 
+    shown = torch.cat([targets for _, _, targets in epoch_of(images, plain_recipe(batch_size=10, balance="sampler"))])
+
+    assert 35 <= int((shown == 1).sum()) <= 65
+
+
+def test_without_mixing_an_image_is_wholly_of_its_class() -> None:
+    for _, shares, targets in epoch_of(make_images([5, 5]), plain_recipe(batch_size=2)):
+        np.testing.assert_array_equal(shares.numpy(), np.eye(2, dtype=np.float32)[targets.numpy()])
+
+
+def test_the_generator_alone_decides_everything() -> None:
+    recipe = plain_recipe(batch_size=4, **EVERYTHING)
+    images = make_images([9, 3], height=15, width=15)
+    epochs: list[list[tuple[torch.Tensor, ...]]] = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(len(epochs))  # of all else that draws
+        np.random.seed(len(epochs))
+        epochs.append(epoch_of(images, recipe, seed=seed))
+
+    first, same, other = (torch.cat([pixels for pixels, _, _ in epoch]) for epoch in epochs)
     assert torch.equal(first, same)
+    assert torch.equal(torch.cat([b[1] for b in epochs[0]]), torch.cat([b[1] for b in epochs[1]]))
     assert not torch.equal(first, other)
 
 
+def test_augmentation_leaves_what_else_draws_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+
+    epoch_of(make_images([9, 3], height=15, width=15), plain_recipe(batch_size=4, **EVERYTHING))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_batches_leave_the_images_as_they_are() -> None:
-    images = make_images([6, 6])
-    list(augmentation.batches(images, 4, generator(), 2, True, 3))
+    images = make_images([6, 6], height=15, width=15)
 
-    np.testing.assert_array_equal(images.pixels, make_images([6, 6]).pixels)
+    epoch_of(images, plain_recipe(batch_size=4, **EVERYTHING))
 
-
-def augment(images: ImageSet, crop_padding: int = 0, flip: bool = False, cutout: int = 0) -> torch.Tensor:
-    return augmentation.augment(torch.from_numpy(images.pixels), generator(), crop_padding, flip, cutout)
+    np.testing.assert_array_equal(images.pixels, make_images([6, 6], height=15, width=15).pixels)
 
 
-def test_augmentation_with_everything_off_changes_nothing() -> None:
-    images = make_images([10, 10])
+def test_everything_together_keeps_the_shares_whole_and_the_size_of_the_input() -> None:
+    recipe = plain_recipe(6, 9, batch_size=32, **EVERYTHING)
 
-    np.testing.assert_array_equal(augment(images).numpy(), images.pixels)
-
-
-def test_flip_mirrors_about_half_of_the_images_left_to_right() -> None:
-    images = make_images([100, 100])
-
-    flipped = augment(images, flip=True).numpy()
-
-    mirrored = (flipped == images.pixels[:, :, ::-1]).all(axis=(1, 2, 3))
-    same = (flipped == images.pixels).all(axis=(1, 2, 3))
-    assert (mirrored ^ same).all()
-    assert 70 < mirrored.sum() < 130
+    for pixels, shares, _ in epoch_of(make_images([90, 20, 10], height=11, width=17), recipe):
+        assert pixels.shape == (32, 6, 9, 3)
+        np.testing.assert_allclose(shares.sum(1).numpy(), 1, rtol=1e-6)
 
 
-def test_shift_cuts_a_window_out_of_the_image_with_mirrored_edges() -> None:
-    images = make_images([100, 100], height=6, width=9)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (7, 1)])
+@pytest.mark.parametrize("size", [1, 3])
+def test_images_of_one_pixel_and_batches_of_one_image_are_augmented_too(height: int, width: int, size: int) -> None:
+    recipe = plain_recipe(height, width, batch_size=size, flip=True, **EVERYTHING | {"crop_padding": 0})
 
-    shifted = augment(images, crop_padding=3).numpy()
+    epoch = epoch_of(make_images([2, 2], height=2 * height, width=2 * width), recipe)
 
-    places: set[tuple[int, int]] = set()
-    for before, after in zip(images.pixels, shifted, strict=True):
-        padded = np.pad(before, ((3, 3), (3, 3), (0, 0)), mode="reflect")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (6, 9), axis=(0, 1))  # (7, 7, 3, 6, 9)
-        found = np.argwhere((windows == after.transpose(2, 0, 1)).all(axis=(2, 3, 4)))
-        assert len(found) == 1
-        places.add((int(found[0, 0]), int(found[0, 1])))
-    assert {row for row, _ in places} == {column for _, column in places} == set(range(7))
+    assert [tuple(pixels.shape) for pixels, _, _ in epoch] == [(size, height, width, 3)] * (4 // size)
+    for _, shares, _ in epoch:
+        np.testing.assert_allclose(shares.sum(1).numpy(), 1, rtol=1e-6)
 
 
-def test_cutout_paints_one_grey_square_that_may_reach_over_the_edge() -> None:
-    images = make_images([100, 100], height=8, width=8)
-    images.pixels[images.pixels == 127] = 126
+@pytest.mark.parametrize("scale", [1.0, 0.4])
+def test_images_grow_with_the_epochs(scale: float) -> None:
+    recipe = plain_recipe(16, 32, epochs=6, sizes=(8, 12, 16), batch_size=4, scale=scale)
+    images = make_images([4, 4], height=16, width=32)
 
-    painted = augment(images, cutout=3).numpy()
+    shapes = [{tuple(pixels.shape) for pixels, _, _ in epoch_of(images, recipe, epoch)} for epoch in range(6)]
 
-    grey = (painted == 127).all(axis=3)
-    np.testing.assert_array_equal(painted[~grey], images.pixels[~grey])
-    spans: tuple[set[tuple[int, int]], ...] = (set(), set())
-    for square in grey:
-        rows, columns = square.any(axis=1).nonzero()[0], square.any(axis=0).nonzero()[0]
-        assert square.sum() == len(rows) * len(columns)
-        for span, line in zip(spans, (rows, columns), strict=True):
-            span.add((int(line[0]), int(line[-1])))
-    inside = {(first, first + 2) for first in range(6)}
-    assert spans[0] == spans[1] == inside | {(0, 0), (0, 1), (6, 7), (7, 7)}
+    assert shapes == [{(4, side, 2 * side, 3)} for side in (8, 8, 12, 12, 16, 16)]
 
 
-def mix(images: ImageSet, share: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    pixels, targets = torch.from_numpy(images.pixels), torch.from_numpy(images.targets)
-    return augmentation.cutmix(pixels, targets, len(images.classes), share, generator(seed))
+def test_a_square_of_cutout_shrinks_with_the_size() -> None:
+    recipe = plain_recipe(16, 16, epochs=2, sizes=(8, 16), cutout=4)
+    images = make_images([40], height=16, width=16)
+    images.pixels[:] = 200
+
+    grey = [(augmentation.augment(images.pixels, recipe, epoch, generator()) == 127).sum((1, 2, 3)).max() for epoch in (0, 1)]
+
+    assert grey == [2 * 2 * 3, 4 * 4 * 3]
 
 
-def test_cutmix_of_no_image_leaves_pixels_and_targets() -> None:
-    images = make_images([2, 3])
+@pytest.mark.parametrize(("epoch", "side", "furthest"), [(0, 8, 1), (1, 16, 2)])
+def test_a_shift_shrinks_with_the_size(epoch: int, side: int, furthest: int) -> None:
+    recipe = plain_recipe(16, 16, epochs=2, sizes=(8, 16), crop_padding=2)
+    columns = np.broadcast_to(np.arange(side, dtype=np.uint8)[:, None], (100, side, side, 3))
 
-    pixels, shares = mix(images, 0)
+    shifted = augmentation.augment(columns, recipe, epoch, generator())
 
-    np.testing.assert_array_equal(pixels.numpy(), images.pixels)
-    np.testing.assert_array_equal(shares.numpy(), np.eye(2, dtype=np.float32)[images.targets])
-
-
-def test_cutmix_pastes_a_box_of_another_image_and_mixes_the_targets_by_its_area() -> None:
-    images = make_images([1] * 200, height=8, width=10)  # each image a class of its own
-
-    pixels, shares = (value.numpy() for value in mix(images, 1))
-
-    areas: list[float] = []
-    for i in range(200):
-        pasted = (pixels[i] != images.pixels[i]).any(axis=2)
-        np.testing.assert_array_equal(pixels[i][pasted], images.pixels[i - 1][pasted])
-        assert pasted.sum() == pasted.any(axis=1).sum() * pasted.any(axis=0).sum()  # a box
-        area = pasted.mean()
-        assert shares[i, i] == pytest.approx(1 - area, abs=1e-6)
-        assert shares[i, i - 1] == pytest.approx(area, abs=1e-6)
-        areas.append(float(area))
-    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
-    assert min(areas) < 0.1
-    assert max(areas) > 0.7
+    assert set((shifted[:, 4, 4, 0].astype(int) - 4).tolist()) == set(range(-furthest, furthest + 1))
 
 
-def test_cutmix_leaves_the_other_share_of_the_images_and_its_input_alone() -> None:
-    images = make_images([500, 500])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop_padding": 2},
+        {"flip": True},
+        {"cutout": 3},
+        {"cutmix": 0.5},
+        {"mixup": 1.0},
+        {"trivial_augment": True},
+        {"erasing": 0.5},
+        {"scale": 0.5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_key_alone_changes_images(change: dict[str, Any]) -> None:
+    images = make_images([4, 4])
+    known = {image.tobytes() for image in images.pixels}
 
-    pixels, _ = mix(images, 0.3)
+    ((pixels, _, _),) = epoch_of(images, plain_recipe(batch_size=8, **change))
 
-    mixed = (pixels.numpy() != images.pixels).any(axis=(1, 2, 3)).mean()
-    assert 0.2 < mixed < 0.35  # a box may have no pixel
-    np.testing.assert_array_equal(images.pixels, make_images([500, 500]).pixels)
+    assert sum(image.numpy().tobytes() in known for image in pixels) < 8
 
 
-def test_cutmix_is_decided_by_the_generator_alone() -> None:
-    images = make_images([10, 10])
+def reference(images: ImageSet, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[NDArray[Any], ...]]:
+    """What order, crop_padding, flip, cutout and cutmix do, image by image and pixel by pixel."""
+    order = torch.randperm(len(images), generator=generator).tolist()
+    size = recipe.batch_size
+    for start in range(0, max(len(order) - size + 1, 1), size):
+        index = order[start : start + size]
+        batch = reference_images([images.pixels[i] for i in index], recipe, generator)
+        shares = np.eye(len(images.classes), dtype=np.float32)[images.targets[index]]
+        yield reference_cutmix(np.stack(batch), shares, recipe.cutmix, generator)
 
-    assert torch.equal(mix(images, 0.5, seed=1)[0], mix(images, 0.5, seed=1)[0])
-    assert not torch.equal(mix(images, 0.5, seed=1)[0], mix(images, 0.5, seed=2)[0])
+
+def reference_images(batch: list[NDArray[np.uint8]], recipe: Recipe, generator: torch.Generator) -> list[NDArray[np.uint8]]:
+    n, (height, width, _), padding = len(batch), batch[0].shape, recipe.crop_padding
+    if padding:
+        shift = torch.randint(-padding, padding + 1, (2, n, 1), generator=generator)[..., 0].tolist()
+    else:
+        shift = [[0] * n, [0] * n]
+    if recipe.flip:
+        flipped = (torch.rand(n, 1, generator=generator) < 0.5)[:, 0].tolist()
+        batch = [image[:, ::-1] if f else image for image, f in zip(batch, flipped, strict=True)]
+    out: list[NDArray[np.uint8]] = []
+    for image, down, across in zip(batch, *shift, strict=True):
+        padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+        out.append(padded[padding + down :][:height, padding + across :][:, :width].copy())
+    if recipe.cutout:
+        top = torch.randint(1 - recipe.cutout, height, (n, 1), generator=generator)[:, 0].tolist()
+        left = torch.randint(1 - recipe.cutout, width, (n, 1), generator=generator)[:, 0].tolist()
+        for image, y, x in zip(out, top, left, strict=True):
+            for row in range(y, y + recipe.cutout):
+                for column in range(x, x + recipe.cutout):
+                    if 0 <= row < height and 0 <= column < width:
+                        image[row, column] = 127
+    return out
 
 
-def test_cutout_reaches_every_pixel() -> None:
-    painted = augment(make_images([400, 400], height=8, width=8), cutout=3).numpy()
+def reference_cutmix(
+    batch: NDArray[np.uint8], shares: NDArray[np.float32], share: float, generator: torch.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+    if not share:
+        return batch, shares
+    n, height, width, _ = batch.shape
+    side = (torch.rand(n, 1, generator=generator) * (torch.rand(n, 1, generator=generator) < share)).sqrt()
+    centre = torch.rand(2, n, 1, generator=generator)
+    rows, columns = (
+        ((c - side / 2) * length, (c + side / 2) * length) for c, length in zip(centre, (height, width), strict=True)
+    )
+    mixed, areas = batch.copy(), np.zeros((n, 1), np.float32)
+    for i in range(n):
+        inside = 0
+        for row in range(height):
+            for column in range(width):
+                if rows[0][i] <= row < rows[1][i] and columns[0][i] <= column < columns[1][i]:
+                    mixed[i, row, column] = batch[i - 1, row, column]
+                    inside += 1
+        areas[i] = np.float32(inside) / np.float32(height * width)
+    return mixed, shares * (1 - areas) + np.roll(shares, 1, 0) * areas
 
-    assert (painted == 127).all(axis=3).any(axis=0).all()
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 9), (1, 1), (2, 6)])
+@pytest.mark.parametrize(
+    ("flip", "cutout", "cutmix"), [(False, 0, 0.0), (True, 0, 0.0), (False, 3, 0.0), (False, 0, 0.4), (True, 20, 1.0)]
+)
+def test_shift_mirror_cutout_and_cutmix_are_those_of_a_slow_reference(
+    height: int, width: int, flip: bool, cutout: int, cutmix: float
+) -> None:
+    images = make_images([5, 3, 4], height=height, width=width)
+    for padding in {0, min(1, min(height, width) - 1), min(height, width) - 1}:
+        changes = {"batch_size": 4, "crop_padding": padding, "flip": flip, "cutout": cutout, "cutmix": cutmix}
+        recipe = plain_recipe(height, width, **changes)
+        expected, drawn = generator(5), generator(5)
+
+        pairs = zip(augmentation.batches(images, recipe, 0, drawn), reference(images, recipe, expected), strict=True)
+        for (pixels, shares, _), (reference_pixels, reference_shares) in pairs:
+            np.testing.assert_array_equal(pixels.numpy(), reference_pixels)
+            np.testing.assert_array_equal(shares.numpy(), reference_shares)
+        assert torch.equal(drawn.get_state(), expected.get_state())

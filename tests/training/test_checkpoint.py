@@ -2,7 +2,9 @@
 
 import ast
 import pickle
+import resource
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from tests.training.factories import make_folder, make_recipe, make_run
 from training import checkpoint as checkpoints
 from training import train
 from training.checkpoint import SIDECAR
+from training.device import Device
 from training.errors import CheckpointError
+from training.state import begin
 
 WEIGHTS = "weights-0000.pt"
 
@@ -41,24 +45,46 @@ def test_a_network_is_rebuilt_from_the_sidecar_and_its_weights_alone(source: Pat
 
 def test_the_optimizer_goes_on_with_the_state_it_was_saved_with(source: Path, tmp_path: Path) -> None:
     checkpoint, model = make_run(tmp_path / "run", source)
-    optimizer = train.make_optimizer(model, checkpoint.recipe)
+    state = begin(model, checkpoint.recipe, Device("cpu", None))
     model(torch.randn(2, 3, 8, 8)).sum().backward()
-    optimizer.step()
-    checkpoints.save(tmp_path / "run", checkpoint, model, optimizer)
+    state.optimizer.step()
+    checkpoints.save(tmp_path / "run", checkpoint, model.state_dict(), state.content())
 
-    _, _, state = checkpoints.load(tmp_path / "run")
+    found = checkpoints.load(tmp_path / "run")[2]["optimizer"]["state"]
 
-    expected = optimizer.state_dict()["state"]
-    assert expected.keys() == state["state"].keys()
-    assert all(torch.equal(state["state"][i]["momentum_buffer"], expected[i]["momentum_buffer"]) for i in expected)
+    expected = state.optimizer.state_dict()["state"]
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[i]["momentum_buffer"], expected[i]["momentum_buffer"]) for i in expected)
+
+
+def test_weights_that_answer_and_weights_to_go_on_with_are_written_once_where_they_are_the_same(
+    source: Path, tmp_path: Path
+) -> None:
+    checkpoint, model = make_run(tmp_path / "run", source)
+    weights = model.state_dict()
+
+    def size(training: dict[str, Any]) -> int:
+        checkpoints.save(tmp_path / "run", checkpoint, weights, training)
+        return (tmp_path / "run" / WEIGHTS).stat().st_size
+
+    alone, same, copied = size({}), size({"model": weights}), size({"model": deepcopy(weights)})
+    assert same < 1.01 * alone
+    assert copied > 1.9 * alone
+
+
+def test_a_file_of_weights_from_before_there_were_two_sets_of_them_still_loads(source: Path, tmp_path: Path) -> None:
+    checkpoint, model = make_run(tmp_path / "run", source)
+    optimizer = begin(model, checkpoint.recipe, Device("cpu", None)).optimizer
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "run" / WEIGHTS)
+
+    assert train.train(source, tmp_path / "run", None, say=False).epoch == checkpoint.recipe.epochs
 
 
 def test_saving_leaves_one_sidecar_and_the_weights_it_names(source: Path, tmp_path: Path) -> None:
     checkpoint, model = make_run(tmp_path / "run", source)
-    optimizer = train.make_optimizer(model, checkpoint.recipe)
     for epoch in (1, 2, 2, 3):
         checkpoint.epoch = epoch
-        checkpoints.save(tmp_path / "run", checkpoint, model, optimizer)
+        checkpoints.save(tmp_path / "run", checkpoint, model.state_dict(), training={})
 
     assert {path.name for path in (tmp_path / "run").iterdir()} == {SIDECAR, "weights-0003.pt"}
     assert checkpoints.load(tmp_path / "run")[0].epoch == 3
@@ -181,3 +207,18 @@ def test_every_call_of_torch_load_is_for_weights_only() -> None:
     assert calls
     for call in calls:
         assert "weights_only=True" in [ast.unparse(keyword) for keyword in call.keywords]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_and_the_checkpoint_before_stays(source: Path, tmp_path: Path) -> None:
+    checkpoint, model = make_run(tmp_path / "run", source)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    checkpoint.epoch = 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"epoch 1 cannot be saved in .*go on with --resume"):
+            checkpoints.save(tmp_path / "run", checkpoint, model.state_dict(), training={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

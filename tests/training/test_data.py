@@ -1,4 +1,4 @@
-"""training/data.py: which files become which images, and how they become batches."""
+"""training/data.py: which files become which images, and how they are split."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +15,8 @@ from tests.training.factories import COLOURS, SPEC, make_folder, make_images
 from training import data
 from training.data import ImageSet
 from training.errors import DataError
+from training.sources.catalogue import open_source
+from training.sources.source import VALIDATION_NAMES, first_of_each
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -22,11 +24,11 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_classes_are_the_folders_sorted_by_name(tmp_path: Path) -> None:
-    for name in ("zebra", "ant", "Bee", ".cache"):
-        (tmp_path / name).mkdir()
+    make_folder(tmp_path, ("yellow", "black", "Blue"), each=1)
+    (tmp_path / ".cache").mkdir()
     (tmp_path / "notes.txt").write_text("no folder")
 
-    assert data.class_folders(tmp_path) == ("Bee", "ant", "zebra")
+    assert data.load_folder(tmp_path, SPEC).classes == ("Blue", "black", "yellow")
 
 
 def test_targets_and_paths_follow_the_order_of_the_classes(tmp_path: Path) -> None:
@@ -100,6 +102,25 @@ def test_a_file_that_cannot_be_decoded_is_left_out_and_named_with_the_reason(con
     np.testing.assert_array_equal(images.targets, good.targets)
 
 
+def test_more_pixels_than_memory_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    make_folder(tmp_path, ("red", "blue"), each=1)
+    part = open_source(tmp_path).train
+    many = replace(part, items=part.items * 4_000_000)
+
+    with pytest.raises(DataError, match=f"the 8000000 images of {tmp_path} take .* GiB at 4000x4000 pixels, this machine has"):
+        data.decode(many, InputSpec(height=4000, width=4000, resize=4000))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
+def test_of_what_is_left_out_the_first_are_named_and_the_others_counted_by_reason(many: bool) -> None:
+    lines = [f"red/{i}: 0: cut off" for i in range(9)] + [f"red/{i}.txt: no image" for i in range(2)]
+
+    told = first_of_each(lines if many else lines[:5])
+
+    assert told[:5] == lines[:5]
+    assert told[5:] == (["4 more: cut off", "2 more: no image"] if many else [])
+
+
 def missing(root: Path) -> Path:
     return root / "missing"
 
@@ -122,8 +143,8 @@ def one_class(root: Path) -> Path:
     [
         pytest.param(missing, "not a folder", id="missing"),
         pytest.param(plain_file, "not a folder", id="a file"),
-        pytest.param(no_class, "0 class folders", id="no class"),
-        pytest.param(one_class, "1 class folders", id="one class"),
+        pytest.param(no_class, "holds 0 classes", id="no class"),
+        pytest.param(one_class, "holds 1 classes", id="one class"),
     ],
 )
 def test_a_folder_without_two_classes_is_refused_by_name(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
@@ -142,11 +163,11 @@ def test_a_class_without_a_usable_image_is_refused_by_name(content: bytes | None
     if content:
         (tmp_path / "empty" / "a.png").write_bytes(content)
 
-    with pytest.raises(DataError, match=f"no usable image in {tmp_path / 'empty'};"):
+    with pytest.raises(DataError, match=f"no usable image of the class empty in {tmp_path};"):
         data.load_folder(tmp_path, SPEC)
 
 
-@pytest.mark.parametrize("name", data.VALIDATION_FOLDERS)
+@pytest.mark.parametrize("name", VALIDATION_NAMES)
 def test_a_folder_of_validation_images_beside_train_is_used_whole(name: str, tmp_path: Path) -> None:
     make_folder(tmp_path / "train", each=4)
     make_folder(tmp_path / name, each=2, seed=50)

@@ -12,7 +12,8 @@ from tests.training.factories import interrupt_at, make_folder, make_run, write_
 from training import checkpoint as checkpoints
 from training.__main__ import main
 
-COMMANDS = ("train", "evaluate", "export", "report", "publish")  # of run, test_pipeline.py
+COMMANDS = ("train", "evaluate", "export", "report", "publish")
+EXPLAINED = ("run", "inspect", *COMMANDS)
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,10 +23,10 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     said = capsys.readouterr().out
     assert said.startswith("usage: python -m training")
-    assert all(f"\n    {command} " in said for command in (*COMMANDS, "run"))
+    assert all(f"\n    {command} " in said for command in EXPLAINED)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "run"])
+@pytest.mark.parametrize("command", EXPLAINED)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -82,14 +83,16 @@ def test_options_of_the_command_line_go_before_the_recipe(tmp_path: Path) -> Non
         "--batch-size": "5",
         "--learning-rate": "0.01",
         "--seed": "8",
+        "--size": "10",
     }
 
-    arguments = ["train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "run")]
+    arguments = ["train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--no-flip"]
     assert main([*arguments, *(word for option in options.items() for word in option)]) == 0
 
     checkpoint = checkpoints.load(tmp_path / "run")[0]
     followed = checkpoint.recipe
     assert (followed.epochs, followed.batch_size, followed.learning_rate, followed.seed) == (1, 5, 0.01, 8)
+    assert (followed.input.height, followed.flip) == (10, False)
     assert checkpoint.provenance["started_from"]["epochs"] == 0
 
 

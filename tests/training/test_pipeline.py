@@ -19,6 +19,7 @@ from training import checkpoint as checkpoints
 from training import evaluate, export, pipeline
 from training.__main__ import main
 from training.errors import RecipeError
+from training.pipeline import Beginning, Made
 from training.report import facts, page, robustness, speed
 
 NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}
@@ -141,6 +142,7 @@ def nothing(run: Path) -> None:
         pytest.param(is_damaged(facts.FILE), {}, ["report", "publish"], id="a damaged report"),
         pytest.param(is_gone(REPORT), {}, ["report", "publish"], id="no page"),
         pytest.param(nothing, {"with_images": False}, ["report", "publish"], id="no images wanted"),
+        pytest.param(nothing, {"with_weights": True}, ["publish"], id="weights wanted"),
         pytest.param(nothing, {"name": "others"}, ["publish"], id="another name"),
         pytest.param(nothing, {"store": "elsewhere"}, ["publish"], id="another store"),
     ],
@@ -157,8 +159,9 @@ def test_a_stage_is_done_again_when_what_it_is_made_of_is_newer(
     change(run)
 
     store = Path(shutil.copytree(journey.store, tmp_path / "store"))
-    given: dict[str, Any] = {"name": "colours", "recipe": None} | options | {"store": tmp_path / options.get("store", "store")}
-    done = pipeline.run(journey.data, run, **given)
+    name, place = options.get("name", "colours"), tmp_path / options.get("store", "store")
+    made = Made(**{key: value for key, value in options.items() if key not in ("name", "store")})
+    done = pipeline.run(journey.data, run, name, place, Beginning(None), made)
 
     assert worked_on(capsys.readouterr().err) == expected
     assert registry.versions(store, "colours") == ([1, 2] if expected and not {"name", "store"} & options.keys() else [1])
@@ -171,7 +174,7 @@ def test_a_damaged_package_is_not_taken_for_the_published_one(
     store = Path(shutil.copytree(journey.store, tmp_path / "store"))
     (store / "colours" / "1" / "manifest.json").write_text("{")
 
-    assert pipeline.run(journey.data, run, "colours", store, None)["published"] == "colours:2"
+    assert pipeline.run(journey.data, run, "colours", store, Beginning(None))["published"] == "colours:2"
 
     assert worked_on(capsys.readouterr().err) == ["publish"]
 
@@ -199,7 +202,7 @@ def test_a_stage_that_fails_is_named_and_those_before_stay(
 @pytest.mark.parametrize("name", ["Pets", "my pets", "", "../pets"])
 def test_a_name_that_is_not_allowed_is_refused_before_anything_is_done(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"the name is .*lower-case letters"):
-        pipeline.run(make_folder(tmp_path / "colours"), tmp_path / "run", name, tmp_path / "store", make_recipe())
+        pipeline.run(make_folder(tmp_path / "colours"), tmp_path / "run", name, tmp_path / "store", Beginning(make_recipe()))
 
     assert not (tmp_path / "run").exists()
 
@@ -209,7 +212,7 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(journey: Journey, run: Path
     before = {path.name: path.read_bytes() for path in run.iterdir()}
 
     with pytest.raises(RecipeError, match=r"another recipe \(.*epochs 4 instead of 3"):
-        pipeline.run(journey.data, run, "colours", journey.store, make_recipe())
+        pipeline.run(journey.data, run, "colours", journey.store, Beginning(make_recipe()))
 
     pipeline.check_recipe(run, recipe)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before

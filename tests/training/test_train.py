@@ -9,25 +9,37 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import training
+from models.input import InputSpec
 from tests.factories import make_image
 from tests.training.conftest import Journey
-from tests.training.factories import interrupt_at, make_folder, make_images, make_recipe, make_run, write_recipe
+from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
 from training import checkpoint as checkpoints
 from training import data, train
-from training.architectures import catalogue
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError, DivergenceError
 
 STEPS_AN_EPOCH = 3  # of the pictures below: 24, of which 6 to validate, in batches of 6
+
+EVERYTHING: dict[str, Any] = {
+    "input": {"height": 10, "width": 10, "resize": 12},
+    "cutout": 2,
+    "cutmix": 0.3,
+    "mixup": 0.5,
+    "trivial_augment": True,
+    "erasing": 0.3,
+    "scale": 0.4,
+    "sizes": (8, 10),
+    "balance": "sampler",
+}
 
 
 @pytest.fixture
@@ -39,69 +51,13 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return checkpoints.load(run)[1].state_dict()
 
 
+def timeless(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """Its history, but for the figures that depend on the clock."""
+    return [entry | {"seconds": 0, "images_per_second": 0} for entry in checkpoint.history]
+
+
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.mark.parametrize("warmup_share", [0, 0.15, 0.5, 0.9])
-def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(warmup_share: float) -> None:
-    recipe = make_recipe(learning_rate=0.3, warmup_share=warmup_share)
-
-    rates = [train.rate_at(step, 200, recipe) for step in range(200)]
-
-    peak = int(np.argmax(rates))
-    assert peak == max(0, 200 * warmup_share - 1)
-    assert rates[peak] == pytest.approx(0.3)
-    assert (np.diff(rates[: peak + 1]) > 0).all()
-    assert (np.diff(rates[peak + 1 :]) < 0).all()
-    assert 0 < rates[-1] <= 0.3 / 20
-
-
-@pytest.mark.parametrize("warmup_share", [0, 0.15, 0.99])
-@pytest.mark.parametrize("steps", [1, 2, 3, 7])
-def test_the_rate_of_a_short_run_stays_above_nothing_and_reaches_its_peak(steps: int, warmup_share: float) -> None:
-    recipe = make_recipe(learning_rate=0.3, warmup_share=warmup_share)
-
-    rates = [train.rate_at(step, steps, recipe) for step in range(steps)]
-
-    assert min(rates) > 0
-    assert max(rates) == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18", "vgg11_bn"])
-def test_weights_of_layers_decay_and_biases_and_norms_do_not(architecture: str) -> None:
-    with torch.device("meta"):
-        model = catalogue.build(architecture, 3)
-    decayed, kept = train.make_optimizer(model, make_recipe(weight_decay=0.01)).param_groups
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    assert {id(p) for p in decayed["params"]} == {id(layer.weight) for layer in layers}
-    assert {id(p) for p in kept["params"]} == {id(p) for p in model.parameters()} - {id(layer.weight) for layer in layers}
-    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0)
-
-
-def test_a_recipe_without_momentum_has_an_optimizer() -> None:
-    optimizer = train.make_optimizer(nn.Linear(2, 2), make_recipe(momentum=0.0))
-
-    assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0, False)
-
-
-def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
-    images = make_images([20, 20], height=8, width=6)
-    checkpoint = Checkpoint(make_recipe(), images.classes, *data.channel_statistics(images))
-
-    normalised = train.normalise(torch.from_numpy(images.pixels), checkpoint)
-
-    assert normalised.shape == (40, 3, 8, 6)
-    assert normalised.dtype == torch.float32
-    assert normalised.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-3)
-    assert normalised.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-2)
-    pixel = (images.pixels[5, 7, 2, 1] - checkpoint.mean[1]) / checkpoint.std[1]
-    assert normalised[5, 1, 7, 2].item() == pytest.approx(pixel)
-
-
-def test_fp32_is_never_lowered() -> None:
-    assert not train.choose_device("fp32").bf16
 
 
 def test_a_run_learns_its_training_images_better_than_by_chance(journey: Journey) -> None:
@@ -162,11 +118,12 @@ def test_progress_and_files_left_out_are_told_on_standard_error(
         pytest.param(3 * STEPS_AN_EPOCH, 2, id="at the last step"),
     ],
 )
+@pytest.mark.parametrize("changes", [{"cutout": 2, "cutmix": 0.5}, EVERYTHING], ids=["cutmix", "everything"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="sums on a GPU may come in another order")
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_very_same_weights(
-    step: int, epoch: int, source: Path, tmp_path: Path
+    step: int, epoch: int, changes: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(cutout=2, cutmix=0.5)
+    recipe = make_recipe(**changes)
     whole = train.train(source, tmp_path / "whole", recipe, say=False)
     with interrupt_at(step), pytest.raises(KeyboardInterrupt):
         train.train(source, tmp_path / "stopped", recipe, say=False)
@@ -176,7 +133,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_very_same_weights(
     resumed = train.train(source, tmp_path / "stopped", None, say=False)
 
     assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
-    assert [entry | {"seconds": 0} for entry in resumed.history] == [entry | {"seconds": 0} for entry in whole.history]
+    assert timeless(resumed) == timeless(whole)
 
 
 def test_the_seed_decides_the_weights(source: Path, tmp_path: Path) -> None:
@@ -202,6 +159,45 @@ def test_every_epoch_shows_the_same_images_in_another_order(source: Path, tmp_pa
     first, second = shown[:18], shown[18:]
     assert sorted(first) == sorted(second)
     assert first != second
+
+
+def test_the_network_trains_at_growing_sizes_and_is_evaluated_at_that_of_the_input(source: Path, tmp_path: Path) -> None:
+    shown: list[tuple[bool, int, int]] = []
+
+    def watch(module: object, images: tuple[torch.Tensor]) -> None:
+        if isinstance(module, Classifier):
+            height, width = images[0].shape[2:]
+            shown.append((module.training, height, width))
+
+    recipe = make_recipe(input={"height": 16, "width": 24, "resize": 24}, sizes=(8, 16), scale=0.5)
+    handle = register_module_forward_pre_hook(watch)
+    train.train(source, tmp_path / "run", recipe, say=False)
+    handle.remove()
+
+    trained = [(height, width) for training, height, width in shown if training]
+    assert trained == [(8, 12)] * 2 * STEPS_AN_EPOCH + [(16, 24)] * STEPS_AN_EPOCH
+    assert {(height, width) for training, height, width in shown if not training} == {(16, 24)}
+
+
+def test_a_run_with_crops_remembers_the_larger_images_and_leaves_the_validation_images(source: Path, tmp_path: Path) -> None:
+    for name, scale in (("whole", 1.0), ("crops", 0.25)):
+        train.train(source, tmp_path / name, make_recipe(epochs=1, scale=scale), say=False)
+
+    whole, crops = (checkpoints.load(tmp_path / name)[0].data for name in ("whole", "crops"))
+    training, _ = data.load_training(source, InputSpec(16, 16, 16), 0.25, 0)
+    assert crops["training_sha256"] == data.fingerprint(training) != whole["training_sha256"]
+    assert crops["validation_sha256"] == whole["validation_sha256"]
+
+
+def test_weights_of_the_classes_reach_the_loss(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "colours", ("red", "blue"), each=4)
+    make_folder(source, ("red",), each=30)
+    losses: list[float] = []
+    for balance in ("none", "weights"):
+        recipe = make_recipe(epochs=1, balance=balance, batch_size=4, learning_rate=1e-6)
+        losses.append(train.train(source, tmp_path / balance, recipe, say=False).history[0]["loss"])
+
+    assert abs(losses[0] - losses[1]) > 1e-3
 
 
 def test_a_finished_run_is_resumed_without_another_step(source: Path, tmp_path: Path) -> None:
@@ -244,6 +240,20 @@ def test_a_run_that_starts_from_one_of_other_classes_gets_a_head_of_its_own(sour
 
     differing = {name for name, value in model.named_parameters() if not torch.equal(value, trained.get_parameter(name))}
     assert differing == {"head.weight", "head.bias"}
+
+
+def test_auxiliary_heads_are_saved_and_begin_anew_for_other_classes(source: Path, tmp_path: Path) -> None:
+    recipe = {"architecture": "googlenet", "input": {"height": 32, "width": 32, "resize": 32}}
+    _, trained = make_run(tmp_path / "before", source, seed=7, **recipe)
+    other = make_folder(tmp_path / "other", ("black", "white"), each=2)
+    images = data.load_training(other, make_recipe(**recipe).input, 0.25, 0)
+    assert checkpoints.load(tmp_path / "before")[1].state_dict()["auxiliary.8.fc2.weight"].shape == (3, 1024)
+
+    _, model = train.start(tmp_path / "run", other, make_recipe(**recipe), *images, tmp_path / "before")
+
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in trained.state_dict().items() if name.startswith("trunk."))
+    assert weights["auxiliary.8.fc2.weight"].shape == weights["auxiliary.11.fc2.weight"].shape == (2, 1024)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_network_with_random_weights_is_published_under_its_name(tmp_path: Pat
             ["run", "data", "--architecture", "resnet50"],
             "give a run and its data, or --architecture and --weights",
         ),
-        (["run"], "give the folder of a run and the folder it was trained on, or --architecture"),
+        (["run"], "give the folder of a run and the data it was trained on, or --architecture"),
     ],
 )
 def test_a_command_that_says_too_little_or_too_much_is_refused(

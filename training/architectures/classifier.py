@@ -1,7 +1,13 @@
 """The shape that every network here has: a trunk of convolutions, a neck to a feature vector, a linear head."""
 
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+
+AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary head (Szegedy et al. 2014, arXiv 1409.4842, section 5)
 
 
 class MirrorAverage(nn.Module):
@@ -19,23 +25,52 @@ class MirrorAverage(nn.Module):
 
 class Classifier(nn.Module):
     """trunk: (n, 3, h, w) -> feature map (n, channels, h', w'); neck: feature map -> features (n, dimensions);
-    head: features -> logits (n, classes)."""
+    head: features -> logits (n, classes).
 
-    def __init__(self, trunk: nn.Module, neck: nn.Module, head: nn.Linear) -> None:
+    ends: where each stage of the trunk, then a nn.Sequential, ends: (3, 5) are the stages trunk[:3] and trunk[3:5].
+    auxiliary: heads that help to train and answer nothing: output of the layer trunk[key] -> logits (n, classes).
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        neck: nn.Module,
+        head: nn.Linear,
+        ends: tuple[int, ...] = (),
+        auxiliary: Mapping[int, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.neck = neck
         self.head = head
+        self.ends = ends
+        self.auxiliary = nn.ModuleDict({str(layer): extra for layer, extra in (auxiliary or {}).items()})
 
     def mirrored(self) -> "Classifier":
-        """The same weights, answering from each image and its mirror image together; twice the work."""
+        """The same weights, answering from each image and its mirror image together; twice the work. Not for training."""
         return Classifier(MirrorAverage(self.trunk), self.neck, self.head)
+
+    def stages(self) -> list[nn.Sequential]:
+        """The trunk's stages, with its own layers: what one puts out, the next takes. None of a mirrored form."""
+        return [cast(nn.Sequential, self.trunk)[begin:end] for begin, end in pairwise((0, *self.ends))]
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, features and feature map of normalised images (n, 3, h, w) float."""
         feature_map = self.trunk(images)
         features = self.neck(feature_map)
         return self.head(features), features, feature_map
+
+    def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """What the training loss is made of: the logits with weight 1, then those of auxiliary heads, in training mode."""
+        if not (self.training and self.auxiliary):
+            return [(1.0, self(images))]
+        found: list[tuple[float, Tensor]] = []
+        x = images
+        for name, layer in self.trunk.named_children():
+            x = layer(x)
+            if name in self.auxiliary and self.auxiliary[name].training:  # not one that is frozen
+                found.append((AUXILIARY_WEIGHT, self.auxiliary[name](x)))
+        return [(1.0, self.head(self.neck(x))), *found]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.outputs(images)[0]

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from training.architectures.average import GlobalAverage
 from training.architectures.classifier import Classifier
 
 
@@ -49,5 +50,4 @@ def resnet10_small(classes: int) -> Classifier:
         nn.ReLU(inplace=True),
         *(stage(a, b) for a, b in pairwise(widths)),
     )
-    neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Classifier(trunk, neck, nn.Linear(widths[-1], classes))
+    return Classifier(trunk, GlobalAverage(), nn.Linear(widths[-1], classes), ends=(3, 4, 5, 6))

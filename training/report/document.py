@@ -22,7 +22,7 @@ from training.report import examples, facts, filters, page, robustness
 PAIRS = 30  # of classes confused most
 
 
-def report(run: Path, source: Path, with_images: bool = True) -> dict[str, Any]:
+def report(run: Path, source: str | Path, with_images: bool = True) -> dict[str, Any]:
     """Write run/report.html and run/report.json of the checkpoint in ``run``, evaluated on ``source``; returns the latter.
 
     Without ``with_images`` they hold no image and no file name of the data, for packages that strangers get.
@@ -38,12 +38,13 @@ def report(run: Path, source: Path, with_images: bool = True) -> dict[str, Any]:
     return result
 
 
-def gather(run: Path, source: Path, with_images: bool = True) -> dict[str, Any]:
+def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str, Any]:
     """Everything that the report says, as ``report`` has it; pictures under keys of that name."""
     checkpoint, model, _ = checkpoints.load(run)
     evaluation = evaluate.read(run, checkpoint)
     trained, held_out = evaluate.training_images(source, checkpoint)
-    images = evaluate.evaluation_images(source, checkpoint)[0] if (source / "test").is_dir() else held_out
+    test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+    images = held_out if test is None else test
     if data.fingerprint(images) != evaluation["dataset_sha256"]:
         raise CheckpointError(f"{run} was evaluated on other images than {source} holds: run 'python -m training evaluate' again")
     began = time.monotonic()
@@ -69,7 +70,7 @@ def gather(run: Path, source: Path, with_images: bool = True) -> dict[str, Any]:
     }
 
 
-def _within(source: Path, line: str) -> str:
+def _within(source: str | Path, line: str) -> str:
     """A line about a file without the folder that the data lie in here."""
     return line.removeprefix(f"{source}/")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
-from training.report import feature_maps, mistakes, network, patches, pictures
+from training.report import feature_maps, mistakes, patches, pictures
 from training.report.class_activation import class_activation_maps
 
 RIGHT, WRONG = 4, 8  # images whose class activation maps are shown
@@ -34,7 +34,7 @@ def show(
 ) -> dict[str, dict[str, Any]]:
     """mistakes, feature_maps, patches and class_activation. images: those evaluated, shares: their answers."""
     wrong, right = mistakes.worst(images, shares), mistakes.best(images, shares)
-    has_maps = bool(network.stages(model))
+    has_maps = bool(model.stages())
     pair = [*_alike(images, right, wrong), *wrong[:1]]
     return {
         "mistakes": {"count": len(wrong), "images": [mistakes.show(images, shares, int(i)) for i in wrong[: mistakes.MOST]]},

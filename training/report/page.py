@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from training import duration
+from training import pace
 from training.report import figures, speed
 
 TEMPLATE = "page.html.j2"
@@ -27,7 +27,7 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "count": count, "duration": duration.words, "megabytes": megabytes}
+    environment.filters |= {"percent": percent, "count": count, "duration": pace.spoken, "megabytes": megabytes}
     return environment.get_template(TEMPLATE).render(
         content,
         drawn=drawn(content),

@@ -32,7 +32,7 @@ def show(model: Classifier, checkpoint: Checkpoint, images: ImageSet) -> dict[st
 
     As many images are looked at as SECONDS allow, evenly taken: LEAST_IMAGES at least, MOST_IMAGES at most.
     """
-    stages = network.stages(model)
+    stages = model.stages()
     if not stages:
         return {"left_out": "the network has no convolutions: each of its units looks at the whole image"}
     try:

@@ -16,7 +16,9 @@ IMAGES = make_images([2, 2, 2])  # answers 0, 1 (wrong); 1, 1; 2, 0 (wrong)
 
 
 def convolutional() -> Classifier:
-    return Classifier(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(4, 3))
+    return Classifier(
+        nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(4, 3), (1,)
+    )
 
 
 def files(images: list[dict[str, Any]]) -> list[str]:

@@ -31,7 +31,7 @@ def test_a_map_is_bright_where_its_channel_answers() -> None:
     copy = nn.Conv2d(3, 2, 1, bias=False)
     with torch.no_grad():
         copy.weight.copy_(torch.eye(2, 3)[..., None, None])
-    model = Classifier(nn.Sequential(copy), nn.Flatten(), nn.Linear(4, 2))
+    model = Classifier(nn.Sequential(copy), nn.Flatten(), nn.Linear(4, 2), (1,))
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:, 4:, 0] = 200  # red on the right
     pixels[4:, :, 1] = 100  # green below

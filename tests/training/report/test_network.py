@@ -7,7 +7,6 @@ from torch import nn
 
 from tests.training.factories import make_recipe
 from training.architectures import catalogue
-from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.report import network
 
@@ -28,18 +27,13 @@ def test_the_stages_are_the_trunk_cut_where_the_sides_shrink(
         model = catalogue.build(architecture, 3)
     x = torch.empty(1, 3, side, side, device="meta")
     found: list[tuple[int, int]] = []
-    for stage in network.stages(model):
+    for stage in model.stages():
         x = stage(x)
         found.append((x.shape[1], x.shape[2]))
 
     assert found == expected
     assert isinstance(model.trunk, nn.Sequential)
-    assert [layer for stage in network.stages(model) for layer in stage] == list(model.trunk)
-
-
-@pytest.mark.parametrize("trunk", [nn.Sequential(nn.Identity()), nn.Identity()])
-def test_a_trunk_without_convolutions_has_no_stages(trunk: nn.Module) -> None:
-    assert network.stages(Classifier(trunk, nn.Flatten(), nn.Linear(12, 3))) == []
+    assert [layer for stage in model.stages() for layer in stage] == list(model.trunk)
 
 
 def test_what_the_stages_put_out_ends_with_the_feature_map() -> None:

@@ -24,7 +24,7 @@ def dot_detector(channels: int = 3) -> Classifier:
         see.weight.zero_()
         see.weight[0, 0], see.weight[1, 2] = -0.1, -0.1
         see.weight[0, 0, 1, 1], see.weight[1, 2, 1, 1] = 1, 1
-    return Classifier(nn.Sequential(see, nn.ReLU()), nn.Flatten(), nn.Linear(4, 2))
+    return Classifier(nn.Sequential(see, nn.ReLU()), nn.Flatten(), nn.Linear(4, 2), (2,))
 
 
 def dots(*places: tuple[int, int, int, int]) -> ImageSet:
@@ -93,13 +93,13 @@ def test_when_time_is_over_the_rest_of_the_images_is_not_looked_at(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("trunk", "reason"),
+    ("trunk", "ends", "reason"),
     [
-        (nn.Sequential(nn.Identity()), "no convolutions"),
-        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.Sigmoid()), "cannot be told"),
+        (nn.Sequential(nn.Identity()), (), "no convolutions"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.Sigmoid()), (2,), "cannot be told"),
     ],
 )
-def test_what_has_no_patches_says_why(trunk: nn.Module, reason: str) -> None:
-    model = Classifier(trunk, nn.Flatten(), nn.Linear(4, 2))
+def test_what_has_no_patches_says_why(trunk: nn.Module, ends: tuple[int, ...], reason: str) -> None:
+    model = Classifier(trunk, nn.Flatten(), nn.Linear(4, 2), ends)
 
     assert reason in patches.show(model, CHECKPOINT, make_images([2, 2]))["left_out"]

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
-from training.report import network
 from training.report.receptive import Field, fields
 
 
@@ -56,7 +55,7 @@ def test_the_field_of_an_element_is_the_one_computed_by_hand(
 
 
 def test_a_network_whose_fields_are_known_has_them_at_every_stage() -> None:
-    stages = network.stages(catalogue.build("resnet18", 3))
+    stages = catalogue.build("resnet18", 3).stages()
 
     assert [field.size[0] for field in fields(stages[:3], 110, 16)] == [11, 43, 99]
 
@@ -82,7 +81,7 @@ def by_gradient(stages: list[nn.Sequential], height: int, width: int, row: int, 
 @pytest.mark.parametrize("places", [[(0, 0), (7, 5)], [(3, 2), (5, 9)]])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_fields_are_where_gradients_reach(depth: int, places: list[tuple[int, int]]) -> None:
-    stages = network.stages(catalogue.build("resnet10-small", 3))[:depth]
+    stages = catalogue.build("resnet10-small", 3).stages()[:depth]
 
     field: Field = fields(stages, 24, 20)[-1]
 
@@ -94,7 +93,7 @@ def test_the_network_is_left_as_it_was() -> None:
     model: Classifier = catalogue.build("resnet10-small", 3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    fields(network.stages(model), 8, 8)
+    fields(model.stages(), 8, 8)
 
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

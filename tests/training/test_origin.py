@@ -1,0 +1,119 @@
+"""training/origin.py: a run begins with the weights of a run or of a package, or is told why it cannot."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import manifest as manifests
+from models import registry
+from models.errors import PackageError
+from tests.factories import make_package
+from tests.training.conftest import Journey
+from tests.training.factories import make_folder, make_run, write_recipe
+from training import checkpoint as checkpoints
+from training import evaluate, origin, package
+from training.__main__ import main
+from training.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def store(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the package colours:1, which has weights, and tiny:1, which has none."""
+    store = tmp_path_factory.mktemp("origin") / "store"
+    package.publish(journey.run, store, "colours", with_weights=True)
+    make_package(store)
+    return store
+
+
+def test_a_package_with_weights_verifies_and_is_a_checkpoint_of_its_own(journey: Journey, store: Path) -> None:
+    folder = store / "colours" / "1"
+
+    manifest = registry.verify(folder)
+
+    assert set(manifest.files) - {*map(str, manifests.read(journey.package).files)} == {"checkpoint.json", "weights-0004.pt"}
+    (checkpoint, model, training), (original, trained, _) = checkpoints.load(folder), checkpoints.load(journey.run)
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+    assert checkpoint.history == original.history
+    assert training == {}  # nothing to resume with: that would double the size again
+
+
+def test_names_of_files_that_were_left_out_are_not_passed_on(tmp_path: Path, journey: Journey) -> None:
+    run = shutil.copytree(journey.run, tmp_path / "run")
+    sidecar = run / checkpoints.SIDECAR
+    sidecar.write_text(sidecar.read_text().replace('"skipped": []', '"skipped": ["/home/me/secret.png: damaged"]'))
+    assert checkpoints.load(run)[0].data["skipped"]
+
+    package.publish(run, tmp_path / "store", "colours", with_weights=True)
+
+    assert "secret" not in (tmp_path / "store" / "colours" / "1" / checkpoints.SIDECAR).read_text()
+
+
+@pytest.mark.parametrize("reference", ["colours:1", "colours", "{store}/colours/1"])
+def test_a_run_starts_from_a_package_by_its_name_or_folder(reference: str, journey: Journey, store: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path / "tiny.toml", input={"height": 16, "width": 16, "resize": 16}, epochs=1, freeze="features", learning_rate=1e-9
+    )
+    source = make_folder(tmp_path / "other", ("black", "white"), each=3)
+
+    arguments = ["train", source, "--recipe", recipe, "--out", tmp_path / "run", "--store", store]
+    assert main([*map(str, arguments), "--start-from", reference.format(store=store)]) == 0
+
+    checkpoint, model, _ = checkpoints.load(tmp_path / "run")
+    before, trained, _ = checkpoints.load(journey.run)
+    assert all(torch.equal(v, model.state_dict()[n]) for n, v in trained.state_dict().items() if not n.startswith("head."))
+    assert (checkpoint.mean, checkpoint.std) == (before.mean, before.std)
+    assert checkpoint.provenance["started_from"]["package"] == "colours:1"
+    assert checkpoint.provenance["started_from"]["epochs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("tiny:1", "tiny:1 holds a graph to serve but no weights to train on: publish it again .*--with-weights"),
+        ("{store}/tiny/1", "tiny:1 holds a graph to serve but no weights"),
+        ("colours:9", "colours:9 is no folder of a run, and as a package: no version '9'"),
+        ("none", "none is no folder of a run, and as a package: no model 'none'.*colours, tiny"),
+    ],
+)
+def test_what_a_run_cannot_start_from_is_named_with_the_reason(reference: str, reason: str, store: Path) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        origin.check_weights(origin.find(reference.format(store=store), store))
+
+
+def test_a_package_that_was_changed_is_not_started_from(store: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(store / "colours" / "1", tmp_path / "colours" / "1")
+    (folder / "weights-0004.pt").write_bytes(b"others")
+
+    with pytest.raises(PackageError, match="was changed"):
+        origin.find(str(folder), store)
+
+
+def test_a_run_is_found_by_its_folder(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", make_folder(tmp_path / "colours", each=2))
+
+    assert origin.find(str(tmp_path / "run"), tmp_path / "none") == tmp_path / "run"
+    assert origin.find(str(tmp_path / "other"), tmp_path / "none") == tmp_path / "other"  # which loading then misses
+
+
+def test_two_beginnings_are_one_too_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_folder(tmp_path / "colours", each=2)
+    make_run(tmp_path / "before", source)
+    arguments = ["train", str(source), "--out", str(tmp_path / "run"), "--start-from", str(tmp_path / "before")]
+
+    assert main([*arguments, "--weights", "IMAGENET1K_V1"]) == 1
+
+    assert re.search("--start-from and the weights IMAGENET1K_V1 both say .* add --weights none", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_card_says_which_weights_of_torchvision_a_network_started_from(journey: Journey) -> None:
+    manifest = manifests.read(journey.package)
+    manifest.provenance["started_from"] = {"weights": "resnet18-f37072fd.pth", "weights_sha256": "f37072fd" * 8}
+
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    card = package.card(manifest, measured)
+    assert "started from torchvision's weights resnet18-f37072fd.pth (SHA-256 f37072fdf37072fd)" in card

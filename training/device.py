@@ -1,0 +1,44 @@
+"""Where the network runs, and in which precision it multiplies. Neighbours: recipe.py asks for a precision, train.py runs."""
+
+from dataclasses import dataclass
+
+import torch
+
+from models.precision import cpu_has_bf16
+from training.errors import RecipeError
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """name: torch's. dtype: of multiplications and convolutions, None where all is float32."""
+
+    name: str
+    dtype: torch.dtype | None
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.name != "cpu"
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(torch.device(self.name).type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
+    def scaler(self) -> torch.GradScaler:
+        """What keeps gradients within the range of fp16; does nothing in another precision."""
+        return torch.GradScaler("cuda", enabled=self.dtype is torch.float16)
+
+
+def choose_device(precision: str) -> Device:
+    """A GPU where there is one. "auto" is bf16 where the hardware multiplies it natively, else fp32.
+
+    Raises:
+        RecipeError: fp16 without a GPU.
+    """
+    gpu = torch.cuda.is_available()
+    if precision == "fp16" and not gpu:
+        raise RecipeError('precision is "fp16", which needs a CUDA GPU; this machine has none: choose "bf16", "fp32" or "auto"')
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bf16()
+        precision = "bf16" if native else "fp32"
+    return Device("cuda" if gpu else "cpu", DTYPES[precision])

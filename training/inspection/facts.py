@@ -1,0 +1,132 @@
+"""What each image file of a source is like: format, size, brightness, sharpness, and a small grey copy to compare.
+
+Neighbours: sources/ lists the files, copies.py and suspects.py judge what is found here. Decoded by models.preprocess.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.header import ImageError, read_header
+from models.input import InputSpec
+from models.preprocess import TURNED, decode, upright
+from training.sources.source import Item, Source, reason
+from training.threads import in_threads
+
+SIDE = 32  # of the small copy, in pixels
+LOOK = InputSpec(height=128, width=128, resize=128)  # JPEGs of 768 pixels and more are decoded at a fraction of their size
+SHARPNESS_SIDE = 256  # pixels; sharpness depends on the size it is measured at
+COLOURED = 2.0  # mean distance between the channels, of 255, from which an image is not grey
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One image. Lengths in pixels, as it is seen.
+
+    turned: EXIF says that it is stored in another way than it is seen.
+    coloured: it is not grey throughout.
+    deviation: of the grey values of the small copy, of 255; low, high: 1 % of them are below and above.
+    sharpness: variance of the Laplacian over the variance of the grey values; none in an image of one colour.
+    file, pixels: digests, of the file and of what is seen.
+    """
+
+    format: str
+    width: int
+    height: int
+    turned: bool
+    coloured: bool
+    deviation: float
+    low: int
+    high: int
+    sharpness: float | None
+    file: bytes
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class Look:
+    """All images of a source that can be decoded, in the order of its parts.
+
+    splits, items, facts: one each an image. small: (n, SIDE, SIDE) uint8, grey, squeezed into a square.
+    left_out: "name: reason" by split.
+    """
+
+    source: Source
+    splits: list[str]
+    items: list[Item]
+    facts: list[Facts]
+    small: NDArray[np.uint8]
+    left_out: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def look(source: Source) -> Look:
+    """Read and decode every image of every part once."""
+    listed = [(split, item) for split, part in source.parts.items() for item in part.items]
+    left_out = {split: list(part.left_out) for split, part in source.parts.items()}
+    small = np.empty((len(listed), SIDE, SIDE), np.uint8)
+
+    def examine(i: int) -> Facts | str:
+        try:
+            facts, small[i] = examine_file(listed[i][1].read())
+        except (ImageError, OSError) as err:
+            return reason(err)
+        return facts
+
+    found = list(in_threads(examine, len(listed), "inspect"))
+    for (split, item), why in zip(listed, found, strict=True):
+        if isinstance(why, str):
+            left_out[split].append(f"{item.name}: {why}")
+    kept = [i for i, facts in enumerate(found) if isinstance(facts, Facts)]
+    facts = [facts for facts in found if isinstance(facts, Facts)]
+    return Look(source, [listed[i][0] for i in kept], [listed[i][1] for i in kept], facts, small[kept], left_out)
+
+
+def examine_file(data: bytes) -> tuple[Facts, NDArray[np.uint8]]:
+    """Facts and the small grey copy, (SIDE, SIDE) uint8; raises ImageError."""
+    header, stored = read_header(data), decode(data, spec=LOOK)
+    image = upright(stored.image, stored.orientation)
+    turned = stored.orientation in TURNED
+    width, height = (header.height, header.width) if turned else (header.width, header.height)
+    reduced = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    channels = np.asarray(reduced).astype(np.int16)
+    coloured = float((channels.max(2) - channels.min(2)).mean()) >= COLOURED
+    seen = hashlib.blake2b(np.asarray(image).tobytes(), digest_size=16, salt=f"{width}x{height}".encode()).digest()
+    file = hashlib.blake2b(data, digest_size=16).digest()
+    small = np.asarray(reduced.convert("L"))
+    values = np.sort(small, axis=None)
+    low, high = int(values[len(values) // 100]), int(values[-1 - len(values) // 100])
+    facts = Facts(
+        format=header.format,
+        width=width,
+        height=height,
+        turned=stored.orientation != 1,
+        coloured=coloured,
+        deviation=float(small.std()),
+        low=low,
+        high=high,
+        sharpness=sharpness(image),
+        file=file,
+        pixels=seen,
+    )
+    return facts, small
+
+
+def sharpness(image: Image.Image) -> float | None:
+    """Variance of the Laplacian of the grey image, its shorter side at most SHARPNESS_SIDE pixels, over the variance of
+    its grey values: small where edges are soft, whatever the contrast (after Pech-Pacheco et al. 2000, ICPR)."""
+    grey = image.convert("L")
+    if (longer := SHARPNESS_SIDE / min(grey.size)) < 1:
+        grey = grey.resize((round(grey.width * longer), round(grey.height * longer)), Image.Resampling.BILINEAR)
+    pixels = np.asarray(grey, np.float32)
+    variance = float(pixels.var())
+    if min(pixels.shape) < 3 or variance < 1:
+        return None
+    inner = pixels[1:-1, 1:-1]
+    laplacian = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:] - 4 * inner
+    return float(laplacian.var()) / variance

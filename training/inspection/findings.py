@@ -1,0 +1,164 @@
+"""What is wrong with the images of a source, what looks odd, and what to do about it; the gravest first.
+
+Neighbours: facts.py, copies.py and suspects.py find it, summary.py and page.py show it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from training.inspection import suspects
+from training.inspection.copies import Pair, exact_copies, near_copies
+from training.inspection.facts import Look
+from training.inspection.suspects import Suspects
+
+IMBALANCE = 3.0  # largest over smallest class, from which training should make up for it
+SCARCE = 20  # training images of a class below which figures mean little
+
+Group = tuple[int, ...]  # indices of images of a look that belong together
+Groups = Sequence[tuple[Group, str]]  # with a note each
+SUSPECTS: tuple[tuple[str, Callable[[Look], Suspects], str, str], ...] = (
+    ("plain", suspects.plain, "of nearly one colour", "Look whether there is anything to see"),
+    ("dark", suspects.dark, "very dark", "Look whether the class can be seen"),
+    ("bright", suspects.bright, "very bright", "Look whether the class can be seen"),
+    ("blurred", suspects.blurred, "far less sharp than the others", "Look whether the class can be seen"),
+    ("tiny", suspects.tiny, "much smaller than the others", "They may be thumbnails: look for the originals"),
+    ("long", suspects.long, "very long or tall", "Only the middle is looked at: cut out what shows the class"),
+    ("grey", suspects.grey, "grey, the others coloured", "Look whether one class has more of them: a network would learn that"),
+    (
+        "coloured",
+        suspects.coloured,
+        "coloured, the others grey",
+        "Look whether one class has more of them: a network would learn that",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """level: "error" where training fails, or what is measured is wrong; "warning" for the rest.
+
+    groups: images that belong together, with a note each; where there are none, ``lines`` says all.
+    """
+
+    kind: str
+    level: Literal["error", "warning"]
+    title: str
+    advice: str
+    groups: Groups = ()
+    lines: Sequence[str] = ()
+
+
+def find(look: Look) -> list[Finding]:
+    """Everything that was found, errors first."""
+    exact = exact_copies(look.facts)
+    near = near_copies(look, exact)
+    found = [*_unusable(look), *_copies(look, exact, near), *_left_out(look), *_balance(look), *_suspects(look)]
+    return sorted(found, key=lambda finding: finding.level)  # "error" before "warning"; each kind stays in its order
+
+
+def counted(n: int, one: str, more: str = "") -> str:
+    """ "1 image", "2 images"; ``more`` is the plural where an s is not enough."""
+    return f"{n} {one if n == 1 else more or one + 's'}"
+
+
+def _unusable(look: Look) -> Iterator[Finding]:
+    """What makes training fail."""
+    train, parts = look.source.train, look.source.parts
+    counts = Counter(zip(look.splits, (item.label for item in look.items), strict=True))
+    empty = [f"{name} in {part.place}" for split, part in parts.items() for name in part.classes if not counts[split, name]]
+    unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in train.classes]
+    single = [name for name in train.classes if counts["train", name] == 1 and look.source.validation is None]
+    if len(train.classes) < 2:
+        title = counted(len(train.classes), "class", "classes") + " to train on"
+        advice = "At least 2 are needed: in a folder, the images of each class lie in a folder of their own"
+        yield Finding("classes", "error", title, advice, lines=train.classes)
+    if empty:
+        title = counted(len(empty), "class has", "classes have") + " no usable image"
+        yield Finding("empty", "error", title, "Add images or remove the class", lines=empty)
+    if unknown:
+        title = counted(len(unknown), "class has", "classes have") + " no training images"
+        yield Finding(
+            "unknown", "error", title, "The network will not know it: add training images or correct the name", lines=unknown
+        )
+    if single:
+        title = counted(len(single), "class has", "classes have") + " 1 image"
+        yield Finding("single", "error", title, "At least 2 are needed, 1 of them to validate", lines=single)
+
+
+def _copies(look: Look, exact: list[list[int]], near: list[Pair]) -> Iterator[Finding]:
+    """The same picture twice: in two splits, with two labels, or only more than once."""
+    groups = [(tuple(group), "the same file" if _same_file(look, group) else "the same pixels") for group in exact]
+    leaks, labels, rest = _sort(look, groups)
+    near_leaks, near_labels, near_rest = _sort(look, [((pair.first, pair.second), _likeness(pair)) for pair in near])
+    apart = "What is measured on images that were trained on is too good: keep each picture in one split"
+    once = "Remove all but one" + ("" if look.source.validation else ", or some are trained on and others validated on")
+    if leaks:
+        yield Finding("leak", "error", counted(len(leaks), "picture is", "pictures are") + " in two splits", apart, leaks)
+    if labels:
+        advice = "One of the labels is wrong, or the picture shows both: correct or remove it"
+        yield Finding("labels", "warning", counted(len(labels), "picture has", "pictures have") + " two labels", advice, labels)
+    if near_leaks:
+        title = counted(len(near_leaks), "pair") + " of nearly the same picture in two splits"
+        yield Finding("near-leak", "warning", title, apart, near_leaks)
+    if near_labels:
+        title = counted(len(near_labels), "pair") + " of nearly the same picture with two labels"
+        yield Finding("near-labels", "warning", title, "Look which label is right, and correct the other", near_labels)
+    if rest:
+        title = counted(len(rest), "picture is", "pictures are") + " there more than once"
+        yield Finding("copies", "warning", title, once, rest)
+    if near_rest:
+        title = counted(len(near_rest), "pair") + " of nearly the same picture"
+        yield Finding("near-copies", "warning", title, once, near_rest)
+
+
+def _likeness(pair: Pair) -> str:
+    return f"{pair.likeness:.3f} alike" + (", perhaps by chance: there is little to see" if pair.flat else "")
+
+
+def _same_file(look: Look, group: Sequence[int]) -> bool:
+    return len({look.facts[i].file for i in group}) == 1
+
+
+def _sort(look: Look, groups: Groups) -> tuple[Groups, Groups, Groups]:
+    """Groups over two splits, groups of two labels (one can be both), and the others."""
+    leaks = [group for group in groups if len({look.splits[i] for i in group[0]}) > 1]
+    labels = [group for group in groups if len({look.items[i].label for i in group[0]}) > 1]
+    return leaks, labels, [group for group in groups if group not in leaks and group not in labels]
+
+
+def _left_out(look: Look) -> Iterator[Finding]:
+    if lines := [line for lines in look.left_out.values() for line in lines]:
+        title = counted(len(lines), "file or folder is", "files or folders are") + " left out"
+        yield Finding("left-out", "warning", title, "Repair, convert or remove them", lines=lines)
+
+
+def _balance(look: Look) -> Iterator[Finding]:
+    counts = training_counts(look)
+    if scarce := [f"{name}: {counted(n, 'image')}" for name, n in sorted(counts.items()) if n < SCARCE]:
+        title = counted(len(scarce), "class has", "classes have") + f" fewer than {SCARCE} training images"
+        yield Finding("scarce", "warning", title, "Collect more: too few are left to train on and to measure with", lines=scarce)
+    if (ratio := imbalance(look)) > IMBALANCE:
+        (most, n), (least, m) = counts.most_common()[0], counts.most_common()[-1]
+        advice = 'Collect more of the small ones, or set balance = "weights" or balance = "sampler" in the recipe'
+        title = f"the largest class has {ratio:.1f} times the images of the smallest"
+        yield Finding(
+            "imbalance", "warning", title, advice, lines=[f"{most}: {counted(n, 'image')}", f"{least}: {counted(m, 'image')}"]
+        )
+
+
+def training_counts(look: Look) -> Counter[str]:
+    return Counter(item.label for split, item in zip(look.splits, look.items, strict=True) if split == "train")
+
+
+def imbalance(look: Look) -> float:
+    """Training images of the largest class over those of the smallest one that has any; 1 where there are none."""
+    counts = training_counts(look).values()
+    return max(counts) / min(counts) if counts else 1.0
+
+
+def _suspects(look: Look) -> Iterator[Finding]:
+    for kind, function, what, advice in SUSPECTS:
+        if found := [((i,), note) for i, note in function(look)]:
+            yield Finding(kind, "warning", f"{counted(len(found), 'image is', 'images are')} {what}", advice, found)

@@ -1,0 +1,96 @@
+"""Where the weights come from that a run begins with: another run, a package, or what torchvision publishes.
+
+Neighbours: train.py begins runs, pretrained.py reads torchvision's weights, package.py publishes packages with weights.
+"""
+
+import re
+from pathlib import Path
+
+from models import manifest as manifests
+from models import registry
+from models.errors import PackageError
+from training import checkpoint as checkpoints
+from training import download, pretrained
+from training.architectures.classifier import Classifier
+from training.checkpoint import Checkpoint
+from training.errors import CheckpointError
+
+PACKAGE = re.compile(rf"{manifests.NAME[1:-1]}(:[0-9]+)?")
+
+
+def find(reference: str, store: Path) -> Path:
+    """The folder of a run, or of a package by its folder or as name:version in ``store``. A folder that is not there is
+    given as it is, for loading to miss.
+
+    Raises:
+        CheckpointError: there is no such package.
+        PackageError: the package does not verify.
+    """
+    folder = Path(reference)
+    if not folder.exists() and PACKAGE.fullmatch(reference):
+        try:
+            folder = registry.resolve(store, reference)
+        except PackageError as err:
+            raise CheckpointError(f"{reference} is no folder of a run, and as a package: {err}") from err
+    if is_package(folder):
+        registry.verify(folder)
+    return folder
+
+
+def check_weights(folder: Path) -> None:
+    """Raises CheckpointError when it is of a package that was published without weights."""
+    if is_package(folder) and not has_weights(folder):
+        raise CheckpointError(
+            f"the package {manifests.read(folder).id} holds a graph to serve but no weights to train on: publish it again from "
+            "its run with 'python -m training publish --with-weights', or give the folder of that run"
+        )
+
+
+def has_weights(folder: Path) -> bool:
+    return (folder / checkpoints.SIDECAR).is_file()
+
+
+def is_package(folder: Path) -> bool:
+    return (folder / manifests.FILE).is_file()
+
+
+def take_over(checkpoint: Checkpoint, model: Classifier, folder: Path) -> None:
+    """Begin with weights and normalisation of the checkpoint in ``folder``, and note where they come from. Its head stays
+    when the classes are the same.
+
+    Raises:
+        CheckpointError: it holds none of this architecture.
+    """
+    before, trained, _ = checkpoints.load(folder)
+    if before.recipe.architecture != checkpoint.recipe.architecture:
+        raise CheckpointError(
+            f"{folder} is a {before.recipe.architecture}, the recipe asks for a {checkpoint.recipe.architecture}; "
+            "choose a recipe or a checkpoint of the same architecture"
+        )
+    weights = trained.state_dict()
+    if before.classes != checkpoint.classes:
+        weights = {name: value for name, value in weights.items() if not name.startswith(("head.", "auxiliary."))}
+    model.load_state_dict(weights, strict=False)
+    checkpoint.mean, checkpoint.std = before.mean, before.std
+    checkpoint.provenance["started_from"] = {
+        "command": before.provenance["command"],
+        "git_commit": before.provenance["git_commit"],
+        "epochs": before.epoch,
+        "training_seconds": round(before.seconds),
+        "training_sha256": before.data["training_sha256"],
+    }
+    if is_package(folder):
+        checkpoint.provenance["started_from"]["package"] = manifests.read(folder).id
+
+
+def take_published(checkpoint: Checkpoint, model: Classifier) -> None:
+    """Begin with the weights that the recipe names, torchvision's or a file of the same form, but for the head.
+
+    Raises:
+        CheckpointError: see pretrained.
+    """
+    recipe = checkpoint.recipe
+    path = pretrained.find(recipe.architecture, recipe.weights)
+    model.load_state_dict(pretrained.read(recipe.architecture, path), strict=False)
+    checkpoint.mean, checkpoint.std = pretrained.normalisation(recipe.architecture)
+    checkpoint.provenance["started_from"] = {"weights": path.name, "weights_sha256": download.sha256(path)}

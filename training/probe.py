@@ -1,0 +1,165 @@
+"""A linear probe: how well a linear layer tells new classes apart by the features that a network gives already.
+
+The network is one that a service serves, a run, or a package. Neighbours: linear.py fits, client.py asks a service,
+fitting.py fits within a run.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from models import manifest as manifests
+from models import registry
+from training import checkpoint as checkpoints
+from training import data, evaluate, export, pretrained, train
+from training.client import Service
+from training.data import ImageSet
+from training.errors import DataError, RecipeError
+from training.fitting import logits_of
+from training.linear import fit_head
+from training.recipe import LINEAR_C
+from training.sources.catalogue import open_source
+from training.sources.source import Part
+
+
+class Settings(Struct, frozen=True):
+    """c: see fit_head. The share of each class is held out with the seed where there are no validation images."""
+
+    c: Annotated[float, Meta(gt=0)] = LINEAR_C
+    validation_share: Annotated[float, Meta(gt=0, le=0.9)] = 0.1
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+
+
+def settle(**values: Any) -> Settings:
+    """Raises RecipeError for a value that is not allowed."""
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as err:
+        raise RecipeError(f"the probe cannot be made so: {err}") from err
+
+
+@dataclass(frozen=True)
+class Features:
+    """vectors: (n, dimensions) float32; targets: (n,) int64; skipped: "name: reason" of each image that was left out."""
+
+    vectors: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    skipped: tuple[str, ...] = ()
+
+    def subset(self, indices: NDArray[np.int64]) -> "Features":
+        return Features(self.vectors[indices], self.targets[indices], self.skipped)
+
+
+def probe_service(service: Service, source: str | Path, settings: Settings) -> dict[str, Any]:
+    """Probe the network of a running service on the images of ``source``, which it decodes itself.
+
+    Raises:
+        ServiceError, DataError: see those.
+    """
+    parts = open_source(source).parts
+    classes = parts["train"].classes
+    for split, part in parts.items():
+        data.check_classes(part, None if split == "train" else classes)
+    service.connect()
+    found = {split: _served(service, part, classes) for split, part in parts.items()}
+    if "val" not in found:
+        held = data.held_out(found["train"].targets, classes, settings.validation_share, settings.seed)
+        rest = np.setdiff1d(np.arange(len(found["train"].targets)), held)
+        found |= {"train": found["train"].subset(rest), "val": found["train"].subset(held)}
+    return _fit(found, classes, settings, service.model)
+
+
+def _served(service: Service, part: Part, classes: tuple[str, ...]) -> Features:
+    kept: list[NDArray[np.float32]] = []
+    targets: list[int] = []
+    skipped: list[str] = []
+    answers = service.features(_contents(part))
+    bar = tqdm(answers, f"features of {part.place}", len(part.items), unit=" images", leave=False)
+    for item, answer in zip(part.items, bar, strict=True):
+        if isinstance(answer, str):
+            skipped.append(f"{item.name}: {answer}")
+        else:
+            kept.append(answer)
+            targets.append(classes.index(item.label))
+    if empty := sorted({classes.index(name) for name in part.classes} - set(targets)):
+        raise DataError(f"no usable image of the class {', '.join(classes[c] for c in empty)} in {part.place}; add some")
+    return Features(np.stack(kept), np.array(targets, np.int64), (*part.left_out, *skipped))
+
+
+def _contents(part: Part) -> Iterator[bytes]:
+    for item in part.items:
+        try:
+            yield item.read()
+        except OSError as err:
+            raise DataError(f"{item.name} cannot be read: {err.strerror}") from err
+
+
+def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | None = None) -> dict[str, Any]:
+    """Probe the network of a run, or of a package with weights, by a training with fit = "linear", whose checkpoint stays
+    in ``out``.
+
+    Raises:
+        CheckpointError, DataError: see those.
+    """
+    recipe = checkpoints.load(folder)[0].recipe
+    facts = {"fit": "linear", "linear_c": settings.c, "validation_share": settings.validation_share, "seed": settings.seed}
+    as_it_is = {"weights": pretrained.NONE, "freeze": 0, "unfreeze_every": 0, "precision": "fp32"}
+    with tempfile.TemporaryDirectory() as beside:
+        place = out or Path(beside) / "run"
+        train.train(source, place, msgspec.structs.replace(recipe, **facts, **as_it_is), start_from=folder)
+        checkpoint, model, _ = checkpoints.load(place)
+    tops = {"train": checkpoint.history[0]["accuracy"], "val": checkpoint.history[0]["validation_accuracy"]}
+    images = {"train": checkpoint.data["training_images"], "val": checkpoint.data["validation_images"]}
+    if test := data.load_test(source, recipe.input, checkpoint.classes):
+        answers = evaluate.logits_of(model, checkpoint, test).argmax(1)
+        images["test"], tops["test"] = len(test), float((answers == test.targets).mean())
+    skipped = [*checkpoint.data["skipped"], *(test.skipped if test else ())]
+    return _result(str(folder), model.head.in_features, images, tops, settings, skipped) | ({"out": str(out)} if out else {})
+
+
+def probe_package(folder: Path, source: str | Path, settings: Settings) -> dict[str, Any]:
+    """Probe the network of a package, whose graph ONNX Runtime computes.
+
+    Raises:
+        PackageError: the package does not verify.
+        DataError: see there.
+    """
+    manifest = registry.verify(folder)
+    session = export.open_session(folder / manifests.MODEL)
+    training, validation = data.load_training(source, manifest.input, settings.validation_share, settings.seed)
+    test = data.load_test(source, manifest.input, training.classes)
+    parts = {"train": training, "val": validation} | ({"test": test} if test else {})
+    found = {split: _computed(session, images) for split, images in parts.items()}
+    return _fit(found, training.classes, settings, manifest.id)
+
+
+def _computed(session: Any, images: ImageSet) -> Features:
+    begins = tqdm(range(0, len(images), export.BATCH), "features", unit=" batches", leave=False)
+    vectors = [session.run(["features"], {"images": images.pixels[b : b + export.BATCH]})[0] for b in begins]
+    return Features(np.concatenate(vectors), images.targets, images.skipped)
+
+
+def _fit(found: dict[str, Features], classes: tuple[str, ...], settings: Settings, model: str) -> dict[str, Any]:
+    """Fit a head on the training features; its accuracy on each split."""
+    training = found["train"]
+    layer = fit_head(training.vectors, training.targets, len(classes), settings.c)
+    tops = {split: float((logits_of(p.vectors, layer).argmax(1) == p.targets).mean()) for split, p in found.items()}
+    images = {split: len(part.targets) for split, part in found.items()}
+    skipped = [line for part in found.values() for line in part.skipped]
+    return _result(model, training.vectors.shape[1], images, tops, settings, skipped)
+
+
+def _result(
+    model: str, dimensions: int, images: dict[str, int], tops: dict[str, float], settings: Settings, skipped: list[str]
+) -> dict[str, Any]:
+    """What the command prints; files of both sides of a split were left out once."""
+    figures = {key: value for s in tops for key, value in ((f"{s}_images", images[s]), (f"{s}_top1", round(tops[s], 4)))}
+    return {"model": model, "dimensions": dimensions, "c": settings.c} | figures | {"left_out": list(dict.fromkeys(skipped))}

@@ -1,0 +1,99 @@
+"""Several processes that train one network together, as torchrun starts them: each computes its part of every batch.
+
+Neighbours: epoch.py adds up gradients and figures, batchnorm.py statistics; only the first process writes and speaks.
+Without torchrun there is one process, and nothing here does anything.
+"""
+
+import hashlib
+import os
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from training.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all of them: the ``rank``-th of ``size``, counted from 0."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def part(self, n: int) -> slice:
+        """Which of n images are this process's; parts differ by one image at most."""
+        return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each tensor over all processes, in place and at one go; they are of one type and device."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def agree(self, text: str) -> bool:
+        """Whether all processes say the same."""
+        if self.size == 1:
+            return True
+        number = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+        extremes = torch.tensor([number, -number], device="cuda" if torch.cuda.is_available() else "cpu")
+        distributed.all_reduce(extremes, distributed.ReduceOp.MAX)
+        return bool(extremes[0] == -extremes[1])
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def speech(self) -> AbstractContextManager[object]:
+        """Within it, nothing is said on standard error but by the first process."""
+        return nullcontext() if self.first else redirect_stderr(StringIO())
+
+
+ALONE = Processes()
+
+
+def rank() -> int:
+    """Number of this process, 0 without torchrun."""
+    return int(os.environ.get("RANK", "0")) if size() > 1 else 0
+
+
+def restarted() -> bool:
+    """Whether torchrun started this process in the place of one that died (--max-restarts)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def size() -> int:
+    """How many processes torchrun started, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def joined() -> Generator[Processes]:
+    """Meets the other processes that torchrun started, over NCCL on GPUs, one each, or over gloo.
+
+    Raises:
+        RecipeError: more processes than GPUs on this machine.
+    """
+    if size() == 1:
+        yield ALONE
+        return
+    if torch.cuda.is_available():
+        own, local, gpus = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if local > gpus:
+            raise RecipeError(f"{local} processes for {gpus} GPUs: give torchrun --nproc-per-node {gpus}")
+        torch.cuda.set_device(own)
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    yield Processes(distributed.get_rank(), distributed.get_world_size())
+    distributed.destroy_process_group()

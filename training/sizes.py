@@ -1,0 +1,22 @@
+"""The size of the images in each epoch: small ones first are quicker (progressive resizing).
+
+Neighbours: recipe.py checks the sides, augmentation.py resizes by them. Evaluation never does.
+"""
+
+from collections.abc import Sequence
+
+from models.input import InputSpec
+
+
+def at(spec: InputSpec, sides: Sequence[int], epoch: int, epochs: int) -> tuple[int, int]:
+    """Height and width in an epoch (0 to epochs - 1). The epochs are shared out equally among ``sides``, the lengths of the
+    shorter side; none of them: the input's own."""
+    if not sides:
+        return spec.height, spec.width
+    return scaled(spec, sides[epoch * len(sides) // epochs])
+
+
+def scaled(spec: InputSpec, side: int) -> tuple[int, int]:
+    """Height and width with a shorter side of so many pixels."""
+    shorter = min(spec.height, spec.width)
+    return round(spec.height * side / shorter), round(spec.width * side / shorter)
