@@ -12,7 +12,7 @@ SERVE_EXTRA ?= serve-cpu
 
 DATA ?= data
 NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
-RECIPE ?= photos
+RECIPE ?=
 RUN ?= runs/$(NAME)
 STORE ?= models/store
 SERVICE ?= hubel
@@ -63,10 +63,10 @@ mutants: .venv/.synced  ## show that tests can fail: take protections away, of A
 inspect: .venv/.synced  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
 	@$(ALL) -m training inspect $(DATA) $(if $(HTML),--html $(HTML))
 
-train: .venv/.synced  ## train on DATA=folder by RECIPE=photos into RUN=runs/NAME
-	@$(ALL) -m training train $(DATA) --recipe $(RECIPE) --out $(RUN)
+train: .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
+	@$(ALL) -m training run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE)
 
-resume: .venv/.synced  ## go on with the training in RUN=runs/NAME
+resume: .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
 	@$(ALL) -m training train $(DATA) --out $(RUN) --resume
 
 evaluate: .venv/.synced  ## measure RUN on DATA

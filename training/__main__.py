@@ -1,4 +1,4 @@
-"""Command line: python -m training inspect | train | evaluate | export | report | probe | publish."""
+"""Command line: python -m training run | inspect | train | evaluate | export | report | probe | publish."""
 
 import argparse
 import json
@@ -16,6 +16,7 @@ from training import options, origin, pretrained, processes
 from training import recipe as recipes
 from training.checkpoint import SIDECAR
 from training.errors import RecipeError, TrainingError
+from training.recipe import Recipe
 from training.sources.catalogue import open_source, title
 from training.train import train
 
@@ -23,24 +24,43 @@ FAILED, INTERRUPTED = 1, 130
 DEFAULT_RECIPE = "photos"
 
 
+def run_everything(args: argparse.Namespace) -> object:
+    from training import pipeline
+
+    if processes.size() > 1:
+        raise RecipeError("run is one process: train with torchrun -m training train, then let run go on with --out")
+    overrides, folder = options.given(args), args.out or Path("runs") / args.name
+    goes_on = (folder / SIDECAR).is_file() and not (args.recipe or overrides)
+    recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow)
+    made = pipeline.Made(args.fp16, not args.without_images, args.with_weights)
+    return pipeline.run(args.data, folder, args.name, args.store, begin, made)
+
+
 def run_train(args: argparse.Namespace) -> object:
     overrides = options.given(args)
     if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
-    start_from = origin.find(args.start_from, args.store) if args.start_from else None
-    if recipe and start_from and recipe.weights != pretrained.NONE:
-        raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
+    before = start_from(args, recipe)
     if recipe and processes.restarted() and checkpoints.is_of(args.out, recipe):
         recipe = None  # go on with what the processes before this one saved
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=start_from, mlflow=args.mlflow)
+        checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow)
     except KeyboardInterrupt:
         if processes.rank() == 0:
             print(f"\n{after_a_stop(args)}", file=sys.stderr)
         raise
     result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
     return result | checkpoint.history[checkpoint.kept_epoch - 1]
+
+
+def start_from(args: argparse.Namespace, recipe: Recipe | None) -> Path | None:
+    """The folder with the weights that --start-from names."""
+    before = origin.find(args.start_from, args.store) if args.start_from else None
+    if recipe and before and recipe.weights != pretrained.NONE:
+        raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
+    return before
 
 
 def after_a_stop(args: argparse.Namespace) -> str:
@@ -135,6 +155,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(show=lines, strict=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    command = commands.add_parser("run", help="train, evaluate, export, report and publish; goes on where it was stopped")
+    _add_training(command)
+    command.add_argument("--name", required=True, help="of the package: lower-case letters, digits, '.', '_', '-'")
+    command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
+    _add_fp16(command)
+    _add_without_images(command)
+    _add_with_weights(command)
+    command.set_defaults(run=run_everything)
+
     command = commands.add_parser("inspect", help="look at data before training: counts, copies, leaks, damaged and odd images")
     command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
     command.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures too")
@@ -168,7 +197,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
-    command.add_argument("--with-weights", action="store_true", help="add the checkpoint, so that others can train from it")
+    _add_with_weights(command)
     command.set_defaults(run=run_publish)
 
     for command in commands.choices.values():
@@ -206,6 +235,11 @@ def _add_fp16(command: argparse.ArgumentParser) -> None:
 def _add_without_images(command: argparse.ArgumentParser) -> None:
     text = "no image and no file name of the data in the report, which the package holds"
     command.add_argument("--without-images", action="store_true", help=text)
+
+
+def _add_with_weights(command: argparse.ArgumentParser) -> None:
+    text = "add the checkpoint to the package, so that others can train from it"
+    command.add_argument("--with-weights", action="store_true", help=text)
 
 
 def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object], optional: bool = False) -> None:

@@ -82,6 +82,14 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
     return result
 
 
+def read(run: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``evaluate`` found of this checkpoint; raises CheckpointError where it did not, or an earlier version did."""
+    result = checkpoints.read_result(run / FILE, "evaluate", checkpoint)
+    if "classes" not in result:
+        raise CheckpointError(f"{run / FILE} is of an earlier version: run 'python -m training evaluate' again")
+    return result
+
+
 def accuracy(logits: NDArray[np.float32], images: ImageSet) -> dict[str, Any]:
     """How often the answers are right, in all and by class, and what they are confused with."""
     highest = np.argsort(-logits, axis=1)[:, :5]

@@ -63,7 +63,7 @@ def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
         DataError: see there.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    temperature = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)["temperature"]
+    temperature = evaluate.read(run, checkpoint)["temperature"]
     trained, held_out = evaluate.training_images(source, checkpoint)
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     return write_graphs(run, checkpoint, model, held_out if test is None else test, trained.pixels, temperature, fp16)

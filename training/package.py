@@ -3,7 +3,6 @@
 Neighbours: evaluate.py and export.py must have run on the same checkpoint; models/registry.py publishes.
 """
 
-import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -27,26 +26,24 @@ from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
 from training.report import facts
 
-FILE = "published.json"
 GOLDEN_IMAGES = 4
 
 
 def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Manifest:
-    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with,
-    and note that in run/published.json.
+    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with.
 
     Raises:
         CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
         PackageError: the package would not verify, or the name is not one.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    evaluation = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)
+    evaluation = evaluate.read(run, checkpoint)
     parity = checkpoints.read_result(run / export.FILE, "export", checkpoint)
     if not (run / manifests.MODEL).is_file():
         raise CheckpointError(f"{run / manifests.MODEL} does not exist: run 'python -m training export' again")
     if evaluation["dataset_sha256"] != parity["dataset_sha256"]:
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
-    if evaluation["temperature"] != parity["temperature"]:
+    if evaluation["temperature"] != parity.get("temperature"):
         raise CheckpointError(f"{run} was evaluated anew since it was exported: run 'python -m training export' again")
     has_report = _has_report(run, checkpoint, evaluation)
     draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
@@ -59,11 +56,7 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         (files / manifests.CARD).write_text(card(draft, evaluation))
         if with_weights:
             checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
-        manifest = registry.publish(store, files, draft)
-    place = store / manifest.name / str(manifest.version)
-    note = {"epoch": checkpoint.epoch, "published": manifest.id, "folder": str(place)}
-    (run / FILE).write_text(json.dumps(note, indent=1))
-    return manifest
+        return registry.publish(store, files, draft)
 
 
 def _passed_on(checkpoint: Checkpoint) -> Checkpoint:

@@ -121,7 +121,7 @@ def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
     assert result["outputs"] == {"logits": [3], "features": [240], "feature_map": [240, 2, 2]}
 
 
-@pytest.mark.parametrize("file", [None, {"epoch": 3, "temperature": 1.0}])
+@pytest.mark.parametrize("file", [None, {"epoch": 3, "temperature": 1.0}, {"epoch": 4, "temperature": 1.0}])
 def test_a_run_that_was_not_evaluated_since_its_last_epoch_is_not_exported(
     file: dict[str, Any] | None, journey: Journey, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from training import checkpoint as checkpoints
 from training.__main__ import main
 
 COMMANDS = ("train", "evaluate", "export", "report", "publish")
-EXPLAINED = ("inspect", *COMMANDS)
+EXPLAINED = ("run", "inspect", *COMMANDS)
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +37,9 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert "--json" in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["bake"], ["train"], ["train", "data"], ["publish", "run"]], ids=shlex.join)
+@pytest.mark.parametrize(
+    "arguments", [[], ["bake"], ["train"], ["train", "data"], ["run", "data"], ["publish", "run"]], ids=shlex.join
+)
 def test_a_command_line_that_makes_no_sense_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -41,7 +41,7 @@ def report(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
 def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str, Any]:
     """Everything that the report says, as ``report`` has it; pictures under keys of that name."""
     checkpoint, model, _ = checkpoints.load(run)
-    evaluation = checkpoints.read_result(run / evaluate.FILE, "evaluate", checkpoint)
+    evaluation = evaluate.read(run, checkpoint)
     trained, held_out = evaluate.training_images(source, checkpoint)
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -41,6 +42,11 @@ DRAWINGS: dict[str, Callable[[], str]] = {
 }
 
 
+@cache
+def draw(name: str) -> str:
+    return DRAWINGS[name]()
+
+
 def words(svg: str) -> list[str]:
     return [
         " ".join("".join(text.itertext()).split()) for text in ElementTree.fromstring(svg).iter() if text.tag.endswith("text")
@@ -49,7 +55,7 @@ def words(svg: str) -> list[str]:
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_a_drawing_is_well_formed_small_and_of_no_fixed_size_or_ink(name: str) -> None:
-    svg = DRAWINGS[name]()
+    svg = draw(name)
 
     root = ElementTree.fromstring(svg)
     assert root.tag.endswith("svg")
@@ -63,27 +69,27 @@ def test_a_drawing_is_well_formed_small_and_of_no_fixed_size_or_ink(name: str) -
 
 
 def test_the_same_data_give_the_same_drawing() -> None:
-    assert DRAWINGS["reliability"]() == DRAWINGS["reliability"]()
+    assert DRAWINGS["reliability"]() == draw("reliability")
 
 
 def test_curves_name_both_sets_of_images() -> None:
-    assert {"training", "validation", "loss", "epoch"} <= set(words(DRAWINGS["loss"]()))
-    assert "learning rate" in words(DRAWINGS["rate"]())
+    assert {"training", "validation", "loss", "epoch"} <= set(words(draw("loss")))
+    assert "learning rate" in words(draw("rate"))
 
 
 def test_a_first_epoch_far_off_does_not_press_the_curve_flat() -> None:
     wild = [HISTORY[0] | {"validation_loss": 700}, HISTORY[1]]
 
     assert {"1", "10", "100"} <= set(words(figures.training_curve(wild, "loss")))  # a logarithmic axis
-    assert "10" not in words(DRAWINGS["loss"]())
+    assert "10" not in words(draw("loss"))
 
 
 def test_the_chosen_threshold_is_marked_where_there_is_one() -> None:
-    assert "chosen: 0.25" in words(DRAWINGS["coverage"]())
+    assert "chosen: 0.25" in words(draw("coverage"))
     assert not [word for word in words(figures.coverage(CURVE, 0)) if "chosen" in word]
 
 
 def test_the_strengths_of_a_disturbance_are_the_marks_of_its_axis() -> None:
-    found = words(DRAWINGS["robustness"]())
+    found = words(draw("robustness"))
 
     assert {"1", "8", "blur, % of the side"} <= set(found)

@@ -1,0 +1,224 @@
+"""training/pipeline.py: one call makes a package and a report, and called again it goes on where it was stopped."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import registry
+from models.manifest import MODEL, REPORT
+from models.precision import CPU
+from tests.training.conftest import Journey
+from tests.training.factories import interrupt_at, make_folder, make_recipe, write_recipe
+from training import checkpoint as checkpoints
+from training import evaluate, export, pipeline
+from training.__main__ import main
+from training.errors import RecipeError
+from training.pipeline import Beginning, Made
+from training.report import facts, page, robustness, speed
+
+NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}
+
+
+def worked_on(said: str) -> list[str]:
+    """Names of the stages that were not finished before, of what stands on standard error."""
+    lines = [line for line in said.splitlines() if line.startswith("[")]
+    names = [line.partition("] ")[2].partition(":")[0] for line in lines]
+    assert names == list(pipeline.STAGES[: len(names)])
+    return [name for name, line in zip(names, lines, strict=True) if "finished before" not in line]
+
+
+def test_one_command_leads_from_a_folder_to_a_package_however_often_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "SECONDS", 0)
+    monkeypatch.setattr(export, "installed", lambda: [CPU])
+    monkeypatch.setattr(robustness, "KINDS", ())
+    monkeypatch.setattr(page, "drawn", lambda content: NO_DRAWINGS)  # pyright: ignore
+    source, run, store = make_folder(tmp_path / "colours"), tmp_path / "run", tmp_path / "store"
+    recipe = write_recipe(tmp_path / "tiny.toml")
+    command = ["run", str(source), "--name", "pets", "--out", str(run), "--store", str(store), "--json"]
+
+    with interrupt_at(6):  # in the second of three epochs
+        assert main([*command, "--recipe", str(recipe)]) == 130
+    stopped = capsys.readouterr()
+    assert worked_on(stopped.err) == ["train"]
+    assert stopped.err.splitlines()[-1].startswith("stopped at [1/5] train; what was finished before stays")
+    assert re.search(r"epoch 1  loss .* about \d+ s left\n", stopped.err)
+    assert checkpoints.load(run)[0].epoch == 1
+
+    assert main(command) == 0  # by the recipe of the checkpoint
+    done = capsys.readouterr()
+    assert worked_on(done.err) == list(pipeline.STAGES)
+    checkpoint = checkpoints.load(run)[0]
+    assert [epoch["epoch"] for epoch in checkpoint.history] == [1, 2, 3]
+    assert json.loads(done.out) == {
+        "top1": json.loads((run / evaluate.FILE).read_text())["top1"],
+        "report": str(run / REPORT),
+        "published": "pets:1",
+        "folder": str(store / "pets" / "1"),
+        "serve": f"HUBEL_STORE={store} HUBEL_MODEL=pets:1 make serve",
+    }
+    assert REPORT in registry.verify(registry.resolve(store, "pets")).files
+
+    assert main([*command, "--recipe", str(recipe)]) == 0  # as it was first typed
+    again = capsys.readouterr()
+    assert worked_on(again.err) == []
+    assert again.out == done.out
+    assert registry.versions(store, "pets") == [1]
+
+
+@pytest.fixture
+def run(journey: Journey, tmp_path: Path) -> Path:
+    """A run that is finished, published in the journey's store."""
+    return Path(shutil.copytree(journey.run, tmp_path / "run"))
+
+
+@pytest.fixture
+def copied(journey: Journey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages between training and publishing that leave again what the finished run has, and do no other work."""
+
+    def leave(*names: str, page: str = "") -> Callable[..., None]:
+        def stage(folder: Path, *_: object) -> None:
+            for name in names:
+                shutil.copyfile(journey.run / name, folder / name)
+            if page:
+                (folder / REPORT).write_text(page)
+
+        return stage
+
+    monkeypatch.setattr(evaluate, "evaluate", leave(evaluate.FILE))
+    monkeypatch.setattr(export, "export", leave(export.FILE, MODEL))
+    monkeypatch.setattr(pipeline, "report", leave(facts.FILE, page="made anew"))
+
+
+def is_newer(name: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        latest = max(path.stat().st_mtime_ns for path in run.iterdir())
+        os.utime(run / name, ns=(latest + 1, latest + 1))
+
+    return change
+
+
+def is_gone(name: str) -> Callable[[Path], None]:
+    return lambda run: (run / name).unlink()
+
+
+def is_of_another_epoch(name: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        times = (run / name).stat()
+        (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | {"epoch": 3}))
+        os.utime(run / name, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    return change
+
+
+def is_damaged(name: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        (run / name).write_text('{"epo')
+
+    return change
+
+
+def nothing(run: Path) -> None:
+    pass
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize(
+    ("change", "options", "expected"),
+    [
+        pytest.param(nothing, {}, [], id="all is finished"),
+        pytest.param(is_newer(checkpoints.SIDECAR), {}, ["evaluate", "export", "report", "publish"], id="trained anew"),
+        pytest.param(is_gone(evaluate.FILE), {}, ["evaluate", "export", "report", "publish"], id="not evaluated"),
+        pytest.param(is_of_another_epoch(export.FILE), {}, ["export", "report", "publish"], id="exported before"),
+        pytest.param(is_gone(MODEL), {}, ["export", "report", "publish"], id="no graph"),
+        pytest.param(nothing, {"fp16": True}, ["export", "report", "publish"], id="fp16 asked for"),
+        pytest.param(is_damaged(facts.FILE), {}, ["report", "publish"], id="a damaged report"),
+        pytest.param(is_gone(REPORT), {}, ["report", "publish"], id="no page"),
+        pytest.param(nothing, {"with_images": False}, ["report", "publish"], id="no images wanted"),
+        pytest.param(nothing, {"with_weights": True}, ["publish"], id="weights wanted"),
+        pytest.param(nothing, {"name": "others"}, ["publish"], id="another name"),
+        pytest.param(nothing, {"store": "elsewhere"}, ["publish"], id="another store"),
+    ],
+)
+def test_a_stage_is_done_again_when_what_it_is_made_of_is_newer(
+    change: Callable[[Path], None],
+    options: dict[str, Any],
+    expected: list[str],
+    journey: Journey,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(run)
+
+    store = Path(shutil.copytree(journey.store, tmp_path / "store"))
+    name, place = options.get("name", "colours"), tmp_path / options.get("store", "store")
+    made = Made(**{key: value for key, value in options.items() if key not in ("name", "store")})
+    done = pipeline.run(journey.data, run, name, place, Beginning(None), made)
+
+    assert worked_on(capsys.readouterr().err) == expected
+    assert registry.versions(store, "colours") == ([1, 2] if expected and not {"name", "store"} & options.keys() else [1])
+    assert registry.verify(Path(done["folder"])).id == done["published"]
+
+
+def test_a_damaged_package_is_not_taken_for_the_published_one(
+    journey: Journey, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Path(shutil.copytree(journey.store, tmp_path / "store"))
+    (store / "colours" / "1" / "manifest.json").write_text("{")
+
+    assert pipeline.run(journey.data, run, "colours", store, Beginning(None))["published"] == "colours:2"
+
+    assert worked_on(capsys.readouterr().err) == ["publish"]
+
+
+def test_a_stage_that_fails_is_named_and_those_before_stay(
+    journey: Journey, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path(shutil.copytree(journey.data, tmp_path / "colours"))
+    (source / "test" / "red").rename(source / "test" / "rouge")
+    (run / evaluate.FILE).unlink()
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    assert main(["run", str(source), "--name", "colours", "--out", str(run), "--store", str(tmp_path)]) == 1
+
+    said = capsys.readouterr()
+    assert worked_on(said.err) == ["evaluate"]
+    *_, stopped, error = said.err.splitlines()
+    assert stopped.startswith("stopped at [2/5] evaluate; what was finished before stays, and the same command goes on")
+    assert error.startswith("error: ")
+    assert "not know: rouge" in error
+    assert said.out == ""
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["Pets", "my pets", "", "../pets"])
+def test_a_name_that_is_not_allowed_is_refused_before_anything_is_done(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"the name is .*lower-case letters"):
+        pipeline.run(make_folder(tmp_path / "colours"), tmp_path / "run", name, tmp_path / "store", Beginning(make_recipe()))
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(journey: Journey, run: Path) -> None:
+    recipe = checkpoints.load(run)[0].recipe
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    with pytest.raises(RecipeError, match=r"another recipe \(.*epochs 4 instead of 3"):
+        pipeline.run(journey.data, run, "colours", journey.store, Beginning(make_recipe()))
+
+    pipeline.check_recipe(run, recipe)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_the_command_that_serves_names_the_store_where_it_is_not_the_checkouts(tmp_path: Path) -> None:
+    assert pipeline.serve_command(registry.STORE, "pets:1") == "HUBEL_MODEL=pets:1 make serve"
+    other = tmp_path / "my store"
+    assert pipeline.serve_command(other, "pets:1") == f"HUBEL_STORE='{other}' HUBEL_MODEL=pets:1 make serve"

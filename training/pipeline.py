@@ -1,0 +1,167 @@
+"""From data to a published package with a report: train, evaluate, export, report, publish.
+
+Every stage leaves a file in the folder of the run. One that is of the checkpoint's epoch, and no older than the file of the
+stage before, is not made again, and what the store holds is not published again: so the same call goes on wherever it was
+stopped. Neighbours: the modules of those names.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from tqdm import tqdm
+
+from models import manifest as manifests
+from models import registry
+from models.manifest import MODEL, REPORT, Manifest, PackageError
+from training import checkpoint as checkpoints
+from training import evaluate, export, package, patience
+from training.checkpoint import SIDECAR, Checkpoint
+from training.errors import CheckpointError, RecipeError, TrainingError
+from training.recipe import Recipe
+from training.report import facts
+from training.report.document import report
+from training.train import train
+
+STAGES = ("train", "evaluate", "export", "report", "publish")
+
+
+class Beginning(NamedTuple):
+    """How a run is to be trained: by which recipe, None for that of a run that was begun, from which weights, and which
+    MLflow server gets the figures."""
+
+    recipe: Recipe | None
+    start_from: Path | None = None
+    mlflow: str | None = None
+
+
+class Made(NamedTuple):
+    """What is to be made of it: a graph in fp16, images in the report, a package with weights to train on from."""
+
+    fp16: bool = False
+    with_images: bool = True
+    with_weights: bool = False
+
+
+def run(
+    source: str | Path, folder: Path, name: str, store: Path, beginning: Beginning, made: Made | None = None
+) -> dict[str, Any]:
+    """Train on ``source`` in ``folder`` and publish as the next version of ``name``; stages that are finished stay.
+
+    Returns what was published, where the report is and the command that serves the model.
+
+    Raises:
+        RecipeError: the name is not allowed, or ``folder`` holds a run of another recipe; nothing was done.
+        TrainingError, PackageError: a stage failed; what was finished before it stays.
+    """
+    made = made or Made()
+    if not registry.NAME.match(name):
+        raise RecipeError(f"the name is {name!r}: it takes 1 to 64 lower-case letters, digits, '.', '_' and '-'")
+    check_recipe(folder, beginning.recipe)
+    _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
+    checkpoint = checkpoints.load(folder)[0]
+    _stage(1, _is_evaluated(folder, checkpoint), lambda: evaluate.evaluate(folder, source))
+    _stage(2, _is_exported(folder, checkpoint, made.fp16), lambda: export.export(folder, source, made.fp16))
+    _stage(3, _is_reported(folder, checkpoint, made.with_images), lambda: report(folder, source, made.with_images))
+    before = _published(folder, store, name, made.with_weights)
+    _stage(4, before is not None, lambda: package.publish(folder, store, name, made.with_weights))
+    published = before or _published(folder, store, name, made.with_weights)
+    assert published is not None
+    return {
+        "top1": published.evaluation.top1,
+        "report": str(folder / REPORT),
+        "published": published.id,
+        "folder": str(store / name / str(published.version)),
+        "serve": serve_command(store, published.id),
+    }
+
+
+def check_recipe(folder: Path, recipe: Recipe | None) -> None:
+    """Raises RecipeError when ``folder`` holds a run of another recipe."""
+    if recipe is None or not (folder / SIDECAR).is_file():
+        return
+    before, asked = (msgspec.to_builtins(r) for r in (checkpoints.load(folder)[0].recipe, recipe))
+    if other := [f"{key} {before[key]} instead of {asked[key]}" for key in asked if before[key] != asked[key]]:
+        raise RecipeError(
+            f"{folder} holds a run of another recipe ({', '.join(other)}): leave the recipe and its options out to go on with "
+            "it, or choose another name or --out"
+        )
+
+
+def serve_command(store: Path, package_id: str) -> str:
+    """What to type in the checkout to serve a package."""
+    where = "" if store.resolve() == registry.STORE.resolve() else f"HUBEL_STORE={shlex.quote(str(store.resolve()))} "
+    return f"{where}HUBEL_MODEL={package_id} make serve"
+
+
+def _stage(number: int, is_done: bool, work: Callable[[], object]) -> None:
+    title = f"[{number + 1}/{len(STAGES)}] {STAGES[number]}"
+    _say(f"{title}: finished before" if is_done else title)
+    if is_done:
+        return
+    try:
+        work()
+    except (TrainingError, PackageError, KeyboardInterrupt):
+        _say(f"stopped at {title}; what was finished before stays, and the same command goes on from there")
+        raise
+
+
+def _train(source: str | Path, folder: Path, beginning: Beginning) -> None:
+    if (folder / SIDECAR).is_file():
+        train(source, folder, None, mlflow=beginning.mlflow)
+    else:
+        train(source, folder, beginning.recipe, start_from=beginning.start_from, mlflow=beginning.mlflow)
+
+
+def _is_trained(folder: Path) -> bool:
+    if not (folder / SIDECAR).is_file():
+        return False
+    checkpoint = checkpoints.load(folder)[0]
+    return checkpoint.epoch >= checkpoint.recipe.passes or patience.is_over(checkpoint)
+
+
+def _is_evaluated(folder: Path, checkpoint: Checkpoint) -> bool:
+    found = _result(folder, evaluate.FILE, checkpoint, after=SIDECAR)
+    return found is not None and "classes" in found  # an earlier version counted none
+
+
+def _is_exported(folder: Path, checkpoint: Checkpoint, fp16: bool) -> bool:
+    found = _result(folder, export.FILE, checkpoint, after=evaluate.FILE)
+    if found is None or not (folder / MODEL).is_file():
+        return False
+    return not fp16 or "fp16" in {figure["precision"] for figure in found["providers"]}
+
+
+def _is_reported(folder: Path, checkpoint: Checkpoint, with_images: bool) -> bool:
+    found = _result(folder, facts.FILE, checkpoint, after=export.FILE)
+    return found is not None and found.get("with_images") == with_images and (folder / REPORT).is_file()
+
+
+def _published(folder: Path, store: Path, name: str, with_weights: bool) -> Manifest | None:
+    """The newest package of ``name`` that was made of this run as it is; None where there is none."""
+    files = {file: registry.sha256(folder / file) for file in (MODEL, REPORT)}
+    for version in reversed(registry.versions(store, name)):
+        try:
+            manifest = manifests.read(store / name / str(version))
+        except PackageError:  # damaged: it is none that could be served
+            continue
+        if files.items() <= manifest.files.items() and (SIDECAR in manifest.files or not with_weights):
+            return manifest
+    return None
+
+
+def _result(folder: Path, name: str, checkpoint: Checkpoint, after: str) -> dict[str, Any] | None:
+    """What a stage wrote into ``name``, if it is of this checkpoint and no older than the file ``after``."""
+    try:
+        result = checkpoints.read_result(folder / name, "run", checkpoint)
+        is_newer = (folder / name).stat().st_mtime_ns >= (folder / after).stat().st_mtime_ns
+    except (CheckpointError, OSError):
+        return None
+    return result if is_newer else None
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
