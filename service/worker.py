@@ -87,7 +87,7 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: s
         timeout_graceful_shutdown=config.shutdown_seconds,
     )
     told = Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())  # while it starts; an exit in the middle would be a failure
+    signal.signal(signal.SIGTERM, lambda *_: told.set())  # while it starts; before, it ends the process: there is nothing to lose
 
     def stop() -> None:
         server.should_exit = True
@@ -105,7 +105,6 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     place, listener, pipe = map(int, sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading
     config = settings.read()
     set_up(config.log_level)
     ledger.open_as(ledger.name_of(place))

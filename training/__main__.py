@@ -27,7 +27,7 @@ DEFAULT_RECIPE = "photos"
 def run_everything(args: argparse.Namespace) -> object:
     from training import pipeline
 
-    if processes.size() > 1:
+    if processes.world_size() > 1:
         raise RecipeError("run is one process: train with torchrun -m training train, then let run go on with --out")
     overrides, folder = options.given(args), args.out or Path("runs") / args.name
     goes_on = (folder / SIDECAR).is_file() and not (args.recipe or overrides)

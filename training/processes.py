@@ -68,7 +68,7 @@ ALONE = Processes()
 
 def rank() -> int:
     """Number of this process, 0 without torchrun."""
-    return int(os.environ.get("RANK", "0")) if size() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
 def restarted() -> bool:
@@ -80,7 +80,7 @@ def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes torchrun started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -92,7 +92,7 @@ def joined() -> Generator[Processes]:
     Raises:
         RecipeError: more processes than GPUs on this machine.
     """
-    if size() == 1:
+    if world_size() == 1:
         yield ALONE
         return
     if torch.cuda.is_available():
