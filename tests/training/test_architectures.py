@@ -29,6 +29,7 @@ PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them
 }
 PARAMETERS_OF_SMALL = {  # of 10 classes, as published or counted by hand
     "resnet10-small": 2_324_138,
+    "vgg8-small": 1_972_802,
     "mlp-512": 407_050,
     "mlp-800-400": 952_410,
     "convnet-32-64-128": 104_202,
@@ -102,6 +103,8 @@ def test_the_head_has_one_row_for_each_class(architecture: str) -> None:
     [
         pytest.param("resnet10-small", 32, 240, (240, 4, 4), id="resnet10-small"),
         pytest.param("resnet10-small", 16, 240, (240, 2, 2), id="resnet10-small at half the side"),
+        pytest.param("vgg8-small", 32, 256, (256, 3, 3), id="vgg8-small"),
+        pytest.param("vgg8-small", 9, 256, (256, 1, 1), id="vgg8-small at the least side"),
         pytest.param("mlp-512", 28, 512, (1, 28, 28), id="mlp-512"),
         pytest.param("mlp-800-400", 28, 400, (1, 28, 28), id="mlp-800-400"),
         pytest.param("convnet-32-64-128", 28, 1152, (128, 3, 3), id="convnet-32-64-128"),

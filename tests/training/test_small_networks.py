@@ -12,6 +12,7 @@ from training.architectures import catalogue
 from training.architectures.cifar import Block
 from training.architectures.grey import Grey
 from training.architectures.lenet import PartialConvolution, Subsampling
+from training.architectures.small import patch_filters
 
 TINY = ("mlp-512", "convnet-32-64-128", "lenet1", "lenet5", "convnet-cifar", "resnet20", "plain20")
 
@@ -165,3 +166,22 @@ def test_a_network_takes_its_least_size_and_none_below(architecture: str) -> Non
     assert model(torch.empty(2, 3, side, side, device="meta")).shape == (2, 7)
     with pytest.raises(RuntimeError):
         model(torch.empty(2, 3, side - 1, side - 1, device="meta"))
+
+
+def test_filters_of_patches_come_with_either_sign_and_share_nothing() -> None:
+    filters = patch_filters().flatten(1)
+
+    half = filters[:12]
+    torch.testing.assert_close(filters[12:], -half)
+    unit = half / half.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(unit @ unit.T, torch.eye(12))
+
+
+@torch.inference_mode()
+def test_a_flat_patch_excites_the_filters_of_means_alone() -> None:
+    first = catalogue.build("vgg8-small", 2).trunk.get_submodule("0")
+
+    answers = first(torch.ones(1, 3, 2, 2)).flatten()
+
+    torch.testing.assert_close(answers[[0, 12]], torch.tensor([1, -1]) * 2 * 3**0.5 / 3.2)
+    torch.testing.assert_close(answers[[*range(1, 12), *range(13, 24)]], torch.zeros(22), atol=1e-5, rtol=0)

@@ -10,7 +10,7 @@ from training.architectures.convnet import convnet_cifar, convnet_mnist
 from training.architectures.hog import hog
 from training.architectures.lenet import lenet1, lenet5
 from training.architectures.mlp import mlp
-from training.architectures.small import resnet10_small
+from training.architectures.small import resnet10_small, vgg8_small
 
 MNIST: dict[str, Callable[[int], Classifier]] = {
     "mlp-512": partial(mlp, (512,)),
@@ -29,6 +29,7 @@ CIFAR: dict[str, Callable[[int], Classifier]] = {
 }
 ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
     "resnet10-small": resnet10_small,
+    "vgg8-small": vgg8_small,
     **MNIST,
     **CIFAR,
     **{name: partial(torchvision.vgg_small, name) for name in torchvision.SMALL_VGGS},
@@ -40,6 +41,7 @@ LEAST_SIDE = {  # less, and nothing is left
     **dict.fromkeys((*torchvision.VGGS, *torchvision.SMALL_VGGS), 32),
     "alexnet": 63,
     "resnet10-small": 8,
+    "vgg8-small": 9,
 }
 
 
