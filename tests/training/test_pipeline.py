@@ -168,6 +168,10 @@ def test_a_stage_is_done_again_when_what_it_is_made_of_is_newer(
     assert registry.verify(Path(done["folder"])).id == done["published"]
 
 
+def contents(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
 def test_a_damaged_package_is_not_taken_for_the_published_one(
     journey: Journey, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +189,7 @@ def test_a_stage_that_fails_is_named_and_those_before_stay(
     source = Path(shutil.copytree(journey.data, tmp_path / "colours"))
     (source / "test" / "red").rename(source / "test" / "rouge")
     (run / evaluate.FILE).unlink()
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = contents(run)
 
     assert main(["run", str(source), "--name", "colours", "--out", str(run), "--store", str(tmp_path)]) == 1
 
@@ -196,7 +200,7 @@ def test_a_stage_that_fails_is_named_and_those_before_stay(
     assert error.startswith("error: ")
     assert "not know: rouge" in error
     assert said.out == ""
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert contents(run) == before
 
 
 @pytest.mark.parametrize("name", ["Pets", "my pets", "", "../pets"])
@@ -209,13 +213,13 @@ def test_a_name_that_is_not_allowed_is_refused_before_anything_is_done(name: str
 
 def test_a_run_of_another_recipe_is_not_gone_on_with(journey: Journey, run: Path) -> None:
     recipe = checkpoints.load(run)[0].recipe
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = contents(run)
 
     with pytest.raises(RecipeError, match=r"another recipe \(.*epochs 4 instead of 3"):
         pipeline.run(journey.data, run, "colours", journey.store, Beginning(make_recipe()))
 
     pipeline.check_recipe(run, recipe)
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert contents(run) == before
 
 
 def test_the_command_that_serves_names_the_store_where_it_is_not_the_checkouts(tmp_path: Path) -> None:
