@@ -1,7 +1,7 @@
 """Every family of networks answers in ONNX Runtime as it does in torch, from a graph without anything odd in it.
 
 The few made images here are for make test. HUBEL_TEST_IMAGES, a folder of class folders with 1,000 images or more, lets
-make test-long compare 1,000 of them.
+make test-long compare 1,000 of them; with HUBEL_TEST_RUN, a run of a network for photographs, its labels are compared too.
 """
 
 import os
@@ -15,12 +15,15 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import nn
+from torchvision.transforms import v2
 
 from models.input import InputSpec
 from models.preprocess import preprocess
 from tests.training.factories import make_recipe
 from tests.training.test_architectures import build_filled
+from training import checkpoint as checkpoints
 from training import data, evaluate, export, package
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -29,6 +32,7 @@ from training.quantize import quantize
 from training.sources.folder import list_folder
 
 IMAGES = os.environ.get("HUBEL_TEST_IMAGES", "")
+RUN = os.environ.get("HUBEL_TEST_RUN", "")
 MANY = 1000
 CLASSES = tuple(f"class-{c}" for c in range(10))
 SIDES = {  # architecture -> side of the images, large enough for every layer to have a part
@@ -89,8 +93,14 @@ def exported(architecture: str, pixels: NDArray[np.uint8], folder: Path) -> Expo
     settle(model, evaluate.normalise(torch.from_numpy(pixels[:: max(1, len(pixels) // 32)]), checkpoint))
     graph = folder / f"{architecture}.onnx"
     export.write_onnx(model, checkpoint, graph)
-    answers = export.logits_of(export.open_session(graph), pixels)
-    return Exported(architecture, graph, images, evaluate.logits_of(model, checkpoint, images), answers)
+    given = export.logits_of(export.open_session(graph), pixels)
+    return Exported(architecture, graph, images, answers(model, checkpoint, pixels), given)
+
+
+def answers(model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits by torch."""
+    images = ImageSet(pixels, np.zeros(len(pixels), np.int64), checkpoint.classes, tuple(map(str, range(len(pixels)))), ())
+    return evaluate.logits_of(model, checkpoint, images)
 
 
 @pytest.fixture(scope="module", params=SIDES)
@@ -163,3 +173,31 @@ def test_the_graph_answers_to_a_thousand_images_as_torch_does(
         sys.stdout.write(f"\n{line}\n")
     assert network.difference() <= 1e-3
     assert network.same_top1() == 1
+
+
+def torchvisions_pixels(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
+    """As references of torchvision prepare an image for evaluation: resize the shorter side, antialiased; cut out the centre."""
+    steps = v2.Compose([v2.Resize(spec.resize, antialias=True), v2.CenterCrop((spec.height, spec.width))])
+    with Image.open(path) as image:
+        return np.asarray(steps(ImageOps.exif_transpose(image).convert("RGB")))
+
+
+@pytest.mark.long
+def test_photographs_get_the_labels_that_they_get_behind_torchvisions_preprocessing(capsys: pytest.CaptureFixture[str]) -> None:
+    """torchvision rounds the longer side and the corner of the crop to whole pixels, ours does not."""
+    if not (IMAGES and RUN):
+        pytest.skip("HUBEL_TEST_IMAGES and HUBEL_TEST_RUN name no photographs and no run of a network for them")
+    checkpoint, model, _ = checkpoints.load(Path(RUN))
+    spec = checkpoint.recipe.input
+    paths = sorted(path for path in Path(IMAGES).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    ours = np.stack([preprocess(path.read_bytes(), spec) for path in paths])
+    theirs = np.stack([torchvisions_pixels(path, spec) for path in paths])
+
+    labels, others = (answers(model.eval(), checkpoint, pixels).argmax(1) for pixels in (ours, theirs))
+
+    agreement, apart = float((labels == others).mean()), np.abs(ours - theirs.astype(float)).mean()
+    line = f"{checkpoint.recipe.architecture} at {spec.height} pixels, n = {len(paths)}: {agreement:.2%} of the labels agree"
+    with capsys.disabled():
+        sys.stdout.write(f"\n{line}; pixels are {apart:.2f} of 255 apart\n")
+    assert len(set(labels)) > 1
+    assert agreement >= 0.99
