@@ -79,7 +79,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         check_size(self.architecture, self.input.height, self.input.width)
         pretrained.check(self.architecture, self.weights)
-        self._check_freeze()
+        self._check_parts()
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
         if self.mixup and self.cutmix == 1:
@@ -100,10 +100,13 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         """Epochs of a run: a head that is fitted at once takes one."""
         return 1 if self.fit == "linear" else self.epochs
 
-    def _check_freeze(self) -> None:
-        if isinstance(self.freeze, int) and self.freeze:
-            with torch.device("meta"):
-                freezing.check(build(self.architecture, 2), self.architecture, self.freeze)
+    def _check_parts(self) -> None:
+        with torch.device("meta"):
+            model = build(self.architecture, 2)
+        if isinstance(self.freeze, int):
+            freezing.check(model, self.architecture, self.freeze)
+        if self.mirror and not model.stages():
+            raise ValueError(f"mirror is true, which averages feature maps; {self.architecture} has none of a convolution")
         if self.unfreeze_every and not self.freeze:
             raise ValueError(f"unfreeze_every is {self.unfreeze_every}, but nothing is frozen; set freeze too")
 

@@ -37,6 +37,11 @@ def test_a_recipe_loads_by_its_path(tmp_path: Path) -> None:
         pytest.param({"momentum": 1.0}, "< 1.*momentum", id="momentum that never fades"),
         pytest.param({"weight_decay": -1e-4}, ">= 0.*weight_decay", id="negative weight decay"),
         pytest.param({"validation_share": 0}, "> 0.*validation_share", id="nothing to validate on"),
+        pytest.param(
+            {"mirror": True, "architecture": "mlp-512", "input": {"height": 28, "width": 28, "resize": 28}, "crop_padding": 0},
+            "mirror is true, which averages feature maps; mlp-512 has none",
+            id="nothing to average",
+        ),
         pytest.param({"validation_share": 0.95}, "<= 0.9.*validation_share", id="nothing left to train on"),
         pytest.param({"seed": 2**32}, "seed", id="seed beyond 32 bits"),
         pytest.param({"precision": "fp8"}, "fp8.*precision", id="unknown precision"),
