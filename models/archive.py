@@ -169,7 +169,7 @@ def _place(store: Path, folder: Path, manifest: Manifest) -> None:
     made = [*folder.iterdir(), *filter(Path.exists, [signature.path(folder)])]
     for path in made:
         path.chmod(0o644)  # whatever the archive says, the service may read it
-        registry.sync(path)
+        file.sync(path)
     folder.chmod(0o755)
     try:
         folder.rename(target)
@@ -177,6 +177,6 @@ def _place(store: Path, folder: Path, manifest: Manifest) -> None:
         raise PackageError(taken) from err
     if signature.path(folder).exists():
         os.replace(signature.path(folder), signature.path(target))
-    registry.sync(place)
+    file.sync(place)
     if not os.path.lexists(place / registry.POINTER):
         registry.promote(store, manifest.name, manifest.version, "first version")
