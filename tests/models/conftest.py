@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import models.trial
+import service.trial
 from models import registry
+from models.manifest import PackageError
 from models.registry import Pointer
+from models.trial import Trial, TrialError
+from service.runtime import DeviceError
+from service.settings import Settings
 from tests.factories import make_package
 
 MakeStore = Callable[..., Path]
@@ -36,6 +42,19 @@ def make_store(shelf: Path, tmp_path: Path) -> MakeStore:
         return store
 
     return make
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process, which saves the seconds in which another one starts; test_trial.py has the other way."""
+
+    def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = 0) -> Trial:
+        try:
+            return service.trial.try_out(folder, Settings(threads=1, device="cpu", max_batch=2), images, answers)
+        except (PackageError, DeviceError) as err:
+            raise TrialError(str(err)) from err
+
+    monkeypatch.setattr(models.trial, "run", run)
 
 
 def contents(store: Path) -> dict[str, bytes | None]:
