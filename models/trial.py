@@ -22,7 +22,7 @@ from models import manifest as manifests
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "service.trial"
-SECONDS = 300.0
+SECONDS, GRACE_SECONDS = 300.0, 5.0
 MEMORY_INFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")  # v2: memory.max and memory.current of a container
 RUNTIME = "No module named 'onnxruntime'"
@@ -75,7 +75,7 @@ def run(folder: Path, images: Path | None = None, answers: Path | None = None, s
         if code == 0:
             return msgspec.convert(found, Trial)
         reason = str(found["refused"])
-    except (*manifests.UNREADABLE, KeyError):
+    except (*manifests.UNREADABLE, msgspec.ValidationError, KeyError):
         reason = _why(code, lines[1], seconds)
     raise TrialError(reason)
 
@@ -85,7 +85,7 @@ def _wait(command: Sequence[str], out: IO[bytes], errors: IO[bytes], seconds: fl
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
     try:
         _confine(process.pid)
-        return process.wait(seconds + 5)  # it ends itself before, also should this process be killed
+        return process.wait(seconds + GRACE_SECONDS)  # it ends itself before, also should this process be killed
     except subprocess.TimeoutExpired:
         return -signal.SIGALRM
     finally:

@@ -4,11 +4,9 @@ import errno
 import json
 import os
 import re
-import shlex
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from models import candidate, registry
 from models.__main__ import main
 from tests.factories import make_package
 from tests.models.conftest import MakeStore, contents, pointer
-from tests.server import ROOT
 
 
 def run(store: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -208,35 +205,26 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_changes_nothing(
     assert pointer(store) == before
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[str, str]:
-    """Paths of a private and its public key, made as docs/model-package.md says."""
-    lines = re.findall(r"^(openssl .*?)  +#", (ROOT / "docs/model-package.md").read_text(), re.M)
-    assert len(lines) == 2
-    for line in lines:
-        subprocess.run(shlex.split(line), cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    return str(tmp_path / "private.pem"), str(tmp_path / "public.pem")
-
-
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 def test_a_package_is_signed_packed_unpacked_and_verified_with_keys_of_openssl(
-    make_store: MakeStore, tmp_path: Path, keys: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    make_store: MakeStore, tmp_path: Path, keys: Callable[[str], tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, there, packed = make_store(tiny=2), tmp_path / "there", str(tmp_path / "tiny.tar.gz")
-    code, _, err = run(store, ["verify", "tiny:1", "--key", keys[1]], capsys)
+    private, public = keys("publisher")
+    code, _, err = run(store, ["verify", "tiny:1", "--key", public], capsys)
     assert code == 1
     assert err.startswith("error: tiny:1 is not signed; ")
-    assert run(store, ["sign", "tiny:1", "--key", keys[0]], capsys) == (
+    assert run(store, ["sign", "tiny:1", "--key", private], capsys) == (
         0,
         f"model tiny:1  signature {store / 'tiny/1.sig'}\n",
         "",
     )
-    assert run(store, ["verify", "tiny:1", "--key", keys[1]], capsys)[1] == "model tiny:1  files whole  signature fits the key\n"
+    assert run(store, ["verify", "tiny:1", "--key", public], capsys)[1] == "model tiny:1  files whole  signature fits the key\n"
     code, out, _ = run(store, ["pack", "tiny", packed, "--json"], capsys)
     assert json.loads(out) == [{"model": "tiny:1", "file": packed, "bytes": Path(packed).stat().st_size}]
-    code, out, _ = run(there, ["unpack", packed, "--key", keys[1]], capsys)
+    code, out, _ = run(there, ["unpack", packed, "--key", public], capsys)
     assert (code, out) == (0, "model tiny:1  in_service True\n")
-    assert run(there, ["verify", "--key", keys[1]], capsys)[0] == 0
+    assert run(there, ["verify", "--key", public], capsys)[0] == 0
 
 
 @pytest.mark.parametrize(
