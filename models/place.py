@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -52,7 +53,7 @@ class Web:
             if err.code == NOT_FOUND and request.get_method() == "GET":
                 raise FileNotFoundError(2, "No such file", request.full_url) from err
             raise PackageError(f"{request.full_url} answers {err.code} {err.reason}") from err
-        except (OSError, ValueError) as err:  # nobody is there, or it is no address
+        except (OSError, ValueError, HTTPException) as err:  # nobody is there, or it is no address
             reason = getattr(err, "reason", err)
             raise PackageError(f"{request.full_url} cannot be reached: {getattr(reason, 'strerror', None) or reason}") from err
 

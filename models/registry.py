@@ -33,7 +33,7 @@ def names(root: Path) -> list[str]:
     """Names with at least one version, sorted."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and versions(root, p.name))
+    return sorted(p.name for p in root.iterdir() if NAME.match(p.name) and p.is_dir() and versions(root, p.name))
 
 
 def versions(root: Path, name: str) -> list[int]:
