@@ -33,7 +33,8 @@ def promote(
 
     Raises:
         Refused: the gate is against it, or its files are not what they should be, which cannot be forced.
-        PackageError: there is no such version, it is retired, or it cannot be a candidate.
+        PackageError: there is no such version, it is retired, or it cannot be a candidate; or what it was compared with is not
+            in service any more.
     """
     now = _pointer(root, name)
     registry.resolve(root, f"{name}:{version}")
@@ -44,6 +45,8 @@ def promote(
     if forced := force and whole and not verdict.passed:
         verdict = msgspec.structs.replace(verdict, forced=True)
     gate.write(root, name, version, verdict)
+    if (after := _pointer(root, name)) and now and after.version != now.version and not force:
+        raise PackageError(f"{name}:{after.version} went into service while {name}:{version} was judged; promote it again")
     if not verdict.passed and not forced:
         raise Refused(_refusal(verdict, now, whole), verdict)
     if trial is None:

@@ -191,6 +191,22 @@ def test_what_was_answered_when_it_was_published_must_come_again(make_store: Mak
         promote(store, question=Question(images=photos))
 
 
+def test_a_verdict_against_a_version_that_is_not_in_service_any_more_does_not_count(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, run = make_store(tiny=3), models.trial.run
+
+    def run_while_another_promotes(folder: Path, *rest: object, **more: object) -> Trial:
+        if folder.name == "2":
+            registry.promote(store, "tiny", 3, "quicker")
+        return run(folder)
+
+    monkeypatch.setattr(models.trial, "run", run_while_another_promotes)
+    with pytest.raises(PackageError, match="tiny:3 went into service while tiny:2 was judged; promote it again"):
+        promote(store)
+    assert pointer(store).version == 3
+
+
 def test_a_retired_version_is_not_promoted_without_force(make_store: MakeStore) -> None:
     store = make_store(tiny=2)
     removal.retire(store, "tiny", 2, "test")
