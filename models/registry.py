@@ -14,34 +14,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
-from models import file, graph, signature
+from models import file, graph, history, signature
 from models import manifest as manifests
 from models.errors import PackageError
 from models.file import sha256 as sha256
-from models.manifest import Count, Manifest
+from models.file import sync
+from models.history import Pointer as Pointer
+from models.manifest import Manifest
 
 STORE = Path(__file__).parent / "store"  # the one in the checkout
-POINTER = "current.json"
+POINTER = history.FILE
 GRAPH = ".onnx"
 NAME = re.compile(manifests.NAME)
-
-
-class Pointer(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which version is in service, since when and why; ``before`` holds the versions it followed, oldest first."""
-
-    version: Count
-    promoted: datetime
-    reason: str
-    before: list[Count] = []
 
 
 def names(root: Path) -> list[str]:
     """Names with at least one version, sorted."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and versions(root, p.name))
+    return sorted(p.name for p in root.iterdir() if NAME.match(p.name) and p.is_dir() and versions(root, p.name))
 
 
 def versions(root: Path, name: str) -> list[int]:
@@ -54,13 +46,7 @@ def versions(root: Path, name: str) -> list[int]:
 
 def pointer(root: Path, name: str) -> Pointer | None:
     """The pointer of ``name``; None where nothing was promoted yet. Raises PackageError when it is damaged."""
-    path = root / name / POINTER
-    try:
-        return msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=Pointer)
-    except FileNotFoundError:
-        return None
-    except (OSError, PackageError, *manifests.UNREADABLE) as err:
-        raise PackageError(f"{path} is damaged: {err}; promote a version again to replace it") from err
+    return history.read(root, name)
 
 
 def resolve(root: Path, reference: str) -> Path:
@@ -157,7 +143,7 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
         sources = [path for path in sorted(files.iterdir()) if path.name != manifests.FILE]
         hashes = {path.name: _copy(path, beside / path.name) for path in sources}
         while True:
-            version = max(versions(root, draft.name), default=0) + 1
+            version = _last(root, draft.name) + 1
             changes = {"version": version, "created": datetime.now(UTC), "files": hashes}
             manifest = msgspec.convert(msgspec.to_builtins(draft) | changes, Manifest)
             manifests.write(beside, manifest)
@@ -181,42 +167,58 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
     return manifest
 
 
-def promote(root: Path, name: str, version: int, reason: str) -> Pointer:
+def _last(root: Path, name: str) -> int:
+    """The highest number that a version of ``name`` has or had; 0 where there was none. A number is not given twice."""
+    try:
+        now = pointer(root, name)
+    except PackageError:  # damaged: what it knew is lost
+        now = None
+    return max([*versions(root, name), *(() if now is None else (entry.version for entry in now.history))], default=0)
+
+
+def promote(root: Path, name: str, version: int, reason: str, by: str = "", forced: bool = False) -> Pointer:
     """Put a version into service once it verifies; raises PackageError and changes nothing when it does not.
 
-    A damaged pointer is replaced; the versions before are then forgotten.
+    A retired one comes back into use. A damaged pointer is replaced; the versions before and the history are then forgotten.
     """
     verify(resolve(root, f"{name}:{version}"))
-    try:
-        old = pointer(root, name)
-    except PackageError:  # damaged: this replaces it
-        old = None
-    before = [] if old is None else [v for v in [*old.before, old.version] if v != version]
-    return _point(root, name, Pointer(version, datetime.now(UTC), reason, before))
+    return history.update(root, name, lambda old: promoted(old, version, reason, by, forced), mend=True)
 
 
-def roll_back(root: Path, name: str) -> Pointer:
+def promoted(old: Pointer | None, version: int, reason: str, by: str = "", forced: bool = False) -> Pointer:
+    """The pointer after ``old`` that has ``version`` in service."""
+    entry = history.change("promote", version, old, reason, by, forced)
+    if old is None:
+        return Pointer(version, entry.at, entry.reason, [], entry.by, [entry])
+    before = [v for v in [*old.before, old.version] if v != version]
+    retired = [v for v in old.retired if v != version]
+    return Pointer(version, entry.at, entry.reason, before, entry.by, [*old.history, entry], retired)
+
+
+def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
     """Put the version before the one in service back; raises PackageError where there is none or it is damaged."""
     old = pointer(root, name)
-    have = versions(root, name)
-    before = [] if old is None else [v for v in old.before if v in have]
-    if old is None or not before:
-        listing = ", ".join(f"{name}:{version}" for version in have) or "nothing of that name"
+    target = None if old is None else previous(root, name, old)
+    if old is None or target is None:
+        listing = ", ".join(f"{name}:{version}" for version in versions(root, name)) or "nothing of that name"
         raise PackageError(f"no version of {name} was in service before; there is {listing}")
-    verify(resolve(root, f"{name}:{before[-1]}"))
-    return _point(root, name, Pointer(before[-1], datetime.now(UTC), f"rolled back from {old.version}", before[:-1]))
+    verify(resolve(root, f"{name}:{target}"))
+
+    def step(now: Pointer | None) -> Pointer:
+        if now is None or now.version != old.version:
+            raise PackageError(f"another version of {name} went into service meanwhile; look again: python -m models show {name}")
+        why = f"rolled back from {old.version}" + (f": {reason}" if reason else "")
+        entry = history.change("rollback", target, now, why, by)
+        before = now.before[: now.before.index(target)]
+        return Pointer(target, entry.at, entry.reason, before, entry.by, [*now.history, entry], now.retired)
+
+    return history.update(root, name, step)
 
 
-def _point(root: Path, name: str, new: Pointer) -> Pointer:
-    handle, beside = tempfile.mkstemp(prefix=".current-", dir=root / name)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(msgspec.json.encode(new) + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(beside, 0o644)
-    os.replace(beside, root / name / POINTER)
-    sync(root / name)
-    return new
+def previous(root: Path, name: str, now: Pointer) -> int | None:
+    """The version that ``roll_back`` would put into service: the last before that is still there and in use."""
+    have = versions(root, name)
+    return next((v for v in reversed(now.before) if v in have and v not in now.retired), None)
 
 
 def make_place(place: Path) -> None:
@@ -231,12 +233,3 @@ def _copy(source: Path, target: Path) -> str:
         shutil.copyfileobj(original, copy)
     sync(target)
     return sha256(target)
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold a file or folder before what follows relies on it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,0 +1,182 @@
+"""A version on trial beside the one in service: <store>/<name>/candidate.json, and progress.json, what was seen of it so far.
+
+``python -m models promote --shadow`` or ``--canary`` starts one, the service runs it, counts and ends it. Each file is
+replaced by one rename. Neighbours: history.py records start and end, registry.py keeps the versions.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from models import file, history, registry
+from models import manifest as manifests
+from models.errors import PackageError
+from models.history import Pointer
+from models.manifest import Count, Share
+
+FILE, PROGRESS = "candidate.json", "progress.json"
+LATENCY_BOUNDS = tuple(0.001 * 1.25**step for step in range(47))  # seconds, upper ends of bins: 1 ms to 29 s in steps of 25 %
+
+Mode = Literal["shadow", "canary"]
+Percent = Annotated[float, Meta(gt=0, le=100)]
+Natural = Annotated[int, Meta(ge=0)]
+
+
+class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a candidate may cost before it is stopped, each against the version in service in the same time.
+
+    errors and unsure: rise of the share of requests that fail and of answers that are "unsure"; latency: ratio of the 95th
+    percentiles; disagreement: share of compared images that get another class.
+    """
+
+    errors: Share = 0.01
+    latency: Annotated[float, Meta(ge=1)] = 1.5
+    disagreement: Share = 0.1
+    unsure: Share = 0.05
+
+
+class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
+    """``percent`` of the requests are answered from it (canary) or computed by it too (shadow), until ``requests`` were."""
+
+    version: Count
+    mode: Mode
+    requests: Count
+    percent: Percent = 100
+    bounds: Bounds = Bounds()
+    started: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+    by: str = msgspec.field(default_factory=history.who)
+    reason: str = ""
+
+
+class Tally(Struct, forbid_unknown_fields=True):
+    """What one version did since the candidacy began. ``latency`` counts requests by LATENCY_BOUNDS, and those above last."""
+
+    requests: Natural = 0
+    errors: Natural = 0
+    images: Natural = 0
+    unsure: Natural = 0
+    confidence: float = 0.0  # sum over images
+    latency: Annotated[list[Natural], Meta(min_length=len(LATENCY_BOUNDS) + 1, max_length=len(LATENCY_BOUNDS) + 1)] = (
+        msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
+    )
+
+
+class Progress(Struct, forbid_unknown_fields=True):
+    """What was seen of a candidate so far. ``started`` is the candidate's, so that no candidate takes another's progress.
+
+    in_service, candidate: the two versions' own counts; compared, agreed: images that both answered, and alike.
+    """
+
+    version: Count
+    started: datetime
+    in_service: Tally = msgspec.field(default_factory=Tally)
+    candidate: Tally = msgspec.field(default_factory=Tally)
+    compared: Natural = 0
+    agreed: Natural = 0
+    updated: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+
+
+def quantile(tally: Tally, share: float) -> float | None:
+    """Seconds that ``share`` of the requests took at most, to the upper end of a bin; None where there were none."""
+    wanted, seen = share * sum(tally.latency), 0
+    for bound, count in zip((*LATENCY_BOUNDS, float("inf")), tally.latency, strict=True):
+        seen += count
+        if count and seen >= wanted:
+            return bound
+    return None
+
+
+def read(root: Path, name: str) -> Candidate | None:
+    """The candidate of ``name``; None where there is none, or where its end was recorded and only its file is left.
+
+    Raises:
+        PackageError: the file or the pointer is damaged.
+    """
+    path = root / name / FILE
+    try:
+        found = msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=Candidate)
+    except FileNotFoundError:
+        return None
+    except (OSError, PackageError, *manifests.UNREADABLE) as err:
+        raise PackageError(f"{path} is damaged: {err}; remove it, and start the candidate again") from err
+    return None if _is_over(found, registry.pointer(root, name)) else found
+
+
+def _is_over(found: Candidate, pointer: Pointer | None) -> bool:
+    if pointer is None:
+        return True
+    ends = (c for c in pointer.history if c.event == "end" and c.version == found.version)
+    return pointer.version == found.version or any(c.at >= found.started for c in ends)
+
+
+def start(root: Path, name: str, candidate: Candidate, forced: bool = False) -> None:
+    """Begin a candidacy; the start is recorded first. ``forced``: it did not pass the gate.
+
+    Raises:
+        PackageError: the version does not verify, is in service or retired, or another candidate is there.
+    """
+    registry.verify(registry.resolve(root, f"{name}:{candidate.version}"))
+    if (running := read(root, name)) is not None:
+        raise PackageError(f"{name}:{running.version} is a candidate already; 'python -m models end {name}' stops it")
+
+    def begin(old: Pointer | None) -> Pointer:
+        if old is None or old.version == candidate.version:
+            what = "is in service" if old else "would be the first in service"
+            raise PackageError(f"{name}:{candidate.version} {what}; a candidate needs another to be compared with")
+        if candidate.version in old.retired:
+            raise PackageError(f"{name}:{candidate.version} is retired; promote it with --force to take it back into use")
+        entry = history.change(candidate.mode, candidate.version, old, candidate.reason, candidate.by, forced)
+        return msgspec.structs.replace(old, history=[*old.history, entry])
+
+    history.update(root, name, begin)
+    (root / name / PROGRESS).unlink(missing_ok=True)
+    history.write(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
+
+
+def end(root: Path, name: str, promoted: bool, reason: str, by: str = "", forced: bool = False) -> Pointer:
+    """End the candidacy: the candidate goes into service, or stays published as it was; returns the pointer.
+
+    One rename records the end and moves the pointer; then the files of the candidacy go. A kill in between leaves files
+    that ``read`` knows to be over.
+
+    Raises:
+        PackageError: there is no candidate, or it is to be promoted and does not verify; then it goes on.
+        OSError: the store cannot be written to; it goes on.
+    """
+    found = read(root, name)
+    if found is None:
+        raise PackageError(f"{name} has no candidate; 'python -m models promote {name}:VERSION --shadow' starts one")
+    if promoted:
+        registry.verify(registry.resolve(root, f"{name}:{found.version}"))
+
+    def finish(old: Pointer | None) -> Pointer:
+        if old is None:
+            raise PackageError(f"no version of {name} is in service; promote one first")
+        ended = msgspec.structs.replace(
+            old, history=[*old.history, history.change("end", found.version, old, reason, by, forced)]
+        )
+        return registry.promoted(ended, found.version, reason, by, forced) if promoted else ended
+
+    pointer = history.update(root, name, finish)
+    for leftover in (FILE, PROGRESS):
+        (root / name / leftover).unlink(missing_ok=True)
+    return pointer
+
+
+def read_progress(root: Path, name: str, candidate: Candidate) -> Progress:
+    """What was seen of ``candidate`` so far; nothing where the file is missing, damaged or another candidate's."""
+    try:
+        found = msgspec.json.decode(file.read(root / name / PROGRESS, file.MAX_TEXT_BYTES), type=Progress)
+    except (OSError, PackageError, *manifests.UNREADABLE):
+        found = None
+    if found is None or (found.version, found.started) != (candidate.version, candidate.started):
+        return Progress(candidate.version, candidate.started)
+    return found
+
+
+def write_progress(root: Path, name: str, progress: Progress) -> None:
+    """Replace progress.json; raises OSError where the store cannot be written to."""
+    history.write(root / name / PROGRESS, msgspec.json.encode(progress) + b"\n")
