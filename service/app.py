@@ -68,7 +68,7 @@ def start_beside(version: int) -> Remote:
     """Another version of the model, which begins to load in a process of its own while one is in service here."""
     folder = registry.resolve(Path(SETTINGS.store), f"{SETTINGS.model.partition(':')[0]}:{version}")
     how = (SETTINGS.device, SETTINGS.precision, SETTINGS.inference_threads(), SETTINGS.require_signature, SETTINGS.max_batch)
-    return Remote(Open(str(folder), *how), SETTINGS.hang_seconds / 2)
+    return Remote(Open(str(folder), *how, SETTINGS.log_level), SETTINGS.hang_seconds / 2)
 
 
 @cache

@@ -18,17 +18,18 @@ import numpy as np
 from models.manifest import PackageError
 from service import remote
 from service.errors import DeviceLost, OutOfMemory
+from service.log import set_up
 from service.priority import Priority
 from service.remote import Answer, Done, Failed, Open, Ready, Run, layout
 from service.runtime import DeviceError, Runtime
 
-REST = 0.5  # seconds without work for each second of warming up, beside a version that serves
+REST = 0.5  # seconds without work for each second of warming up, where it cannot give way otherwise
 
 
-def load(orders: Open) -> Runtime:
+def load(orders: Open, rest: float) -> Runtime:
     key = Path(orders.key) if orders.key else None
     runtime = Runtime(Path(orders.folder), orders.device, orders.precision, orders.threads, key)
-    runtime.warm(orders.max_batch, REST)
+    runtime.warm(orders.max_batch, rest)
     return runtime
 
 
@@ -67,12 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
     pipe = socket.socket(fileno=number)
     priority = Priority()
-    priority.lower()
+    rest = 0.0 if priority.lower() else REST
     with suppress(EOFError, BrokenPipeError):
         orders = remote.ORDERS.decode(remote.receive(pipe, None))
         assert isinstance(orders, Open)
+        set_up(orders.log_level)
         try:
-            runtime = load(orders)
+            runtime = load(orders, rest)
         except Exception as err:
             remote.send(pipe, explain(err))
             return 1

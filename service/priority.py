@@ -4,7 +4,7 @@ import os
 import threading
 from contextlib import suppress
 
-LOWEST = 19  # of the nice values of Linux, which are a thread's own there; threads take that of the one that starts them
+LOWER_BY, LOWEST = 5, 19  # nice values of Linux, a thread's own there, taken from the one that starts it; 5: a third as much
 
 
 class Priority:
@@ -17,10 +17,11 @@ class Priority:
     def __init__(self) -> None:
         self.usual = os.getpriority(os.PRIO_PROCESS, 0)
 
-    def lower(self) -> None:
-        """For this thread and those that it starts from now on."""
-        if self._can_return():
-            os.setpriority(os.PRIO_PROCESS, 0, LOWEST)
+    def lower(self) -> bool:
+        """For this thread and those that it starts from now on; whether it could be."""
+        if found := self._can_return():
+            os.setpriority(os.PRIO_PROCESS, 0, min(LOWEST, self.usual + LOWER_BY))
+        return found
 
     def raise_again(self) -> None:
         for thread in os.listdir("/proc/self/task"):

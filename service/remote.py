@@ -42,6 +42,7 @@ class Open(Struct, frozen=True, tag=True):
     threads: int
     key: str
     max_batch: int
+    log_level: str = "warning"
 
 
 class Ready(Struct, frozen=True, tag=True):

@@ -83,8 +83,8 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.app", "service.runtime"},
-            id="service but for two files without BentoML and ONNX Runtime",
+            {"service.app", "service.runtime", "service.engine"},
+            id="service but for three files without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),
     ],
