@@ -125,6 +125,7 @@ class Holding:
         self.orders = Orders(self.serving.version)
         self.held = {self.serving.version: self.serving}
         self.refused: dict[int, str] = {}
+        self.trying = False  # a candidate was ready when orders came last
         self.loading: int | None = None
         self.opening: Beside | None = None  # what is being loaded
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -140,13 +141,14 @@ class Holding:
 
     def obey(self, orders: Orders) -> None:
         """Hold what the supervisor says. What is not there yet is loaded; what is not needed any more is freed."""
-        before, self.orders, self.loop = self.orders, orders, asyncio.get_running_loop()
+        self.orders, self.loop = orders, asyncio.get_running_loop()
         wanted = {orders.serve, *orders.prepare}
         self.refused = {version: reason for version, reason in self.refused.items() if version in wanted}
         if orders.serve != self.serving.version and orders.serve in self.held:
             self._swap(self.held[orders.serve])
-        if self.trial and self.trial[0].mode == "canary" and before.trial != orders.trial:
-            self.trial[1].answer()
+        if self.trial and not self.trying:
+            self.trial[1].answer()  # as a shadow too: its speed is compared
+        self.trying = self.trial is not None
         for version in self.held.keys() - wanted - {self.serving.version}:
             self.held.pop(version).release()
         if self.loading not in wanted and self.opening is not None:

@@ -12,6 +12,7 @@ from models.candidate import Bounds, Candidate, Progress, Tally, quantile
 Z = 3.0  # standard errors
 LEAST_COMPARED = 20  # images that both versions answered, or a tenth of the requests where that is more
 LEAST_TIMED = 20  # requests of each version, for their 95th percentiles to mean something
+LEAST_SLOWER = 0.005  # seconds more, below which nobody notices, whatever the ratio
 TAIL = 0.95
 
 
@@ -70,7 +71,7 @@ def unsure(progress: Progress, bounds: Bounds, z: float) -> str | None:
 def latency(progress: Progress, bounds: Bounds, z: float) -> str | None:
     """Of the candidate's 95th percentile its lower limit, of the other's the upper one."""
     new, old = tail(progress.candidate, -z), tail(progress.in_service, z)
-    if new is None or old is None or new <= bounds.latency * old:
+    if new is None or old is None or new <= max(bounds.latency * old, old + LEAST_SLOWER):
         return None
     return (
         f"latency: the 95th percentile is {1000 * new:.1f} ms, {1000 * old:.1f} ms by the version in service; "

@@ -14,7 +14,6 @@ from service.edge import Edge
 from service.life import Life
 from service.orders import Line, Orders, Report, Trial
 
-
 FIRST = Orders(3)
 
 

@@ -156,7 +156,9 @@ def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kep
 
 
 @pytest.mark.parametrize("orders", ["silent", "hung", "mumble"])
-def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
+    tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(scene: Scene) -> None:
         scene.order(orders)
         await until(lambda: scene.started() >= 2)
