@@ -53,7 +53,7 @@ KEYS_FILE_FAULTY = Gauge(
 )
 MODEL_INFO = Gauge(
     "hubel_model_info",
-    "Always 1; the labels say which model is in service and what computes it.",
+    "1: the labels say which model is in service and what computes it; 0: it was.",
     ["name", "version", "sha256", "provider", "precision"],
     multiprocess_mode="livemax",
 )
