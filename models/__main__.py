@@ -1,128 +1,160 @@
-"""Command line: python -m models list | verify | promote | rollback | sign | pack | unpack."""
+"""Command line: python -m models list | show | verify | diff | promote | rollback | end | retire | gc | pull | push | sign |
+pack | unpack."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from models import archive, registry, signature
-from models import manifest as manifests
+import msgspec
+
+from models import commands, registry, removal, trial
+from models.candidate import Bounds
+from models.commands import show_gate
 from models.errors import PackageError
+from models.promotion import Refused
+from models.rules import Rules
+from models.table import lines
 
 FAILED = 1
+REQUESTS = 1000  # that a candidate answers before it goes into service
 
-
-def run_list(args: argparse.Namespace) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for folder in registry.packages(args.store):
-        manifest = manifests.read(folder)
-        pointer = registry.pointer(args.store, manifest.name)
-        rows.append(
-            {
-                "model": manifest.id,
-                "in_service": pointer is not None and pointer.version == manifest.version,
-                "architecture": manifest.architecture,
-                "classes": len(manifest.labels),
-                "top1": manifest.evaluation.top1,
-                "created": manifest.created.isoformat(timespec="seconds"),
-            }
-        )
-    return rows
-
-
-def run_verify(args: argparse.Namespace) -> list[dict[str, object]]:
-    folders = [registry.resolve(args.store, args.model)] if args.model else list(registry.packages(args.store))
-    signed = {"signature": "fits the key"} if args.key else {}
-    return [{"model": registry.verify(folder, args.key).id, "files": "whole", **signed} for folder in folders]
-
-
-def run_sign(args: argparse.Namespace) -> list[dict[str, object]]:
-    folder = registry.resolve(args.store, args.model)
-    data = manifests.read_bytes(folder)
-    manifest = registry.verify(folder)
-    signature.sign(folder, data, args.key)
-    return [{"model": manifest.id, "signature": str(signature.path(folder))}]
-
-
-def run_pack(args: argparse.Namespace) -> list[dict[str, object]]:
-    folder = registry.resolve(args.store, args.model)
-    archive.pack(folder, args.file)
-    return [{"model": f"{folder.parent.name}:{folder.name}", "file": str(args.file), "bytes": args.file.stat().st_size}]
-
-
-def run_unpack(args: argparse.Namespace) -> list[dict[str, object]]:
-    manifest = archive.unpack(args.store, args.file, args.key)
-    pointer = registry.pointer(args.store, manifest.name)
-    return [{"model": manifest.id, "in_service": pointer is not None and pointer.version == manifest.version}]
-
-
-def run_promote(args: argparse.Namespace) -> list[dict[str, object]]:
-    folder = registry.resolve(args.store, args.model)
-    pointer = registry.promote(args.store, folder.parent.name, int(folder.name), args.reason)
-    return [{"model": folder.parent.name, "version": pointer.version, "before": pointer.before}]
-
-
-def run_rollback(args: argparse.Namespace) -> list[dict[str, object]]:
-    pointer = registry.roll_back(args.store, args.name)
-    return [{"model": args.name, "version": pointer.version, "before": pointer.before}]
+Commands = Any  # argparse gives its collection of subparsers no public name
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models", description="Look after the store of model packages.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="every package in the store").set_defaults(run=run_list)
-
-    command = commands.add_parser("verify", help="check the files of a package against its manifest")
-    command.add_argument("model", nargs="?", help="name or name:version (default: every package)")
-    command.add_argument("--key", type=Path, help="public key (PEM) that the packages must be signed for")
-    command.set_defaults(run=run_verify)
-
-    command = commands.add_parser("promote", help="put a version into service (a running service takes it at its next start)")
-    command.add_argument("model", help="name:version")
-    command.add_argument("--reason", default="promoted by hand", help="kept in the pointer (default: %(default)s)")
-    command.set_defaults(run=run_promote)
-
-    command = commands.add_parser("rollback", help="put the version before back into service")
-    command.add_argument("name")
-    command.set_defaults(run=run_rollback)
-
-    command = commands.add_parser("sign", help="sign a package, so that others can tell who published it")
-    command.add_argument("model", help="name or name:version")
-    command.add_argument("--key", type=Path, required=True, help="private elliptic-curve key (PEM)")
-    command.set_defaults(run=run_sign)
-
-    command = commands.add_parser("pack", help="write a package as one file")
-    command.add_argument("model", help="name or name:version")
-    command.add_argument("file", type=Path, help="what to write, a .tar.gz")
-    command.set_defaults(run=run_pack)
-
-    command = commands.add_parser("unpack", help="put the package in such a file into the store, once it verifies")
-    command.add_argument("file", type=Path, help="a .tar.gz that pack wrote")
-    command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
-    command.set_defaults(run=run_unpack)
-
-    for command in commands.choices.values():
+    collection = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_looking(collection)
+    _add_promote(collection)
+    _add_life(collection)
+    _add_carrying(collection)
+    for command in collection.choices.values():
         command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
         command.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
+
+
+def _add(
+    collection: Commands, name: str, text: str, run: Callable[..., list[Any]], show: Callable[..., str] = lines
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = collection.add_parser(name, help=text, description=text)
+    command.set_defaults(run=run, show=show)
+    return command
+
+
+def _add_looking(collection: Commands) -> None:
+    _add(collection, "list", "every package in the store", commands.run_list, commands.show_list)
+    command = _add(collection, "show", "one package: figures, gate, history", commands.run_show, commands.show_package)
+    command.add_argument("model", help="name or name:version")
+    command = _add(collection, "diff", "what two packages differ in", commands.run_diff, commands.show_diff)
+    command.add_argument("first", help="name or name:version")
+    command.add_argument("second", help="name or name:version")
+    command = _add(collection, "verify", "check the files of a package against its manifest", commands.run_verify)
+    command.add_argument("model", nargs="?", help="name or name:version (default: every package)")
+    command.add_argument("--key", type=Path, help="public key (PEM) that the packages must be signed for")
+
+
+def _add_promote(collection: Commands) -> None:
+    text = "put a version into service, or on trial beside it, once the gate lets it pass"
+    command = _add(collection, "promote", text, commands.run_promote, commands.show_promotion)
+    command.add_argument("model", help="name:version")
+    _add_reason(command, "promoted by hand")
+    command.add_argument("--force", action="store_true", help="whatever the gate says; recorded in history and gate file")
+    command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
+    gate, rules = command.add_argument_group("gate"), Rules()
+    gate.add_argument("--data", type=Path, help="held-out images, a folder for each class, that both versions answer")
+    gate.add_argument("--classes-change", default="", metavar="WHY", help="let the classes differ, for this reason")
+    gate.add_argument("--margin", type=float, default=rules.margin, help="top-1 that may be lost (default: %(default)g)")
+    gate.add_argument("--strict", action="store_true", help="refuse a loss that the images cannot exclude, too")
+    gate.add_argument(
+        "--calibration", type=float, default=rules.calibration, help="rise of calibration error (default: %(default)g)"
+    )
+    gate.add_argument("--recall", type=float, default=rules.recall, help="recall that a class may lose (default: %(default)g)")
+    gate.add_argument("--speed", type=float, default=rules.speed, help="times as long for a batch (default: %(default)g)")
+    gate.add_argument("--memory", type=float, default=rules.memory, help="times as much memory (default: %(default)g)")
+    gate.add_argument("--seconds", type=float, default=trial.SECONDS, help="for a version to be tried out (default: %(default)g)")
+    _add_candidate(command)
+
+
+def _add_candidate(command: argparse.ArgumentParser) -> None:
+    group, bounds = command.add_argument_group("on trial first"), Bounds()
+    way = group.add_mutually_exclusive_group()
+    way.add_argument("--shadow", action="store_true", help="compute requests beside the version in service, answer none")
+    way.add_argument("--canary", type=float, metavar="PERCENT", help="answer that share of the requests")
+    group.add_argument("--percent", type=float, default=100.0, help="share of the requests with --shadow (default: %(default)g)")
+    group.add_argument("--requests", type=int, default=REQUESTS, help="after which it goes into service (default: %(default)s)")
+    texts = {
+        "errors": "rise of the share of failed requests",
+        "latency": "ratio of the 95th percentiles of latency",
+        "disagreement": "share of images with another answer",
+        "unsure": 'rise of the share of "unsure" answers',
+    }
+    for field, text in texts.items():
+        default = getattr(bounds, field)
+        group.add_argument(f"--max-{field}", type=float, default=default, help=f"{text} that ends it (default: {default:g})")
+
+
+def _add_reason(command: argparse.ArgumentParser, default: str = "") -> None:
+    command.add_argument("--reason", default=default, help=f"kept in the history (default: {default or 'none'})")
+
+
+def _add_life(collection: Commands) -> None:
+    command = _add(collection, "rollback", "put the version before back into service", commands.run_rollback)
+    command.add_argument("name")
+    _add_reason(command)
+    command = _add(collection, "end", "end what is on trial; the version stays published", commands.run_end)
+    command.add_argument("name")
+    _add_reason(command, "ended by hand")
+    command = _add(collection, "retire", "take a version out of use", commands.run_retire)
+    command.add_argument("model", help="name:version")
+    command.add_argument("--force", action="store_true", help="also the one that a rollback would bring back")
+    _add_reason(command, "retired by hand")
+    command = _add(
+        collection, "gc", "remove retired and old versions, and what killed processes left", commands.run_gc, commands.show_gc
+    )
+    command.add_argument("name", nargs="?", help="(default: every name)")
+    command.add_argument("--keep", type=int, default=removal.KEEP, help="newest versions that stay (default: %(default)s)")
+    command.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _add_carrying(collection: Commands) -> None:
+    command = _add(collection, "pull", "copy a package into the store", commands.run_pull)
+    command.add_argument("source", help="folder, http(s) address or storage that fsspec knows, with …/NAME/VERSION at its end")
+    command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
+    command = _add(collection, "push", "copy a package out of the store", commands.run_push)
+    command.add_argument("model", help="name or name:version")
+    command.add_argument("target", help="folder, http(s) address or storage that fsspec knows; NAME/VERSION is added")
+    command = _add(collection, "sign", "sign a package, so that others can tell who published it", commands.run_sign)
+    command.add_argument("model", help="name or name:version")
+    command.add_argument("--key", type=Path, required=True, help="private elliptic-curve key (PEM)")
+    command = _add(collection, "pack", "write a package as one file", commands.run_pack)
+    command.add_argument("model", help="name or name:version")
+    command.add_argument("file", type=Path, help="what to write, a .tar.gz")
+    command = _add(collection, "unpack", "put the package in such a file into the store, once it verifies", commands.run_unpack)
+    command.add_argument("file", type=Path, help="a .tar.gz that pack wrote")
+    command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         rows = args.run(args)
+    except Refused as err:
+        print(json.dumps([{"gate": msgspec.to_builtins(err.gate)}], indent=1) if args.json else show_gate(err.gate))
+        print(f"error: {err}", file=sys.stderr)
+        return FAILED
     except PackageError as err:
         print(f"error: {err}", file=sys.stderr)
         return FAILED
     except OSError as err:  # a full disk, a store that is read-only
         print(f"error: {args.store} cannot be changed or read: {err.strerror}; nothing was put into service", file=sys.stderr)
         return FAILED
-    if args.json:
-        print(json.dumps(rows, indent=1))
-    else:
-        for row in rows:
-            print("  ".join(f"{key} {value}" for key, value in row.items()))
+    text = json.dumps(rows, indent=1) if args.json else args.show(rows)
+    if text:
+        print(text)
     return 0
 
 

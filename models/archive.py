@@ -76,7 +76,7 @@ def unpack(store: Path, source: Path, key: Path | None = None) -> Manifest:
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=store) as beside:
             folder = _read(source, Path(beside))
             manifest = registry.verify(folder, key)
-            _place(store, folder, manifest)
+            place(store, folder, manifest)
     finally:
         if is_new:
             with suppress(OSError):  # it holds the package
@@ -159,11 +159,16 @@ class Archive:
         self.bounded.allowed += member.size
 
 
-def _place(store: Path, folder: Path, manifest: Manifest) -> None:
-    place = store / manifest.name
+def place(store: Path, folder: Path, manifest: Manifest) -> None:
+    """Rename a package that verified, in the same file system as the store, to its place; a first version goes into service.
+
+    Raises:
+        PackageError: the store has that version.
+    """
+    home = store / manifest.name
     taken = f"{store} has a {manifest.id} already, and a version never changes; remove it first, or leave it"
-    registry.make_place(place)
-    target = place / folder.name
+    registry.make_place(home)
+    target = home / folder.name
     if os.path.lexists(target):
         raise PackageError(taken)
     made = [*folder.iterdir(), *filter(Path.exists, [signature.path(folder)])]
@@ -177,6 +182,6 @@ def _place(store: Path, folder: Path, manifest: Manifest) -> None:
         raise PackageError(taken) from err
     if signature.path(folder).exists():
         os.replace(signature.path(folder), signature.path(target))
-    file.sync(place)
-    if not os.path.lexists(place / registry.POINTER):
+    file.sync(home)
+    if not os.path.lexists(home / registry.POINTER):
         registry.promote(store, manifest.name, manifest.version, "first version")

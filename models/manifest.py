@@ -17,7 +17,7 @@ from models.input import InputSpec
 SCHEMA = 1
 FILE = "manifest.json"
 MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
-REPORT = "report.html"  # not in every package
+REPORT, ANSWERS = "report.html", "answers.npz"  # not in every package
 OUTPUTS = ("logits", "features", "feature_map")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 

@@ -33,7 +33,7 @@ def names(root: Path) -> list[str]:
     """Names with at least one version, sorted."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and versions(root, p.name))
+    return sorted(p.name for p in root.iterdir() if NAME.match(p.name) and p.is_dir() and versions(root, p.name))
 
 
 def versions(root: Path, name: str) -> list[int]:
@@ -143,7 +143,7 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
         sources = [path for path in sorted(files.iterdir()) if path.name != manifests.FILE]
         hashes = {path.name: _copy(path, beside / path.name) for path in sources}
         while True:
-            version = max(versions(root, draft.name), default=0) + 1
+            version = _last(root, draft.name) + 1
             changes = {"version": version, "created": datetime.now(UTC), "files": hashes}
             manifest = msgspec.convert(msgspec.to_builtins(draft) | changes, Manifest)
             manifests.write(beside, manifest)
@@ -165,6 +165,15 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
     if not os.path.lexists(place / POINTER):
         promote(root, draft.name, version, "first version")
     return manifest
+
+
+def _last(root: Path, name: str) -> int:
+    """The highest number that a version of ``name`` has or had; 0 where there was none. A number is not given twice."""
+    try:
+        now = pointer(root, name)
+    except PackageError:  # damaged: what it knew is lost
+        now = None
+    return max([*versions(root, name), *(() if now is None else (entry.version for entry in now.history))], default=0)
 
 
 def promote(root: Path, name: str, version: int, reason: str, by: str = "", forced: bool = False) -> Pointer:

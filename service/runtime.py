@@ -133,6 +133,11 @@ class Runtime:
             difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
         except Exception as err:  # NumPy's, zipfile's and ONNX Runtime's own classes share no base
             raise PackageError(f"{path} does not hold images for this graph and their logits; publish the package again") from err
+        if not np.isfinite(logits).all():
+            raise PackageError(
+                f"{self.manifest.id} gives values that are no numbers (NaN or infinite) for its golden inputs on "
+                f"{self.provider}; it is not served"
+            )
         if not difference <= limit:  # NaN too
             raise PackageError(
                 f"{self.manifest.id} answers its golden inputs differently on {self.provider}: a logit is off by "

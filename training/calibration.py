@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.probability import softmax
+from models.probability import BINS, softmax
+from models.probability import calibration_error as calibration_error
 
 Floats = NDArray[np.floating]
-BINS = 15
 TEMPERATURES = np.geomspace(0.05, 20, 600)  # steps of 1 %
 
 
@@ -38,12 +38,6 @@ def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) 
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     inside = [(b, index == b) for b in range(bins) if (index == b).any()]
     return [Bin(b / bins, (b + 1) / bins, int(i.sum()), float(confidence[i].mean()), float(right[i].mean())) for b, i in inside]
-
-
-def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
-    """Expected calibration error: mean |accuracy - confidence| over equal bins of confidence, weighted by their size
-    (Guo et al. 2017, equation 3)."""
-    return sum(b.samples * abs(b.accuracy - b.confidence) for b in reliability(confidence, right, bins)) / len(right)
 
 
 def choose_threshold(confidence: Floats, right: NDArray[np.bool_]) -> float:

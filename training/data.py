@@ -5,12 +5,13 @@ Neighbours: sources/ lists what there is, augmentation.py makes batches of it, t
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.answers import identity
 from models.header import ImageError
 from models.input import InputSpec
 from models.preprocess import preprocess
@@ -29,6 +30,7 @@ class ImageSet:
     targets: (n,) int64, indices into ``classes``.
     paths: names of the images in their part, which can be printed.
     skipped: "path: reason" for each file that was left out.
+    identities: (n,) uint64, models.answers.identity of each file; empty for images that were made.
     """
 
     pixels: NDArray[np.uint8]
@@ -36,13 +38,15 @@ class ImageSet:
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     skipped: tuple[str, ...]
+    identities: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSet":
         paths = tuple(self.paths[i] for i in indices)
-        return ImageSet(self.pixels[indices], self.targets[indices], self.classes, paths, self.skipped)
+        identities = self.identities[indices] if len(self.identities) else self.identities
+        return ImageSet(self.pixels[indices], self.targets[indices], self.classes, paths, self.skipped, identities)
 
 
 def load_training(source: str | Path, spec: InputSpec, validation_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -81,11 +85,12 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     """
     check_classes(part, classes)
     classes = classes or part.classes
-    pixels = _room_for(part, spec)
+    pixels, identities = _room_for(part, spec), np.empty(len(part.items), np.uint64)
 
     def read(i: int) -> str | None:
         try:
-            pixels[i] = preprocess(part.items[i].read(), spec)
+            file = part.items[i].read()
+            pixels[i], identities[i] = preprocess(file, spec), identity(file)
         except (ImageError, OSError) as err:
             return reason(err)
         return None
@@ -99,7 +104,7 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     targets = np.array([number[part.items[i].label] for i in kept], np.int64)
     paths = tuple(part.items[i].path for i in kept)
     pixels = pixels if len(kept) == len(reasons) else pixels[kept]
-    return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped))
+    return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped), identities[kept])
 
 
 def check_classes(part: Part, known: tuple[str, ...] | None) -> None:

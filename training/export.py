@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models import answers
 from models import precision as precisions
-from models.manifest import MODEL, OUTPUTS, Accuracy
+from models.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
 from models.precision import CPU, GRAPHS, MAX_LOSS, OPENVINO, Precision
 from training import checkpoint as checkpoints
 from training import data, evaluate
@@ -51,7 +52,8 @@ class Servable(nn.Module):
 
 
 def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
-    """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``.
+    """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``;
+    answers.npz holds what model.onnx answered for each.
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
@@ -79,7 +81,7 @@ def write_graphs(
     fp16: bool = False,
 ) -> dict[str, Any]:
     """As ``export``, with the images to measure on and those to calibrate with, (n, height, width, 3) uint8."""
-    for name in GRAPHS.values():
+    for name in (*GRAPHS.values(), ANSWERS):
         (run / name).unlink(missing_ok=True)
     write_onnx(model, checkpoint, run / MODEL, temperature)
     session = open_session(run / MODEL)
@@ -96,6 +98,8 @@ def write_graphs(
     quantize(run / MODEL, run / GRAPHS["int8"], calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)])
     if fp16:
         write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True)
+    if len(images.identities):
+        answers.write(run / ANSWERS, answers.of_logits(images.identities, images.targets, exported))
     providers = measure(run, images, exported)
     result = {
         "epoch": checkpoint.epoch,

@@ -50,7 +50,8 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
-        for made in [*graphs, manifests.REPORT] if has_report else graphs:
+        others = {manifests.ANSWERS} if (run / manifests.ANSWERS).is_file() else set[str]()
+        for made in graphs | others | ({manifests.REPORT} if has_report else set()):
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
         (files / manifests.CARD).write_text(card(draft, evaluation))

@@ -1,14 +1,26 @@
 """Stores to try things on: copies of one that is published once, because every publishing waits for the disk."""
 
+import re
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import models.trial
+import service.runtime
+import service.trial
 from models import registry
+from models.manifest import PackageError
+from models.precision import CPU
 from models.registry import Pointer
+from models.trial import Trial, TrialError
+from service.runtime import DeviceError
+from service.settings import Settings
 from tests.factories import make_package
+from tests.server import ROOT
 
 MakeStore = Callable[..., Path]
 
@@ -36,6 +48,36 @@ def make_store(shelf: Path, tmp_path: Path) -> MakeStore:
         return store
 
     return make
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Callable[[str], tuple[str, str]]:
+    """``keys("publisher")``: paths of a private and its public key, made as docs/model-package.md says."""
+
+    def make(owner: str) -> tuple[str, str]:
+        lines = re.findall(r"^(openssl .*?)  +#", (ROOT / "docs/model-package.md").read_text(), re.M)
+        assert len(lines) == 2
+        place = tmp_path / f"keys of {owner}"
+        place.mkdir()
+        for line in lines:
+            subprocess.run(shlex.split(line), cwd=place, check=True, capture_output=True, timeout=60)
+        return str(place / "private.pem"), str(place / "public.pem")
+
+    return make
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process, which saves the seconds in which another one starts; test_trial.py has the other way."""
+
+    def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = 0) -> Trial:
+        try:
+            return service.trial.try_out(folder, Settings(threads=1, device="cpu", max_batch=2), images, answers)
+        except (PackageError, DeviceError) as err:
+            raise TrialError(str(err)) from err
+
+    monkeypatch.setattr(models.trial, "run", run)
+    monkeypatch.setitem(service.runtime.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph
 
 
 def contents(store: Path) -> dict[str, bytes | None]:

@@ -4,19 +4,17 @@ import errno
 import json
 import os
 import re
-import shlex
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from models import registry
+from models import candidate, registry
 from models.__main__ import main
+from tests.factories import make_package
 from tests.models.conftest import MakeStore, contents, pointer
-from tests.server import ROOT
 
 
 def run(store: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -29,10 +27,11 @@ def test_list_shows_every_package_and_which_is_in_service(make_store: MakeStore,
     store = make_store(tiny=2, other=1)
     code, out, err = run(store, ["list"], capsys)
     assert (code, err) == (0, "")
-    assert [line.split()[:4] for line in out.splitlines()] == [
-        ["model", "other:1", "in_service", "True"],
-        ["model", "tiny:1", "in_service", "True"],
-        ["model", "tiny:2", "in_service", "False"],
+    assert [line.split()[:3] for line in out.splitlines()] == [
+        ["model", "state", "architecture"],
+        ["other:1", "in", "service"],
+        ["tiny:1", "in", "service"],
+        ["tiny:2", "tiny", "3"],
     ]
 
 
@@ -45,6 +44,7 @@ def test_list_as_json(make_store: MakeStore, capsys: pytest.CaptureFixture[str])
         {
             "model": "tiny:1",
             "in_service": True,
+            "state": "in service",
             "architecture": "tiny",
             "classes": 3,
             "top1": 0.9,
@@ -57,6 +57,11 @@ def test_list_as_json(make_store: MakeStore, capsys: pytest.CaptureFixture[str])
 def test_an_empty_or_missing_store_lists_nothing(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, [command, "--json"], capsys) == (0, "[]\n", "")
     assert run(tmp_path / "nowhere", [command], capsys) == (0, "", "")
+
+
+@pytest.mark.usefixtures("here")
+def test_gc_of_an_empty_store_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "nowhere", ["gc"], capsys) == (0, "there is nothing to remove\n", "")
 
 
 @pytest.mark.parametrize(
@@ -81,16 +86,76 @@ def test_verify_fails_on_a_changed_file(make_store: MakeStore, capsys: pytest.Ca
     assert err.startswith(f"error: {store / 'tiny/1/card.md'} was changed")
 
 
+@pytest.mark.usefixtures("here")
 def test_promote_puts_a_version_into_service_and_keeps_the_reason(
     make_store: MakeStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = make_store(tiny=2)
-    assert run(store, ["promote", "tiny:2", "--reason", "sees blue better"], capsys) == (
-        0,
-        "model tiny  version 2  before [1]\n",
-        "",
-    )
+    code, out, err = run(store, ["promote", "tiny:2", "--reason", "sees blue better"], capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith("gate of tiny:2: passed, ")
+    assert out.endswith("model tiny  version 2  in_service 2  before [1]\n")
     assert (pointer(store).version, pointer(store).reason) == (2, "sees blue better")
+
+
+@pytest.mark.usefixtures("here")
+def test_what_the_gate_refuses_prints_its_table_and_changes_nothing_but_the_gate_file(
+    make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=1)
+    make_package(store, labels=("red", "green", "violet"))
+    before = contents(store)
+    code, out, err = run(store, ["promote", "tiny:2"], capsys)
+    assert code == 1
+    assert re.search(r"^classes +fail +without blue; new violet", out, re.M)
+    assert err == (
+        "error: tiny:2 is not promoted: classes: without blue; new violet; tiny:1 stays in service; "
+        "--force promotes it all the same\n"
+    )
+    assert contents(store).keys() - before.keys() == {"tiny/2.gate.json"}
+    assert run(store, ["promote", "tiny:2", "--json"], capsys)[1].startswith('[\n {\n  "gate": {\n   "model": "tiny:2"')
+
+
+@pytest.mark.usefixtures("here")
+def test_a_candidate_is_started_by_promote_and_ended_by_hand(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=2)
+    arguments = ["promote", "tiny:2", "--canary", "10", "--requests", "50", "--max-latency", "2", "--json"]
+    code, out, _ = run(store, arguments, capsys)
+    assert code == 0
+    assert json.loads(out)[0].items() >= {"in_service": 1, "candidate": "canary", "percent": 10, "requests": 50}.items()
+    found = candidate.read(store, "tiny")
+    assert found is not None
+    assert (found.version, found.mode, found.percent, found.requests, found.bounds.latency) == (2, "canary", 10, 50, 2)
+    assert run(store, ["end", "tiny", "--json"], capsys)[0] == 0
+    assert candidate.read(store, "tiny") is None
+    assert run(store, ["promote", "tiny:2", "--shadow", "--percent", "0"], capsys)[2].startswith("error: there can be no such")
+
+
+@pytest.mark.usefixtures("here")
+def test_show_and_diff_tell_everything_about_packages(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=1)
+    make_package(store, labels=("red", "green", "violet", "black"), threshold=0.25)
+    assert run(store, ["promote", "tiny:2", "--classes-change", "blue was wrong"], capsys)[0] == 0
+    out = run(store, ["show", "tiny"], capsys)[1]
+    for expected in (r"state +in service", r"labels +red, green, violet, black", r"named: blue was wrong", r"promote +2 +1"):
+        assert re.search(expected, out), expected
+    shown = json.loads(run(store, ["show", "tiny", "--json"], capsys)[1])[0]
+    assert (shown["gate"]["passed"], shown["gate"]["classes_change"]) == (True, "blue was wrong")
+    assert [change["event"] for change in shown["history"]] == ["promote"]
+    row = json.loads(run(store, ["diff", "tiny:1", "tiny:2", "--json"], capsys)[1])[0]
+    assert row["classes"] == {"added": ["violet", "black"], "removed": ["blue"], "renamed": {}, "reordered": False}
+    assert row["figures"]["threshold"] == {"from": 0.5, "to": 0.25, "change": -0.25}
+    assert row["figures"]["ms for 1 at the gate"]["to"] > 0
+    assert row["recall"]["red"] == {"from": 0.9, "to": 0.9, "change": 0}
+    out = run(store, ["diff", "tiny:1", "tiny:2"], capsys)[1]
+    assert re.search(r"classes removed: blue[\s\S]*threshold +0.5 +0.25 +-0.25[\s\S]*red +0.9 +0.9 +0", out)
+
+
+def test_diff_knows_a_renamed_class_from_a_new_one(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store(tiny=1)
+    make_package(store, labels=("red", "green", "azure"))
+    row = json.loads(run(store, ["diff", "tiny:1", "tiny:2", "--json"], capsys)[1])[0]
+    assert row["classes"] == {"added": [], "removed": [], "renamed": {"blue": "azure"}, "reordered": False}
 
 
 def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +179,15 @@ def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: py
         (["pack", "tiny:7", "file"], "no version '7' of model tiny"),
         (["pack", "tiny", "/nowhere/file"], "/nowhere/file cannot be written: No such file"),
         (["unpack", "/nowhere/file"], "/nowhere/file cannot be unpacked: [Errno 2] No such file"),
+        (["promote", "tiny:1", "--reason", "x" * 501], "the reason has 501 characters, at most 500 are kept"),
+        (["end", "tiny"], "tiny has no candidate"),
+        (["show", "tiny:7"], "no version '7' of model tiny"),
+        (["diff", "tiny:1", "large"], "no model 'large'"),
+        (["retire", "tiny:1"], "tiny:1 is in service"),
+        (["gc", "large"], "no version of large is in service"),
+        (["pull", "/nowhere/tiny/2"], "there is no package in /nowhere/tiny/2"),
+        (["pull", "/nowhere/tiny"], "/nowhere/tiny names no package"),
+        (["push", "tiny:7", "/nowhere"], "no version '7' of model tiny"),
         (["rollback", "tiny"], "no version of tiny was in service before; there is tiny:1"),
         (["rollback", "large"], "no version of large was in service before; there is nothing of that name"),
     ],
@@ -131,35 +205,26 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_changes_nothing(
     assert pointer(store) == before
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[str, str]:
-    """Paths of a private and its public key, made as docs/model-package.md says."""
-    lines = re.findall(r"^(openssl .*?)  +#", (ROOT / "docs/model-package.md").read_text(), re.M)
-    assert len(lines) == 2
-    for line in lines:
-        subprocess.run(shlex.split(line), cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    return str(tmp_path / "private.pem"), str(tmp_path / "public.pem")
-
-
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 def test_a_package_is_signed_packed_unpacked_and_verified_with_keys_of_openssl(
-    make_store: MakeStore, tmp_path: Path, keys: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    make_store: MakeStore, tmp_path: Path, keys: Callable[[str], tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, there, packed = make_store(tiny=2), tmp_path / "there", str(tmp_path / "tiny.tar.gz")
-    code, _, err = run(store, ["verify", "tiny:1", "--key", keys[1]], capsys)
+    private, public = keys("publisher")
+    code, _, err = run(store, ["verify", "tiny:1", "--key", public], capsys)
     assert code == 1
     assert err.startswith("error: tiny:1 is not signed; ")
-    assert run(store, ["sign", "tiny:1", "--key", keys[0]], capsys) == (
+    assert run(store, ["sign", "tiny:1", "--key", private], capsys) == (
         0,
         f"model tiny:1  signature {store / 'tiny/1.sig'}\n",
         "",
     )
-    assert run(store, ["verify", "tiny:1", "--key", keys[1]], capsys)[1] == "model tiny:1  files whole  signature fits the key\n"
+    assert run(store, ["verify", "tiny:1", "--key", public], capsys)[1] == "model tiny:1  files whole  signature fits the key\n"
     code, out, _ = run(store, ["pack", "tiny", packed, "--json"], capsys)
     assert json.loads(out) == [{"model": "tiny:1", "file": packed, "bytes": Path(packed).stat().st_size}]
-    code, out, _ = run(there, ["unpack", packed, "--key", keys[1]], capsys)
+    code, out, _ = run(there, ["unpack", packed, "--key", public], capsys)
     assert (code, out) == (0, "model tiny:1  in_service True\n")
-    assert run(there, ["verify", "--key", keys[1]], capsys)[0] == 0
+    assert run(there, ["verify", "--key", public], capsys)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -206,7 +271,10 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.
     assert "usage: python -m models" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["list", "verify", "promote", "rollback", "sign", "pack", "unpack"])
+@pytest.mark.parametrize(
+    "command",
+    ["list", "show", "diff", "verify", "promote", "rollback", "end", "retire", "gc", "pull", "push", "sign", "pack", "unpack"],
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main([command, "--help"])

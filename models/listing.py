@@ -1,0 +1,133 @@
+"""What the store holds, for people and programs: every package, one as a whole, and two side by side.
+
+Neighbour: commands.py prints it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from models import candidate, gate, registry, signature
+from models import manifest as manifests
+from models.gate import Gate
+from models.history import Change
+from models.manifest import Manifest
+from models.precision import GRAPHS
+
+Row = dict[str, Any]
+
+
+def state(root: Path, name: str, version: int) -> str:
+    """ "in service", "shadow 100 %", "canary 10 %", "rollback target", "retired", or nothing of these."""
+    pointer = registry.pointer(root, name)
+    if pointer is None:
+        return ""
+    if pointer.version == version:
+        return "in service"
+    running = candidate.read(root, name)
+    if running is not None and running.version == version:
+        return f"{running.mode} {running.percent:g} %"
+    if version in pointer.retired:
+        return "retired"
+    return "rollback target" if registry.previous(root, name, pointer) == version else ""
+
+
+def packages(root: Path) -> list[Row]:
+    """A row for each package, by name and version."""
+    rows: list[Row] = []
+    for folder in registry.packages(root):
+        manifest = manifests.read(folder)
+        pointer = registry.pointer(root, manifest.name)
+        rows.append(
+            {
+                "model": manifest.id,
+                "in_service": pointer is not None and pointer.version == manifest.version,
+                "state": state(root, manifest.name, manifest.version),
+                "architecture": manifest.architecture,
+                "classes": len(manifest.labels),
+                "top1": manifest.evaluation.top1,
+                "created": manifest.created.isoformat(timespec="seconds"),
+            }
+        )
+    return rows
+
+
+def package(root: Path, folder: Path) -> Row:
+    """Everything about one package: what its manifest says in short, its gate and its history."""
+    manifest, name = manifests.read(folder), folder.parent.name
+    pointer = registry.pointer(root, name)
+    changes = [] if pointer is None else [c for c in pointer.history if _concerns(c, manifest.version)]
+    found = gate.read(root, name, manifest.version)
+    return {
+        "model": manifest.id,
+        "state": state(root, name, manifest.version),
+        "created": manifest.created.isoformat(timespec="seconds"),
+        "signed": signature.path(folder).exists(),
+        **_facts(folder, manifest),
+        "labels": manifest.labels,
+        "gate": None if found is None else msgspec.to_builtins(found),
+        "history": [msgspec.to_builtins(change) for change in changes],
+    }
+
+
+def _concerns(change: Change, version: int) -> bool:
+    """Whether it was done to the version, or took it out of service."""
+    return change.version == version or (change.event in ("promote", "rollback") and change.before == version)
+
+
+def _facts(folder: Path, manifest: Manifest) -> Row:
+    """The figures that two packages are compared by."""
+    evaluation, spec = manifest.evaluation, manifest.input
+    return {
+        "architecture": manifest.architecture,
+        "classes": len(manifest.labels),
+        "input": f"{spec.height}x{spec.width}, resized to {spec.resize}, {spec.interpolation}",
+        "dataset": f"{evaluation.dataset}, {evaluation.samples} {evaluation.split} images ({evaluation.dataset_sha256[:12]})",
+        "top1": evaluation.top1,
+        "top5": evaluation.top5,
+        **{f"top1 {a.provider.replace('ExecutionProvider', '')} {a.precision}": a.top1 for a in evaluation.providers},
+        "calibration_error": evaluation.calibration_error,
+        "threshold": manifest.threshold,
+        "coverage": evaluation.coverage,
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        **{f"bytes {name}": (folder / name).stat().st_size for name in GRAPHS.values() if name in manifest.files},
+    }
+
+
+def difference(root: Path, first: Path, second: Path) -> Row:
+    """What two packages differ in: classes, every figure, and the recall of every class that both have."""
+    old, new = manifests.read(first), manifests.read(second)
+    before = _facts(first, old) | _speeds(gate.read(root, old.name, old.version))
+    after = _facts(second, new) | _speeds(gate.read(root, new.name, new.version))
+    figures = {key: _compared(before.get(key), after.get(key)) for key in [*before, *(key for key in after if key not in before)]}
+    recalls = old.evaluation.per_class, new.evaluation.per_class
+    per_class = {label: _compared(recalls[0][label], recalls[1][label]) for label in recalls[0] if label in recalls[1]}
+    return {"from": old.id, "to": new.id, "classes": _classes(old.labels, new.labels), "figures": figures, "recall": per_class}
+
+
+def _speeds(found: Gate | None) -> Row:
+    """As the gate measured them on this machine; nothing where it did not."""
+    if found is None or found.trial is None:
+        return {}
+    seconds = {f"ms for {s.size} at the gate": round(1000 * s.seconds, 3) for s in (found.trial.one, found.trial.largest)}
+    return seconds | {"MiB at the gate": round(found.trial.memory_bytes / 2**20)}
+
+
+def _compared(before: Any, after: Any) -> Row:
+    numbers = isinstance(before, int | float) and isinstance(after, int | float)
+    return {"from": before, "to": after, "change": round(after - before, 6) if numbers else None}
+
+
+def _classes(old: list[str], new: list[str]) -> Row:
+    """Added, removed, and those in whose place another stands, while the rest stays: these were renamed, it seems."""
+    gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
+    renamed: dict[str, str] = {}
+    if len(old) == len(new):
+        renamed = {a: b for a, b in zip(old, new, strict=True) if a in gone and b in come}
+    return {
+        "added": [x for x in come if x not in renamed.values()],
+        "removed": [x for x in gone if x not in renamed],
+        "renamed": renamed,
+        "reordered": not gone and not come and old != new,
+    }

@@ -1,0 +1,108 @@
+"""Where packages are pulled from and pushed to: a folder, an http(s) address, or object storage through fsspec.
+
+Each is read and written file by file, by names such as NAME/VERSION/FILE below it. Neighbour: transfer.py carries packages.
+"""
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from models import file
+from models.errors import PackageError
+
+SECONDS = 60.0  # without a byte from an http(s) address
+NOT_FOUND = 404
+
+
+class Folder:
+    """A folder of this machine, to read from; what is put into one is a store, see transfer.py."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.address = path, str(path)
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read; raises PackageError, FileNotFoundError where there is none, OSError."""
+        return file.open_plain(self.path / name)
+
+
+class Web:
+    """An http(s) address: GET reads, PUT writes, as WebDAV servers and many object stores have it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read; raises PackageError, FileNotFoundError where there is none."""
+        return self._ask(urllib.request.Request(f"{self.address}/{name}"))
+
+    def put(self, name: str, source: BinaryIO, size: int) -> None:
+        """Write a file of ``size`` bytes; raises PackageError."""
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        self._ask(urllib.request.Request(f"{self.address}/{name}", source, headers, method="PUT")).close()
+
+    def _ask(self, request: urllib.request.Request) -> BinaryIO:
+        try:
+            return cast(BinaryIO, urllib.request.urlopen(request, timeout=SECONDS))
+        except urllib.error.HTTPError as err:
+            err.close()
+            if err.code == NOT_FOUND and request.get_method() == "GET":
+                raise FileNotFoundError(2, "No such file", request.full_url) from err
+            raise PackageError(f"{request.full_url} answers {err.code} {err.reason}") from err
+        except (OSError, ValueError, HTTPException) as err:  # nobody is there, or it is no address
+            reason = getattr(err, "reason", err)
+            raise PackageError(f"{request.full_url} cannot be reached: {getattr(reason, 'strerror', None) or reason}") from err
+
+
+class Storage:
+    """Object storage and whatever else fsspec knows: s3://, gs://, az://, sftp://, …, by its own configuration."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        try:
+            import fsspec
+        except ImportError as err:
+            raise PackageError(f"{address} needs fsspec: install the extra remote (uv sync --extra remote)") from err
+        with told(address):
+            self.files, self.root = cast(Any, fsspec).core.url_to_fs(address)
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read; raises PackageError, FileNotFoundError where there is none."""
+        with told(f"{self.address}/{name}"):
+            return self.files.open(f"{self.root}/{name}", "rb")
+
+    def put(self, name: str, source: BinaryIO, size: int) -> None:
+        """Write a file of ``size`` bytes; raises PackageError."""
+        path = f"{self.root}/{name}"
+        with told(f"{self.address}/{name}"):
+            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            with self.files.open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
+            if (found := self.files.size(path)) != size:
+                raise OSError(f"{found} of {size} bytes arrived")
+
+
+@contextmanager
+def told(address: str) -> Generator[None]:
+    """What a library or the network raises, as one line; FileNotFoundError and PackageError stay as they are."""
+    try:
+        yield
+    except (FileNotFoundError, PackageError):
+        raise
+    except Exception as err:  # their classes share no base
+        raise PackageError(f"{address} cannot be used: {' '.join(str(err).split())[:300] or type(err).__name__}") from err
+
+
+Place = Folder | Web | Storage
+
+
+def find(address: str) -> Place:
+    """The place that an address or a path means; raises PackageError where fsspec does not know it."""
+    scheme, colon, rest = address.rstrip("/").partition("://")
+    if not colon or scheme == "file":
+        return Folder(Path(rest if colon else address))
+    return (Web if scheme in ("http", "https") else Storage)(address.rstrip("/"))

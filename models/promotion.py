@@ -1,0 +1,86 @@
+"""Putting a version into service, or on trial, once the gate lets it; and taking it out again.
+
+Neighbours: gate.py judges, registry.py and candidate.py do it.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from models import candidate, gate, registry
+from models.candidate import Candidate
+from models.errors import PackageError
+from models.gate import Gate, Question
+from models.history import Pointer
+
+
+class Refused(PackageError):
+    """The gate did not let a version pass; ``gate`` says why."""
+
+    def __init__(self, message: str, gate: Gate) -> None:
+        super().__init__(message)
+        self.gate = gate
+
+
+def promote(
+    root: Path, name: str, version: int, question: Question, reason: str, force: bool = False, trial: Candidate | None = None
+) -> Gate:
+    """Ask the gate, keep its verdict beside the version, and put the version into service, or on ``trial`` beside it.
+
+    Past a verdict against it only with ``force``, which verdict and history tell. A candidate that is on trial ends: this
+    version by going into service, another because this one does.
+
+    Raises:
+        Refused: the gate is against it, or its files are not what they should be, which cannot be forced.
+        PackageError: there is no such version, it is retired, or it cannot be a candidate.
+    """
+    now = _pointer(root, name)
+    registry.resolve(root, f"{name}:{version}")
+    if now is not None and version in now.retired and not force:
+        raise PackageError(f"{name}:{version} is retired; --force takes it back into use")
+    verdict = gate.judge(root, name, version, question)
+    whole = all(check.verdict != "fail" for check in verdict.checks if check.rule == "files")
+    if forced := force and whole and not verdict.passed:
+        verdict = msgspec.structs.replace(verdict, forced=True)
+    gate.write(root, name, version, verdict)
+    if not verdict.passed and not forced:
+        raise Refused(_refusal(verdict, now, whole), verdict)
+    if trial is None:
+        _put_into_service(root, name, version, reason, forced)
+    else:
+        candidate.start(root, name, trial, forced)
+    return verdict
+
+
+def _pointer(root: Path, name: str) -> Pointer | None:
+    try:
+        return registry.pointer(root, name)
+    except PackageError:  # damaged: promoting replaces it
+        return None
+
+
+def _refusal(verdict: Gate, now: Pointer | None, whole: bool) -> str:
+    name = verdict.model.partition(":")[0]
+    stays = f"{name}:{now.version} stays in service" if now else "nothing was put into service"
+    way_out = "--force promotes it all the same" if whole else "publish or copy it anew"
+    return f"{verdict.model} is not promoted: {verdict.reasons()}; {stays}; {way_out}"
+
+
+def _put_into_service(root: Path, name: str, version: int, reason: str, forced: bool) -> None:
+    running = candidate.read(root, name) if _pointer(root, name) else None
+    if running is not None and running.version == version:
+        candidate.end(root, name, True, reason, forced=forced)
+        return
+    if running is not None:
+        candidate.end(root, name, False, f"{name}:{version} was promoted")
+    registry.promote(root, name, version, reason, forced=forced)
+
+
+def roll_back(root: Path, name: str, reason: str = "") -> Pointer:
+    """Put the version before back into service and end what is on trial; raises PackageError where there is none before."""
+    pointer = registry.roll_back(root, name, reason)
+    with suppress(PackageError):  # whatever is wrong with the candidate, the version before is in service
+        if candidate.read(root, name) is not None:
+            return candidate.end(root, name, False, "rolled back")
+    return pointer
