@@ -4,7 +4,10 @@ import os
 import threading
 from contextlib import suppress
 
-LOWER_BY, LOWEST = 5, 19  # nice values of Linux, a thread's own there, taken from the one that starts it; 5: a third as much
+LOWER_BY, LOWEST = (
+    10,
+    19,
+)  # nice values of Linux, a thread's own there, taken from the one that starts it; 10: a tenth of the time
 
 
 class Priority:

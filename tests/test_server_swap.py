@@ -91,11 +91,11 @@ def traffic(server: Server, clients: int = 4) -> Generator[Traffic]:
     assert made.failures == []
 
 
-def until(condition: Callable[[], Any], server: Server) -> None:
-    end = time.monotonic() + PATIENCE
+def until(condition: Callable[[], Any], server: Server, every: float = 0.1, patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, server.output()
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def versions_served(server: Server) -> list[float]:
