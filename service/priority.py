@@ -4,10 +4,9 @@ import os
 import threading
 from contextlib import suppress
 
-LOWER_BY, LOWEST = (
-    10,
-    19,
-)  # nice values of Linux, a thread's own there, taken from the one that starts it; 10: a tenth of the time
+LOWER_BY, LATER_BY = 10, 5  # nice values of Linux, a thread's own there: a tenth, and a third, as much time as the others get
+LATER_SECONDS = 8.0  # on a busy machine it would else take for ever
+LOWEST = 19
 
 
 class Priority:
@@ -19,17 +18,24 @@ class Priority:
 
     def __init__(self) -> None:
         self.usual = os.getpriority(os.PRIO_PROCESS, 0)
+        self.later = threading.Timer(LATER_SECONDS, self._set, (LATER_BY,))
+        self.later.daemon = True
 
     def lower(self) -> bool:
-        """For this thread and those that it starts from now on; whether it could be."""
+        """For all threads, and those that they start; a part of it is taken back after a while. Whether it could be done."""
         if found := self._can_return():
-            os.setpriority(os.PRIO_PROCESS, 0, min(LOWEST, self.usual + LOWER_BY))
+            self._set(LOWER_BY)
+            self.later.start()
         return found
 
     def raise_again(self) -> None:
+        self.later.cancel()
+        self._set(0)
+
+    def _set(self, by: int) -> None:
         for thread in os.listdir("/proc/self/task"):
             with suppress(OSError):  # it has ended
-                os.setpriority(os.PRIO_PROCESS, int(thread), self.usual)
+                os.setpriority(os.PRIO_PROCESS, int(thread), min(LOWEST, self.usual + by))
 
     def _can_return(self) -> bool:
         """Tried by a thread that ends at once."""
