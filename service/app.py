@@ -6,7 +6,7 @@ Each stage is a module of that name; this one wires and times them.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
@@ -25,7 +25,7 @@ from models.preprocess import Pixels
 from service import keys, metrics, settings
 from service.access import Access
 from service.batcher import Batcher, Job
-from service.contest import Contest, check_finite, row_of
+from service.contest import Contest, check_finite
 from service.cors import Cors
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
@@ -37,7 +37,7 @@ from service.postprocess import Row, classify, encode_features, rank
 from service.read import Buffer, Share, images_in, read_body, while_connected
 from service.remote import Open, Remote
 from service.runtime import Runtime
-from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
+from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Failure, Ranking, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
@@ -215,17 +215,19 @@ class Hubel:
                 for job in jobs
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
-            self.note(request, held, images, jobs, output)
+            self.note(request, held, images, jobs, results)
             answer = Answer(held.manifest.name, held.manifest.version, results)
             return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id})
 
-    def note(self, request: Request, held: Held, images: list[bytes], jobs: list[Job | ClientError], output: str) -> None:
+    def note(
+        self, request: Request, held: Held, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
+    ) -> None:
         """Count what a version answered, and have another that is on trial compute the first good image too."""
-        good = [(image, job) for image, job in zip(images, jobs, strict=True) if isinstance(job, Job)]
-        if output == "logits" and good:
-            seconds = request.stages["queue"] + request.stages["infer"]
-            self.contest.note(held, [classify(row_of(job), held.manifest) for _, job in good], seconds)
-            self.contest.compare(request.key(), held, *good[0])
+        answers = [result for result in results if isinstance(result, Classification | Ranking)]
+        if answers:
+            self.contest.note(held, answers, request.stages["queue"] + request.stages["infer"])
+            image, job = next((image, job) for image, job in zip(images, jobs, strict=True) if isinstance(job, Job))
+            self.contest.compare(request.key(), held, image, job)
 
     async def read(self, request: Request, share: Share) -> list[bytes]:
         with request.stage("read"):

@@ -21,7 +21,7 @@ from service.batcher import Batcher, Job
 from service.errors import HubelError, OutOfMemory
 from service.holding import Held, Holding
 from service.postprocess import Row, classify
-from service.schemas import Classification
+from service.schemas import Classification, Ranking
 
 Decode = Callable[[bytes, InputSpec], Awaitable[Pixels]]
 log = logging.getLogger("hubel")
@@ -71,7 +71,7 @@ class Contest:
             tally.errors += 1
         return True
 
-    def note(self, held: Held, answers: Sequence[Classification], seconds: float) -> None:
+    def note(self, held: Held, answers: Sequence[Classification | Ranking], seconds: float) -> None:
         """A request was answered: its good images, and how long it waited for the network and in it."""
         held.seconds.observe(seconds)
         held.images.inc(len(answers))
@@ -170,11 +170,16 @@ def likeness(first: Classification, labels: list[str], second: Classification, o
     return "agreed" if first.label == second.label else "disagreed"
 
 
-def count(tally: Tally, answers: Sequence[Classification], seconds: float | None) -> None:
+def count(tally: Tally, answers: Sequence[Classification | Ranking], seconds: float | None) -> None:
     """Add an answered request; ``seconds`` is None where its time cannot be compared."""
     tally.requests += 1
     tally.images += len(answers)
     tally.unsure += sum(answer.unsure for answer in answers)
-    tally.confidence += sum(answer.probability for answer in answers)
+    tally.confidence += sum(confidence_of(answer) for answer in answers)
     if seconds is not None:
         tally.latency[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+
+
+def confidence_of(answer: Classification | Ranking) -> float:
+    """The probability of the likeliest class."""
+    return answer.probability if isinstance(answer, Classification) else answer.top[0].probability

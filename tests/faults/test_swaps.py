@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
+from models import candidate, registry
+from models.candidate import Candidate
 from models.input import InputSpec
 from tests.conftest import StartServer
 from tests.factories import make_image, make_package
 from tests.faults.conftest import Figures, capacity
-from tests.faults.load import Plan, driving, request
-from tests.faults.watch import settled, usage
+from tests.faults.load import Plan, drive, driving, request
+from tests.faults.watch import metrics, settled, usage
 from tests.server import Server
 from tests.test_server_swap import TURNED, WORDS, traffic, until, versions_served
 
@@ -26,6 +27,7 @@ SHARE = 0.7  # of the capacity
 PAUSE = 2.0  # seconds between a swap and the next promotion
 QUIET_SECONDS = 20.0
 SLOWER, GROWTH = 2.0, 1.1
+PAIRS, PAIR_SECONDS, SHADOW_COST = int(os.environ.get("HUBEL_TEST_SHADOW_PAIRS", "5")), 20.0, 1.1
 SIZE, DIMENSIONS = 256, 128  # of the network
 
 
@@ -85,4 +87,37 @@ def test_many_swaps_under_load_cost_no_request_little_time_and_no_memory(
     assert set(clients.answers) == {(version, WORDS[version]) for version in (1, 2)}
     assert mib[-1] <= GROWTH * mib[1]
     assert p99[1] <= SLOWER * p99[0]
+    assert server.stop() == 0
+
+
+def test_a_shadow_of_all_requests_costs_at_most_a_tenth_of_the_p99_at_half_capacity(
+    start_server: StartServer, store: Path, figures: Figures
+) -> None:
+    shapes = registry.verify(store / "tiny" / "1").outputs
+    make_package(store, input=InputSpec(height=SIZE, width=SIZE, resize=SIZE), outputs=shapes)  # tiny:3 is as tiny:1
+    server = start_server(store)
+    body = make_image(color="red")
+    rate = capacity(server, body) / 2
+    plan, messages = Plan(server.port, rate, PAIR_SECONDS, patience=15), [request("/v1/classify", body)]
+    alone: list[float] = []
+    beside: list[float] = []
+    for _ in range(PAIRS):
+        alone.append(drive(plan, messages).milliseconds(99))
+        candidate.start(store, "tiny", Candidate(3, "shadow", requests=10**9))
+        until(lambda: metrics(server)["hubel_candidate_version"] == 3, server, every=0.5, patience=120)
+        time.sleep(2)
+        beside.append(drive(plan, messages).milliseconds(99))
+        seen = metrics(server)
+        candidate.end(store, "tiny", False, "test")
+        until(lambda: metrics(server)["hubel_candidate_version"] == 0, server)
+    ratios = sorted(with_it / without for with_it, without in zip(beside, alone, strict=True))
+    agreed = seen['hubel_candidate_images_total{result="agreed",version="3"}']
+    figures(
+        rate=rate,
+        p99_ms=", ".join(f"{a:.1f} -> {b:.1f}" for a, b in zip(alone, beside, strict=True)),
+        ratio=ratios[len(ratios) // 2],
+        compared=agreed,
+    )
+    assert agreed > PAIRS
+    assert ratios[len(ratios) // 2] <= SHADOW_COST
     assert server.stop() == 0

@@ -15,7 +15,7 @@ from service.contest import Contest, NotFinite, check_finite, is_in_share
 from service.errors import DeadlineExceeded, OutOfMemory
 from service.holding import Held, Holding
 from service.orders import Orders, Trial
-from service.schemas import Classification
+from service.schemas import Classification, Prediction, Ranking
 from tests.factories import make_manifest
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -230,7 +230,8 @@ def test_a_canary_s_faults_are_its_own_and_the_caller_s_are_not(play: Play) -> N
 
 def test_answers_are_counted_for_their_version_and_reported_once(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.contest.note(scene.candidate, [Classification("red", 0.9, False), Classification("red", 0.4, True)], 0.02)
+        ranking = Ranking([Prediction("red", 0.4), Prediction("blue", 0.3)], True)
+        scene.contest.note(scene.candidate, [Classification("red", 0.9, False), ranking], 0.02)
         scene.contest.note(scene.holding.serving, [Classification("red", 0.8, False)], 0.01)
         seen = scene.contest.progress()
         assert seen is not None
