@@ -84,8 +84,9 @@ publish: .venv/.synced  ## put RUN into the store as the next version of NAME
 models: .venv-serve/.synced-$(SERVE_EXTRA)  ## list the store
 	@$(SERVE) -m models list --store $(STORE)
 
-promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service
-	@$(SERVE) -m models promote $(MODEL) --store $(STORE)
+promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service, if the gate lets it; SHADOW=1 or CANARY=10 for a trial first
+	@$(SERVE) -m models promote $(MODEL) --store $(STORE) $(if $(HELD_OUT),--data $(HELD_OUT)) $(if $(SHADOW),--shadow) \
+	  $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS))
 
 rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service
 	@$(SERVE) -m models rollback $(NAME) --store $(STORE)

@@ -82,7 +82,15 @@ def run(folder: Path, images: Path | None = None, answers: Path | None = None, s
 
 def _wait(command: Sequence[str], out: IO[bytes], errors: IO[bytes], seconds: float) -> int:
     """Exit code of the command, which is killed when its time is over."""
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # from whatever folder
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=errors,
+        start_new_session=True,
+    )
     try:
         _confine(process.pid)
         return process.wait(seconds + GRACE_SECONDS)  # it ends itself before, also should this process be killed

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("models", "service", "training")
 TRAINING_TOOLS = {"torch", "torchvision", "onnx"}
-SIGNING = "model_signing"  # an extra: imported where it is used, so that all else works without
+SIGNING, STORAGE = "model_signing", "fsspec"  # extras: imported where they are used, so that all else works without
 DATASETS, TRACKING = "datasets", "mlflow"  # extras too
-GOVERNED = {*FOLDERS, *TRAINING_TOOLS, "bentoml", "onnxruntime", SIGNING, DATASETS, TRACKING}
+GOVERNED = {*FOLDERS, *TRAINING_TOOLS, "bentoml", "onnxruntime", SIGNING, STORAGE, DATASETS, TRACKING}
 
 ALLOWED = {  # of what is governed, what every file of a folder may import
     "models": {"models"},
@@ -21,6 +21,7 @@ ALLOWED = {  # of what is governed, what every file of a folder may import
     "training": {"models", "training", *TRAINING_TOOLS},
 }
 ALSO = {  # and single files more
+    "models/place.py": {STORAGE},
     "models/signature.py": {SIGNING},
     "service/app.py": {"bentoml"},
     "service/runtime.py": {"onnxruntime"},
@@ -83,8 +84,8 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.app", "service.runtime", "service.engine"},
-            id="service but for three files without BentoML and ONNX Runtime",
+            {"service.app", "service.runtime", "service.engine", "service.trial"},
+            id="service but for four files without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),
     ],
@@ -112,7 +113,7 @@ def test_each_file_imports_only_what_its_cell_allows(name: str) -> None:
 
 def test_models_needs_four_libraries_alone() -> None:
     found = set[str]().union(*(packages(path) for path in sources("models")))
-    assert found - set(sys.stdlib_module_names) - {SIGNING} == {"models", "msgspec", "numpy", "PIL", "simplejpeg"}
+    assert found - set(sys.stdlib_module_names) - {SIGNING, STORAGE} == {"models", "msgspec", "numpy", "PIL", "simplejpeg"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -123,7 +124,7 @@ def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
 
 def test_only_the_wiring_and_the_programs_read_the_settings() -> None:
     readers = {path.name for path in sources("service") if "service.settings" in set(imported(path.read_text()))}
-    assert readers <= {"app.py", "__main__.py", "worker.py"}
+    assert readers <= {"app.py", "__main__.py", "worker.py", "trial.py"}
     assert "app.py" in readers
 
 

@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import registry
+from models import answers, registry
 from models.fingerprint import fingerprint
-from models.manifest import CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
+from models.manifest import ANSWERS, CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
 from models.precision import GRAPHS
+from models.preprocess import preprocess
+from models.probability import calibration_error
 from service.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
@@ -36,7 +38,9 @@ def int8_of(journey: Journey) -> set[str]:
 
 def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
     assert manifest.id == "colours:1"
-    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, REPORT, "manifest.json"} | int8_of(journey)
+    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, REPORT, ANSWERS, "manifest.json"} | int8_of(
+        journey
+    )
     assert registry.resolve(journey.store, "colours") == journey.package
     assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
 
@@ -66,6 +70,34 @@ def test_the_manifest_holds_the_figures_that_were_measured(journey: Journey, man
     assert figures["parity_max_difference"] == parity["max_difference"]
     assert figures["parity_same_top1"] == parity["same_top1"]
     assert figures["providers"] == parity["providers"]
+
+
+def test_the_answers_in_the_package_give_the_figures_of_the_evaluation(journey: Journey, manifest: Manifest) -> None:
+    found = answers.read(registry.load(journey.package, manifest, ANSWERS), 3, journey.package)
+    evaluation = manifest.evaluation
+
+    files = sorted((journey.data / "test").rglob("*.png"))
+    assert sorted(found.image.tolist()) == sorted(answers.identity(path.read_bytes()) for path in files)
+    assert len(found.image) == evaluation.samples
+    assert round(found.top1(), 4) == evaluation.top1
+    for c, label in enumerate(manifest.labels):
+        assert round(float((found.predicted[found.target == c] == c).mean()), 4) == evaluation.per_class[label]
+    right = found.predicted == found.target
+    assert calibration_error(found.probability, right) == pytest.approx(evaluation.calibration_error, abs=2e-3)
+    assert (found.probability >= manifest.threshold).mean() == pytest.approx(evaluation.coverage, abs=1e-4)
+
+
+def test_the_answers_are_what_the_served_graph_gives_for_the_files(journey: Journey, manifest: Manifest) -> None:
+    found = answers.read(registry.load(journey.package, manifest, ANSWERS), 3, journey.package)
+    path = journey.data / "test" / "red" / "001.png"
+    (row,) = np.flatnonzero(found.image == answers.identity(path.read_bytes()))
+    logits = run_onnx(journey.package / MODEL, preprocess(path.read_bytes(), manifest.input)[None])["logits"][0]
+
+    first = rank(logits, manifest, 1).top[0]
+
+    assert manifest.labels[found.target[row]] == "red"
+    assert manifest.labels[found.predicted[row]] == first.label
+    assert found.probability[row] == pytest.approx(first.probability, abs=1e-5)
 
 
 def test_the_service_gives_the_probabilities_that_it_gave_when_it_divided_by_the_temperature(
