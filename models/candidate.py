@@ -18,7 +18,7 @@ from models.history import Pointer
 from models.manifest import Count, Share
 
 FILE, PROGRESS = "candidate.json", "progress.json"
-LATENCY_BOUNDS = tuple(0.001 * 1.25**step for step in range(47))  # seconds, upper ends of bins: 1 ms to 29 s in steps of 25 %
+LATENCY_BOUNDS = tuple(0.0005 * 1.1**step for step in range(116))  # seconds, upper ends of bins: 0.5 ms to 29 s in steps of 10 %
 
 Mode = Literal["shadow", "canary"]
 Percent = Annotated[float, Meta(gt=0, le=100)]
@@ -67,7 +67,8 @@ class Tally(Struct, forbid_unknown_fields=True):
 class Progress(Struct, forbid_unknown_fields=True):
     """What was seen of a candidate so far. ``started`` is the candidate's, so that no candidate takes another's progress.
 
-    in_service, candidate: the two versions' own counts; compared, agreed: images that both answered, and alike.
+    in_service, candidate: the two versions' own counts; of a shadow, of the images that both computed. compared, agreed:
+    images that both answered, and alike; incomparable: with a class that the other does not know.
     """
 
     version: Count
@@ -76,6 +77,7 @@ class Progress(Struct, forbid_unknown_fields=True):
     candidate: Tally = msgspec.field(default_factory=Tally)
     compared: Natural = 0
     agreed: Natural = 0
+    incomparable: Natural = 0
     updated: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
 
 

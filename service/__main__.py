@@ -132,15 +132,22 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
         signal.signal(number, lambda *_: sys.exit(0))  # until the supervisor listens
     supervisor.allow_many_files()
     log.info("loading %s:%s to serve it at http://%s:%d", package.parent.name, package.name, config.host, config.port)
-    return asyncio.run(supervise(config, listener, folder_of_metrics))
+    return asyncio.run(supervise(config, listener, package, folder_of_metrics))
 
 
-async def supervise(config: Settings, listener: socket.socket, folder_of_metrics: Path) -> int:
+async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path) -> int:
     from service.supervisor import Supervisor
+    from service.watch import Watch
 
     stop_seconds = config.drain_ms / 1000 + config.shutdown_seconds
     supervisor = Supervisor(
-        listener, folder_of_metrics, workers=config.workers, hang_seconds=config.hang_seconds, stop_seconds=stop_seconds
+        listener,
+        folder_of_metrics,
+        Watch(Path(config.store), package.parent.name, int(package.name)),
+        follows=":" not in config.model,
+        workers=config.workers,
+        hang_seconds=config.hang_seconds,
+        stop_seconds=stop_seconds,
     )
     return await supervisor.run()
 

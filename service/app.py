@@ -5,10 +5,8 @@ Each stage is a module of that name; this one wires and times them.
 
 import asyncio
 import logging
-import os
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
@@ -16,30 +14,37 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import bentoml
+import msgspec
 
 from models import registry
 from models.header import FORMATS
+from models.input import InputSpec
 from models.manifest import Manifest
-from models.precision import GRAPHS
+from models.precision import GRAPHS, Precision
 from models.preprocess import Pixels
 from service import keys, metrics, settings
 from service.access import Access
-from service.batcher import Arrays, Batcher, Job
+from service.batcher import Batcher, Job
+from service.contest import Contest, check_finite
 from service.cors import Cors
 from service.decode import decode
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout
+from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout
+from service.holding import Held, Holding, Network
 from service.openapi import document
+from service.orders import Orders, Report
 from service.postprocess import Row, classify, encode_features, rank
 from service.read import Buffer, Share, images_in, read_body, while_connected
+from service.remote import Open, Remote
 from service.runtime import Runtime
-from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
+from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Failure, Ranking, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 DEADLINE_HEADER = "x-deadline-ms"
+ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was in service
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -57,6 +62,13 @@ def load() -> Runtime:
     what = (runtime.manifest.id, runtime.provider, runtime.precision)
     log.info("loaded %s on %s in %s, %d threads, in %.1f s", *what, threads, seconds)
     return runtime
+
+
+def start_beside(version: int) -> Remote:
+    """Another version of the model, which begins to load in a process of its own while one is in service here."""
+    folder = registry.resolve(Path(SETTINGS.store), f"{SETTINGS.model.partition(':')[0]}:{version}")
+    how = (SETTINGS.device, SETTINGS.precision, SETTINGS.inference_threads(), SETTINGS.require_signature, SETTINGS.max_batch)
+    return Remote(Open(str(folder), *how, SETTINGS.log_level), SETTINGS.hang_seconds / 2)
 
 
 @cache
@@ -83,12 +95,11 @@ class Hubel:
     """Classify, rank and describe images with one model."""
 
     def __init__(self) -> None:
-        self.runtime = load()
-        self.manifest = self.runtime.manifest
+        self.holding = Holding(load(), start_beside, announce)
         self.pool = ThreadPoolExecutor(SETTINGS.decoding_threads(), "decode")
         self.bulk_decoding = asyncio.Semaphore(2 * SETTINGS.decoding_threads())  # so that others do not wait for all of bulk
         self.batcher = Batcher(
-            self.compute_batch,
+            self.holding.serving.compute,
             max_batch=SETTINGS.max_batch,
             max_wait=SETTINGS.max_wait_ms / 1000,
             max_queue=SETTINGS.max_queue,
@@ -97,28 +108,12 @@ class Hubel:
             drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
         )
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
-        self.announce()
-
-    def announce(self) -> None:
-        """Say in the metrics what is in service and what computes it."""
-        sha256 = self.manifest.files[GRAPHS[self.runtime.precision]]
-        what = (self.manifest.name, str(self.manifest.version), sha256, self.runtime.provider, self.runtime.precision)
-        metrics.MODEL_INFO.labels(*what).set(1)
-        metrics.MODEL_LOADED.set_to_current_time()
-        metrics.PASSED_OVER.set(len(self.runtime.passed_over))
-
-    def compute_batch(self, images: Pixels, outputs: tuple[str, ...]) -> Arrays:
-        """A pass of the network. Where the GPU is lost for good, the process ends, and another can take its place."""
-        try:
-            return self.runtime.run(images, outputs)
-        except DeviceLost:
-            log.critical("the GPU failed, this process ends")
-            os.kill(os.getpid(), signal.SIGTERM)
-            raise
+        self.contest = Contest(self.holding, self.batcher, self.decode)
 
     @bentoml.on_shutdown
     def close(self) -> None:
         self.batcher.close()
+        self.holding.close()
         self.pool.shutdown()
 
     def busy_seconds(self) -> float:
@@ -126,6 +121,23 @@ class Hubel:
 
     def check_load(self, route: str) -> None:
         self.batcher.check(1, share_of(route))
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the version in service."""
+        return self.holding.serving.manifest
+
+    def obey(self, orders: Orders) -> None:
+        self.holding.obey(orders)
+
+    def report(self) -> Report:
+        return msgspec.structs.replace(self.holding.report(), progress=self.contest.progress())
+
+    def reported(self) -> None:
+        self.contest.reported()
+
+    def on_change(self, speak: Callable[[], object]) -> None:
+        self.holding.changed = speak
 
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
@@ -139,8 +151,8 @@ class Hubel:
             "/v1/classify": ("POST", self.classify),
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
-            "/v1/models": get(lambda: reply_json({"models": [describe_model(self.manifest)]})),
-            "/v1/info": get(lambda: reply_json(describe_service(self.runtime))),
+            "/v1/models": get(lambda: reply_json(describe_models(self.holding))),
+            "/v1/info": get(lambda: reply_json(describe_service(self.holding.serving.network))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
             "/readyz": get(lambda: reply_json({"status": "ready", "model": self.manifest.id})),
             "/openapi.json": get(lambda: reply_json(self.document())),
@@ -155,11 +167,15 @@ class Hubel:
         return await self.answer(request, "logits", classify)
 
     async def top_k(self, request: Request) -> Reply:
-        classes = len(self.manifest.labels)
-        text = request.parameters("k").get("k", str(default_k(classes)))
+        given = request.parameters("k").get("k")
+        k = None if given is None else self.parse_k(given, request)
+        return await self.answer(request, "logits", lambda logits, manifest: rank(logits, manifest, k or default_k(len(logits))))
+
+    def parse_k(self, text: str, request: Request) -> int:
+        classes = len(self.contest.choose(request.key(), "logits").manifest.labels)
         if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= classes):
             raise InvalidParameter(f"k is {text[:50]!r}, it must be a whole number from 1 to {classes}, the number of classes")
-        return await self.answer(request, "logits", lambda logits, manifest: rank(logits, manifest, int(text)))
+        return int(text)
 
     async def features(self, request: Request) -> Reply:
         given = request.parameters("normalize", "encoding")
@@ -185,7 +201,7 @@ class Hubel:
                     left = deadline - time.perf_counter()
                     with self.batcher.admit(len(images), weight, left), while_connected(request.receive):
                         metrics.QUEUE_DEPTH.set(self.batcher.admitted)
-                        jobs = await self.compute(request, images, output, deadline)
+                        held, jobs = await self.compute_by_turn(request, images, output, deadline)
         except TimeoutError as err:
             within = f"within {limit_ms} ms ({name_of_limit(limit_ms)})"
             if images is None:
@@ -195,11 +211,23 @@ class Hubel:
             metrics.QUEUE_DEPTH.set(self.batcher.admitted)
         with request.stage("postprocess"):
             results = [
-                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.answer.result()[output], self.manifest)
+                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.answer.result()[output], held.manifest)
                 for job in jobs
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
-            return reply_json(Answer(self.manifest.name, self.manifest.version, results))
+            self.note(request, held, images, jobs, results)
+            answer = Answer(held.manifest.name, held.manifest.version, results)
+            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id})
+
+    def note(
+        self, request: Request, held: Held, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
+    ) -> None:
+        """Count what a version answered, and have another that is on trial compute the first good image too."""
+        answers = [result for result in results if isinstance(result, Classification | Ranking)]
+        if answers:
+            self.contest.note(held, answers, request.stages["queue"] + request.stages["infer"])
+            image, job = next((image, job) for image, job in zip(images, jobs, strict=True) if isinstance(job, Job))
+            self.contest.compare(request.key(), held, image, job)
 
     async def read(self, request: Request, share: Share) -> list[bytes]:
         with request.stage("read"):
@@ -207,12 +235,30 @@ class Hubel:
             body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
             return images_in(body, kind, SETTINGS.max_images)
 
-    async def compute(self, request: Request, images: list[bytes], output: str, deadline: float) -> list[Job | ClientError]:
+    async def compute_by_turn(
+        self, request: Request, images: list[bytes], output: str, deadline: float
+    ) -> tuple[Held, list[Job | ClientError]]:
+        """By the version whose turn it is; where a candidate fails, by the one in service, so that nobody else notices."""
+        held = self.contest.choose(request.key(), output)
+        try:
+            with held.used():
+                return held, await self.compute(request, held, images, output, deadline)
+        except Exception as err:
+            if not self.contest.is_fault(held, err) or held is self.holding.serving:
+                raise
+            log.warning("request %s is answered by the version in service: %s failed: %s", request.name(), held.manifest.id, err)
+        serving = self.holding.serving
+        with serving.used():
+            return serving, await self.compute(request, serving, images, output, deadline)
+
+    async def compute(
+        self, request: Request, held: Held, images: list[bytes], output: str, deadline: float
+    ) -> list[Job | ClientError]:
         """A finished job for each image, or why it could not be used. An error of a single image is raised."""
         if len(images) == 1:
-            return [await self.compute_one(request, images[0], output, deadline)]
+            return [await self.compute_one(request, held, images[0], output, deadline)]
         bulk = len(images) > INTERACTIVE_IMAGES
-        tasks = (self.compute_one(request, image, output, deadline, bulk) for image in images)
+        tasks = (self.compute_one(request, held, image, output, deadline, bulk) for image in images)
         jobs = await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
             if isinstance(job, ClientError):
@@ -221,15 +267,22 @@ class Hubel:
                 raise job
         return cast(list[Job | ClientError], jobs)
 
-    async def compute_one(self, request: Request, image: bytes, output: str, deadline: float, bulk: bool = False) -> Job:
+    async def compute_one(
+        self, request: Request, held: Held, image: bytes, output: str, deadline: float, bulk: bool = False
+    ) -> Job:
         with request.stage("decode"):
-            limits = (self.manifest.input, SETTINGS.max_pixels, SETTINGS.max_side_pixels)
             async with self.bulk_decoding if bulk else nullcontext():
-                pixels = await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, *limits)
-        job = await self.batcher.submit(pixels, (output,), deadline, bulk)
+                pixels = await self.decode(image, held.manifest.input)
+        job = await self.batcher.submit(pixels, (output,), deadline, bulk, held.compute)
+        if held is not self.holding.serving:
+            check_finite([job.answer.result()[output]])
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
+
+    async def decode(self, image: bytes, spec: InputSpec) -> Pixels:
+        limits = (SETTINGS.max_pixels, SETTINGS.max_side_pixels)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, spec, *limits)
 
 
 def share_of(route: str) -> float:
@@ -259,6 +312,31 @@ def choose(given: dict[str, str], name: str, values: dict[str, T]) -> T:
     return values[text]
 
 
+def announce(held: Held) -> None:
+    """Say in the metrics what is in service and what computes it."""
+    network, manifest = held.network, held.manifest
+    sha256 = manifest.files[GRAPHS[cast(Precision, network.precision)]]
+    what = (manifest.name, str(manifest.version), sha256, network.provider, network.precision)
+    for before in ANNOUNCED - {what}:
+        metrics.MODEL_INFO.labels(*before).set(0)
+    ANNOUNCED.add(what)
+    metrics.MODEL_INFO.labels(*what).set(1)
+    metrics.MODEL_LOADED.set(held.loaded)
+    metrics.PASSED_OVER.set(len(network.passed_over))
+
+
+def describe_models(holding: Holding) -> dict[str, object]:
+    """The version in service; the candidate, as far as it is ready; and what was refused, with its reason."""
+    described: dict[str, object] = {"models": [describe_model(holding.serving.manifest)], "candidate": None, "refused": None}
+    if holding.trial is not None:
+        trial, held = holding.trial
+        progress = {"mode": trial.mode, "percent": trial.percent, "requests": trial.requests, "wanted": trial.wanted}
+        described["candidate"] = progress | describe_model(held.manifest)
+    if holding.orders.refused is not None:
+        described["refused"] = holding.orders.refused
+    return described
+
+
 def describe_model(manifest: Manifest) -> dict[str, object]:
     """What a caller needs to know of the model in service."""
     return {
@@ -276,16 +354,16 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def describe_service(runtime: Runtime) -> dict[str, object]:
+def describe_service(network: Network) -> dict[str, object]:
     """Limits, formats and what computes."""
     limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
     times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
     return {
-        "model": runtime.manifest.id,
-        "provider": runtime.provider,
-        "precision": runtime.precision,
-        "passed_over": runtime.passed_over,
-        "preprocessing": runtime.manifest.preprocessing,
+        "model": network.manifest.id,
+        "provider": network.provider,
+        "precision": network.precision,
+        "passed_over": network.passed_over,
+        "preprocessing": network.manifest.preprocessing,
         "formats": FORMATS,
         "limits": {name: getattr(SETTINGS, name) for name in limits + times},
         "bentoml": bentoml.__version__,

@@ -3,6 +3,7 @@
 An idle network starts at once on what is there. While it runs, the next batch gathers, and as soon as that is full it is
 put together, so that the network goes from one to the other without a pause. Work whose waiter is gone or whose deadline
 has passed is dropped before it runs. When a batch fails, its members are tried one by one, so that a bad one fails alone.
+What different versions of a model compute is never in one batch.
 Neighbours: runtime.py computes a batch, app.py submits images.
 """
 
@@ -31,27 +32,34 @@ BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so 
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
 RECENT_SECONDS = 1.0  # how long ago what others give way to may have come
 AHEAD = 2  # batches handed to the thread: one that runs, one that is ready
+SPARE_SHARE = 0.1  # of the time, at most, goes to what nobody waits for: who comes meanwhile has to wait for that
 
 
 @dataclass(eq=False)
 class Job:
-    """One image on its way: pixels (height, width, 3) uint8; times in seconds of time.perf_counter."""
+    """One image on its way: pixels (height, width, 3) uint8; times in seconds of time.perf_counter.
+
+    compute: what computes it. together: images in the pass that did, it among them.
+    """
 
     pixels: Pixels
     outputs: tuple[str, ...]
     deadline: float
     answer: asyncio.Future[Arrays]
     queued: float
+    compute: Compute
     queue_seconds: float = 0.0
     infer_seconds: float = 0.0
+    together: int = 0
 
 
 @dataclass(eq=False)
 class Batch:
-    """Jobs that are computed together; pixels (n, height, width, 3) uint8, one row a job."""
+    """Jobs that are computed together, by the same; pixels (n, height, width, 3) uint8, one row a job. spare: nobody waits."""
 
     jobs: list[Job]
     pixels: Pixels
+    spare: bool = False
     began: float = 0.0
     ended: float = 0.0
     runs: list[int] = field(default_factory=list[int])  # images computed together: all, or one by one after a failure
@@ -61,7 +69,8 @@ class Batch:
 class Batcher:
     """One queue with two lanes, interactive before bulk, and one thread that computes.
 
-    compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each; runs in a thread of its own.
+    compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each; runs in a thread of its own. It
+    computes the images that bring nothing of their own to do so.
     max_batch: images computed together. max_wait: seconds that a batch which is not full waits for more, after the
     network was busy. max_queue, max_queue_seconds: how much may wait. observe: called with the size of every batch that
     ran. drop: called with the reason for every image that was not computed.
@@ -90,6 +99,7 @@ class Batcher:
         self.lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())  # interactive, bulk
         self.in_flight = 0  # batches handed to the thread
         self.last_end = 0.0
+        self.spare_from = -math.inf  # when there is time again for what nobody waits for
         self.admitted_at: dict[float, float] = {}  # when work of each share was last admitted
         self.interactive_at = -math.inf  # when the last single image came
         self.pass_began = 0.0  # of the batch that the thread computes; 0 while it computes none
@@ -137,20 +147,37 @@ class Batcher:
         finally:
             self.admitted -= images
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
+    async def submit(
+        self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, compute: Compute | None = None
+    ) -> Job:
         """Have one image computed: the job, with its answer, one row of each output.
 
         Raises:
             DeadlineExceeded: ``deadline`` (time.perf_counter) passed before it was computed.
         """
         loop = asyncio.get_running_loop()
-        job = Job(pixels, outputs, deadline, loop.create_future(), time.perf_counter())
+        job = Job(pixels, outputs, deadline, loop.create_future(), time.perf_counter(), compute or self.compute)
         self.lanes[bulk].append(job)
         if not bulk:
             self.interactive_at = job.queued
         if not self.planned:
             self.planned = True
             loop.call_soon(self._feed, loop)  # what arrives in this turn of the loop goes along
+        await job.answer
+        return job
+
+    def idle(self) -> bool:
+        """Whether there is nothing to do, and time for what nobody waits for."""
+        return not (self.admitted or self.in_flight or self._waiting()) and time.perf_counter() >= self.spare_from
+
+    async def spare(self, pixels: Pixels, outputs: tuple[str, ...], compute: Compute) -> Job | None:
+        """Have one image computed that nobody waits for; None, at once, where there is no time for it."""
+        if not self.idle():
+            return None
+        loop = asyncio.get_running_loop()
+        job = Job(pixels, outputs, math.inf, loop.create_future(), time.perf_counter(), compute)
+        self.in_flight += 1
+        self.work.put((Batch([job], pixels[None], spare=True), loop))
         await job.answer
         return job
 
@@ -196,10 +223,12 @@ class Batcher:
         share = min(len(bulk), self.max_batch // BULK_SHARE, most)
         for lane, places in ((interactive, self.max_batch - share), (bulk, most), (interactive, self.max_batch)):
             end = min(self.max_batch, len(jobs) + places)
+            others: list[Job] = []
             while lane and len(jobs) < end:
                 job = lane.popleft()
                 if self._wanted(job, now):
-                    jobs.append(job)
+                    (others if jobs and job.compute != jobs[0].compute else jobs).append(job)
+            lane.extendleft(reversed(others))
         if not jobs:
             return None
         return Batch(jobs, jobs[0].pixels[None] if len(jobs) == 1 else np.stack([job.pixels for job in jobs]))
@@ -241,12 +270,14 @@ class Batcher:
     def _try(self, batch: Batch, pixels: Pixels, jobs: list[Job]) -> bool:
         """One pass of the network, which computes what its members need; whether it went well."""
         try:
-            arrays = self.compute(pixels, tuple(sorted({name for job in jobs for name in job.outputs})))
+            arrays = jobs[0].compute(pixels, tuple(sorted({name for job in jobs for name in job.outputs})))
             rows = [{name: arrays[name][row] for name in job.outputs} for row, job in enumerate(jobs)]
         except Exception as err:
             batch.answers.update(dict.fromkeys(jobs, err))
             return False
         batch.answers.update(zip(jobs, rows, strict=True))
+        for job in jobs:
+            job.together = len(jobs)
         batch.runs.append(len(jobs))
         return True
 
@@ -275,6 +306,9 @@ class Batcher:
 
     def _measure(self, batch: Batch) -> None:
         """Seconds an image, from the end of the batch before where the network was busy since then."""
+        if batch.spare:
+            self.spare_from = batch.ended + (batch.ended - batch.began) * (1 / SPARE_SHARE - 1)
+            return
         for size in batch.runs:
             self.observe(size)
         if batch.runs:

@@ -34,6 +34,7 @@ from service.errors import (
     UnknownPath,
     WrongMethod,
 )
+from service.orders import Orders, Report
 from service.read import Disconnected, Receive
 from service.schemas import Problem
 
@@ -66,6 +67,10 @@ class Request:
         """Count its images against its key's limit; the first was counted on its head. Raises RateLimited, TooManyImages."""
         if self.client is not None:
             self.client.charge(images, counted=1)
+
+    def key(self) -> str:
+        """What stays the same for a client with a key, and for others is the request's own."""
+        return self.id if self.client is None else self.client.name
 
     def name(self) -> str:
         """As the log calls it."""
@@ -125,6 +130,22 @@ class Answers(Protocol):
 
     def check_load(self, route: str) -> None:
         """Raises Overloaded where one more image for the route would be too many."""
+        ...
+
+    def obey(self, orders: Orders) -> None:
+        """Hold the versions that the supervisor says."""
+        ...
+
+    def report(self) -> Report:
+        """Which versions it holds, and what was seen of a candidate since ``reported``."""
+        ...
+
+    def reported(self) -> None:
+        """The report was sent."""
+        ...
+
+    def on_change(self, speak: Callable[[], object]) -> None:
+        """``speak`` is called when there is something new to report."""
         ...
 
 

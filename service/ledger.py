@@ -15,8 +15,8 @@ from prometheus_client.multiprocess import mark_process_dead
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KIB = 1024
-# Bytes of each file: room for every series that metrics.py can make, of counters with a hundred API keys.
-KINDS = {"counter": 256 * KIB, "histogram": 128 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 64 * KIB}
+# Bytes of each file: room for every series that metrics.py can make, with a hundred API keys and dozens of versions.
+KINDS = {"counter": 256 * KIB, "histogram": 256 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 128 * KIB}
 SUPERVISOR = "supervisor"
 
 

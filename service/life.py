@@ -1,31 +1,35 @@
-"""What a worker does beside serving: it tells the supervisor that it lives, and drains when it has to stop.
+"""What a worker does beside serving: it tells the supervisor that it lives and which versions it holds, hears which it shall
+hold, and drains when it has to stop.
 
-Neighbours: worker.py starts it, supervisor.py listens.
+Neighbours: worker.py starts it, supervisor.py listens, orders.py is what both say.
 """
 
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import msgspec
+
+from service.orders import Line, Orders
 
 if TYPE_CHECKING:
     from service.edge import Edge
 
-ALIVE = b"."
-HUNG = b"h"  # the network has computed one batch for too long
 BEAT_SECONDS = 1.0
 log = logging.getLogger("hubel")
 
 
 class Life:
-    """hang_seconds: how long the network may compute a batch. drain_seconds: between the word that we stop and the deed."""
+    """orders: the first that the supervisor gave. hang_seconds: how long the network may compute a batch. drain_seconds:
+    between the word that we stop and the deed.
+    """
 
-    def __init__(self, edge: "Edge", pipe: socket.socket, *, hang_seconds: float, drain_seconds: float) -> None:
+    def __init__(self, edge: "Edge", line: Line, orders: Orders, *, hang_seconds: float, drain_seconds: float) -> None:
         self.edge = edge
-        self.pipe = pipe
+        self.line = line
+        self.orders = orders
         self.hang_seconds = hang_seconds
         self.drain_seconds = drain_seconds
 
@@ -33,21 +37,41 @@ class Life:
         """The server has started. stop: lets nobody in any more, and ends it when all are answered."""
         self.stop = stop
         loop = asyncio.get_running_loop()
-        self.pipe.setblocking(False)
-        loop.add_reader(self.pipe, self.drain)  # the supervisor says nothing: what can be read is that it is gone
         loop.add_signal_handler(signal.SIGTERM, self.drain)
-        self.edge.begin()
+        self.service = self.edge.begin()
+        self.service.on_change(self.speak)
         self.beat(loop)
+        self.service.obey(self.orders)
+        loop.add_reader(self.line.pipe, self.hear)
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(OSError):  # it is gone, or looks at us later
-            self.pipe.send(HUNG if self.edge.busy_seconds() > self.hang_seconds else ALIVE)
+        self.speak()
         loop.call_later(min(BEAT_SECONDS, self.hang_seconds / 4), self.beat, loop)
+
+    def speak(self) -> None:
+        """Say how it is. What the supervisor does not take now, it hears the next time."""
+        report = self.service.report()
+        hung = self.edge.busy_seconds() > self.hang_seconds
+        if self.line.say(msgspec.structs.replace(report, hung=hung)):
+            self.service.reported()
+
+    def hear(self) -> None:
+        """Obey the last of the orders that have come; drain when the supervisor is gone."""
+        try:
+            data = self.line.pipe.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.drain()
+        elif orders := self.line.parse(data, Orders):
+            self.service.obey(orders[-1])
 
     def drain(self) -> None:
         """Say on /readyz that we stop, and close connections after their answer; a moment later let nobody in."""
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self.pipe)
+        loop.remove_reader(self.line.pipe)
         if not self.edge.draining:
             self.edge.draining = True
             log.info("no new connections in %g s, then the end when all requests are answered", self.drain_seconds)

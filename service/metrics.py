@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 __all__ = ["CONTENT_TYPE_LATEST"]
 
 disable_created_metrics()
+SWAP_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 20, 30, 60, 120)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUESTS = Counter("hubel_requests_total", "Requests answered.", ["route", "status"])
@@ -52,7 +53,7 @@ KEYS_FILE_FAULTY = Gauge(
 )
 MODEL_INFO = Gauge(
     "hubel_model_info",
-    "Always 1; the labels say which model is in service and what computes it.",
+    "1: the labels say which model is in service and what computes it; 0: it was.",
     ["name", "version", "sha256", "provider", "precision"],
     multiprocess_mode="livemax",
 )
@@ -63,6 +64,39 @@ PASSED_OVER = Gauge(
 )
 MODEL_LOADED = Gauge(
     "hubel_model_loaded_timestamp_seconds", "When the model in service was loaded, Unix time.", multiprocess_mode="livemax"
+)
+MODEL_VERSION = Gauge(
+    "hubel_model_version",
+    "Version that each worker answers with; 0: no worker is there.",
+    ["worker"],
+    multiprocess_mode="livemax",
+)
+WORKERS_AGREE = Gauge("hubel_workers_agree", "1: all workers answer with the same version.", multiprocess_mode="livemax")
+SWAPS = Counter("hubel_swaps_total", "Versions that were to be put into service or on trial: done, or refused.", ["result"])
+SWAP_SECONDS = Histogram(
+    "hubel_swap_seconds", "Time from seeing a promotion to the last worker that answers with it.", buckets=SWAP_BUCKETS
+)
+REFUSED_VERSION = Gauge("hubel_refused_version", "Version that was refused last; 0: none.", multiprocess_mode="livemax")
+STORE_FAULTY = Gauge(
+    "hubel_store_faulty", "1: pointer or candidate cannot be read, the version before stays.", multiprocess_mode="livemax"
+)
+VERSION_IMAGES = Counter("hubel_version_images_total", "Images answered, by the version that did.", ["version"])
+VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered as unsure, by version.", ["version"])
+VERSION_ERRORS = Counter("hubel_version_errors_total", "Requests that a version's network failed to compute.", ["version"])
+VERSION_SECONDS = Histogram(
+    "hubel_version_duration_seconds", "Time a request waited for a version's network and in it.", ["version"], buckets=SECONDS
+)
+CANDIDATE_VERSION = Gauge("hubel_candidate_version", "Version on trial; 0: none.", multiprocess_mode="livemax")
+CANDIDATE_IMAGES = Counter(
+    "hubel_candidate_images_total",
+    "Images that a candidate and the version in service were to be compared on, by what came of it.",
+    ["version", "result"],
+)
+CANDIDATES_ENDED = Counter(
+    "hubel_candidates_ended_total", "Candidates whose trial has ended: promoted or rolled back.", ["result"]
+)
+VERDICT_UNRECORDED = Gauge(
+    "hubel_verdict_unrecorded", "1: a candidate has ended and the store could not be written to.", multiprocess_mode="livemax"
 )
 WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
 WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")

@@ -5,6 +5,7 @@ before the first request. Neighbours: batcher.py gathers the batches.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -78,8 +79,9 @@ class Runtime:
     def _open(self, folder: Path, way: Way, threads: int) -> None:
         self.provider, self.precision = way.provider, way.precision
         name = GRAPHS[way.precision]
-        self.session = _session(folder / name, registry.load(folder, self.manifest, name), way, threads)
-        _check_graph(self.session, self.manifest)
+        session = _session(folder / name, registry.load(folder, self.manifest, name), way, threads)
+        _check_graph(session, self.manifest)
+        self.session: onnxruntime.InferenceSession | None = session
         self._replay(folder / GOLDEN, registry.load(folder, self.manifest, GOLDEN))
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
@@ -93,18 +95,29 @@ class Runtime:
         size = next((size for size in self.sizes if size >= n), n)
         if size > n:
             images = np.concatenate([images, np.zeros((size - n, *images.shape[1:]), np.uint8)])
+        if (session := self.session) is None:
+            raise RuntimeError(f"{self.manifest.id} is not in memory any more")
         try:
-            values = self.session.run(list(outputs), {"images": images})
+            values = session.run(list(outputs), {"images": images})
         except Exception as err:  # ONNX Runtime's own classes share no base
             raise _explain(err) from err
         return {name: np.asarray(value)[:n] for name, value in zip(outputs, values, strict=True)}
 
-    def warm(self, max_batch: int) -> None:
-        """Run a batch of every size that will occur, so that no request pays for the first of its size."""
+    def close(self) -> None:
+        """Free its memory; a pass that runs in another thread is finished first."""
+        self.session = None
+
+    def warm(self, max_batch: int, rest: float = 0.0) -> None:
+        """Run a batch of every size that will occur, so that no request pays for the first of its size.
+
+        rest: seconds of pause for each second of work, where another version serves meanwhile.
+        """
         spec = self.manifest.input
         self.sizes = sizes(max_batch)
         for size in self.sizes:
+            began = time.perf_counter()
             self.run(np.zeros((size, spec.height, spec.width, 3), np.uint8), OUTPUTS[:2])
+            time.sleep(rest * (time.perf_counter() - began))
 
     def _replay(self, path: Path, data: bytes) -> None:
         """Compare with the answers that the package was published with; ``path`` is for the message."""

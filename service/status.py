@@ -16,15 +16,18 @@ class StatusError(Exception):
 
 
 class WorkerStatus(Struct):
-    """A worker that is ready. up_seconds: since it was started."""
+    """A worker that is ready. up_seconds: since it was started. version: of the model, that it answers with."""
 
     worker: int
     pid: int
     up_seconds: float
+    version: int
 
 
 class Status(Struct):
-    """models: what is in service and what computes it. readiness: "ready", or why not."""
+    """models: what is in service and what computes it. readiness: "ready", or why not. candidate: what is on trial; refused:
+    what was not put into service, and why; both empty where there is none.
+    """
 
     address: str
     readiness: str
@@ -34,10 +37,13 @@ class Status(Struct):
     restarts: int
     requests_in_progress: int
     images_waiting: int
+    candidate: str = ""
+    refused: str = ""
 
     @property
     def well(self) -> bool:
-        return self.readiness == "ready" and len(self.workers) == self.workers_expected
+        agree = len({worker.version for worker in self.workers}) <= 1
+        return self.readiness == "ready" and len(self.workers) == self.workers_expected and agree
 
 
 def ask(host: str, port: int, key: str = "") -> Status:
@@ -55,14 +61,20 @@ def ask(host: str, port: int, key: str = "") -> Status:
     def value(name: str) -> int:
         return int(sum(number for _, number in values(name)))
 
+    described = _describe(where, port, key)
+    versions = {labels["worker"]: int(version) for labels, version in values("hubel_model_version")}
     started = {labels["worker"]: at for labels, at in values("hubel_worker_started_timestamp_seconds")}
     now = time.time()
     return Status(
         address=f"{where}:{port}",
         readiness="ready" if ready == 200 else _detail(body),
-        models=["{name}:{version} on {provider} in {precision}".format(**labels) for labels, _ in values("hubel_model_info")],
+        models=[
+            "{name}:{version} on {provider} in {precision}".format(**labels)
+            for labels, there in values("hubel_model_info")
+            if there
+        ],
         workers=[
-            WorkerStatus(int(labels["worker"]), int(pid), round(now - started[labels["worker"]], 1))
+            WorkerStatus(int(w := labels["worker"]), int(pid), round(now - started[w], 1), versions.get(w, 0))
             for labels, pid in sorted(values("hubel_worker_pid"), key=lambda found: int(found[0]["worker"]))
             if pid
         ],
@@ -70,7 +82,23 @@ def ask(host: str, port: int, key: str = "") -> Status:
         restarts=value("hubel_worker_restarts_total"),
         requests_in_progress=value("hubel_requests_in_progress") - 1,  # but for the question itself
         images_waiting=value("hubel_queue_depth_images"),
+        candidate=_say_candidate(described.get("candidate")),
+        refused="{version}: {reason}".format(**refused) if (refused := described.get("refused")) else "",
     )
+
+
+def _describe(where: str, port: int, key: str) -> dict[str, Any]:
+    """What /v1/models tells."""
+    found, body = _get(where, port, "/v1/models", key)
+    if found != 200:
+        raise StatusError(f"{where}:{port} answers {found} for /v1/models: {_detail(body)}")
+    return json.loads(body)
+
+
+def _say_candidate(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return "{name}:{version}, a {mode} on {percent:g} % of the requests, {requests} of {wanted} seen".format(**found)
 
 
 def show(status: Status) -> str:
@@ -78,8 +106,10 @@ def show(status: Status) -> str:
     lines = [
         f"{status.address}  {status.readiness}",
         *(f"model    {model}" for model in status.models),
+        *([f"trial    {status.candidate}"] if status.candidate else []),
+        *([f"refused  version {status.refused}"] if status.refused else []),
         f"workers  {len(status.workers)} of {status.workers_expected}, replaced {status.restarts} times",
-        *(f"  {w.worker}  pid {w.pid}, up {w.up_seconds:.0f} s" for w in status.workers),
+        *(f"  {w.worker}  pid {w.pid}, up {w.up_seconds:.0f} s, version {w.version}" for w in status.workers),
         f"load     {status.requests_in_progress} requests in progress, {status.images_waiting} images waiting",
     ]
     return "\n".join(lines)

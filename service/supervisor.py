@@ -1,7 +1,8 @@
 """The process that holds the listening socket and keeps workers alive behind it.
 
 A worker that ends is replaced at once, one that hangs is killed first. While none is there, connections wait in the
-socket's queue instead of being refused. Neighbours: worker.py is what it starts, ledger.py keeps the metrics of all.
+socket's queue instead of being refused. Neighbours: worker.py is what it starts, ledger.py keeps the metrics of all,
+rollout.py decides which versions the workers hold.
 """
 
 import asyncio
@@ -12,11 +13,15 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from service import ledger, metrics
-from service.life import ALIVE, HUNG
+from service.orders import Line, Orders, Report
+from service.rollout import Rollout
+from service.watch import Watch
 
 TOGETHER_SECONDS = 1.0  # make and a terminal may both pass on the signal that ends us
 LOADING_SECONDS = 600.0  # for a worker to load, check and warm its model
@@ -27,13 +32,26 @@ log = logging.getLogger("hubel")
 
 @dataclass(eq=False)
 class Worker:
-    """A process in a place. pipe: our end; the worker speaks regularly, and sees by its end when we are gone."""
+    """A process in a place. pipe: our end; the worker speaks regularly, and sees by its end when we are gone.
+
+    told: the last orders that are on their way to it. report: the last it said.
+    """
 
     place: int
     process: asyncio.subprocess.Process
     pipe: socket.socket
     started: float
     ready: bool = False
+    told: Orders | None = None
+    report: Report = field(default_factory=Report)
+
+    def __post_init__(self) -> None:
+        self.line = Line(self.pipe)
+
+    def tell(self, orders: Orders) -> None:
+        """Say what it shall hold, once; where it does not listen now, the next time this is called."""
+        if orders != self.told and self.line.say(orders):
+            self.told = orders
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -44,15 +62,18 @@ class Worker:
 
 
 class Supervisor:
-    """folder: of the metrics. workers: how many. hang_seconds: of silence after which one is killed. stop_seconds: what
-    they may take to stop. command: starts one, with its place and the file descriptors of socket and pipe as arguments.
+    """folder: of the metrics. watch: of what is in service; follows: whether changes of it are obeyed. workers: how many.
+    hang_seconds: of silence after which one is killed. stop_seconds: what they may take to stop. command: starts one, with its
+    place and the file descriptors of socket and pipe as arguments.
     """
 
     def __init__(
         self,
         listener: socket.socket,
         folder: Path,
+        watch: Watch,
         *,
+        follows: bool = True,
         workers: int,
         hang_seconds: float,
         stop_seconds: float,
@@ -65,6 +86,7 @@ class Supervisor:
         self.stop_seconds = stop_seconds
         self.command = command
         self.workers: set[Worker] = set()
+        self.rollout = Rollout(watch, lambda: self.workers, follows)
         self.proven = False  # a worker has been ready, so the model can be served
         self.failed = False
         self.stopping = asyncio.Event()
@@ -76,8 +98,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         metrics.WORKERS_EXPECTED.set(len(self.places))
+        rolling = asyncio.create_task(self.rollout.run())
         keepers = [asyncio.create_task(self.keep(place)) for place in self.places]
         await self.stopping.wait()
+        rolling.cancel()
         self.listener.close()  # the workers have it open until each has drained
         for worker in self.workers:
             with suppress(ProcessLookupError):
@@ -87,6 +111,7 @@ class Supervisor:
             log.error("%s does not stop, it is killed", worker)
             worker.kill()
         await asyncio.gather(*late)
+        await self.rollout.save(at_once=True)
         return int(self.failed)
 
     def stop(self) -> None:
@@ -129,7 +154,6 @@ class Supervisor:
         """A worker that begins to load. Raises OSError."""
         ledger.prepare(self.folder, ledger.name_of(place))
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(*self.command, str(place), str(self.listener.fileno()), str(theirs.fileno())),
@@ -138,6 +162,7 @@ class Supervisor:
                 process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
             )
         worker = Worker(place, process, ours, time.time())
+        worker.tell(self.rollout.orders)
         self.workers.add(worker)
         if self.stopping.is_set():
             process.terminate()
@@ -150,20 +175,27 @@ class Supervisor:
         while True:
             try:
                 async with asyncio.timeout(limit):
-                    said = await loop.sock_recv(worker.pipe, 64)
-            except TimeoutError:
-                said = HUNG
+                    said = await loop.sock_recv(worker.pipe, 65_536)
+                reports = worker.line.parse(said, Report)
+            except (TimeoutError, msgspec.DecodeError):
+                said, reports = b"silence", [Report(hung=True)]
             except OSError:
                 return
             if not said:
                 return
-            if ALIVE in said and not worker.ready:
-                self.welcome(worker)
+            for report in reports:
                 limit = self.hang_seconds
-            if HUNG in said:
-                log.critical("%s hangs, it is killed", worker)
-                worker.kill()
-                return
+                self.hear(worker, report)
+                if report.hung:
+                    log.critical("%s hangs, it is killed", worker)
+                    worker.kill()
+                    return
+
+    def hear(self, worker: Worker, report: Report) -> None:
+        if not worker.ready and not report.hung:
+            self.welcome(worker)
+        if report.holds:  # silence says nothing of them
+            self.rollout.hear(worker, report)
 
     def welcome(self, worker: Worker) -> None:
         worker.ready = self.proven = True
@@ -180,6 +212,8 @@ class Supervisor:
         if worker.ready:
             metrics.WORKER_PID.labels(str(worker.place)).set(0)
         self.count()
+        if not self.stopping.is_set():
+            self.rollout.lose(worker)
         if not self.stopping.is_set() and self.proven:
             log.error("%s ended (%s), another takes its place", worker, _say(code))
 

@@ -5,6 +5,8 @@ Neighbours: app.py is what it serves, protocol.py how, supervisor.py hears from 
 
 import asyncio
 import gc
+import os
+import select
 import signal
 import socket
 import sys
@@ -21,6 +23,7 @@ from service import ledger, settings
 from service.keys import KeysError
 from service.life import Life
 from service.log import set_up
+from service.orders import Line, Orders
 from service.protocol import BoundedProtocol, Bounds
 from service.settings import Settings
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from service.edge import Edge
 
 FAILED = 1
+MODEL = settings.PREFIX + "MODEL"
+ORDERS_SECONDS = 60.0  # until the supervisor says what to serve
 SWITCH_SECONDS = 0.0005  # how long the loop waits at most for a thread that decodes to give up the interpreter; Python: 0.005
 
 
@@ -66,11 +71,23 @@ def load() -> "Edge | Cors":
     return app.application()
 
 
-def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, pipe: socket.socket) -> int:
+def first_orders(line: Line) -> Orders:
+    """What the supervisor says before anything else."""
+    while select.select([line.pipe], [], [], ORDERS_SECONDS)[0] and (data := line.pipe.recv(65_536)):
+        if orders := line.parse(data, Orders):
+            return orders[-1]
+    sys.exit("error: the supervisor does not say what to serve")
+
+
+def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: Line, orders: Orders) -> int:
     from service.edge import Edge
 
     life = Life(
-        app if isinstance(app, Edge) else app.edge, pipe, hang_seconds=config.hang_seconds, drain_seconds=config.drain_ms / 1000
+        app if isinstance(app, Edge) else app.edge,
+        line,
+        orders,
+        hang_seconds=config.hang_seconds,
+        drain_seconds=config.drain_ms / 1000,
     )
     bounds = Bounds(config.max_connections, config.deadline_ms / 1000)
     options = uvicorn.Config(
@@ -108,10 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = settings.read()
     set_up(config.log_level)
     ledger.open_as(ledger.name_of(place))
+    line = Line(socket.socket(fileno=pipe))
+    orders = first_orders(line)
+    os.environ[MODEL] = f"{config.model.partition(':')[0]}:{orders.serve}"  # what the others serve, whatever the pointer says
     sys.setswitchinterval(SWITCH_SECONDS)
     app = load()
     gc.freeze()  # what the libraries made stays: to look through it again takes 100 ms, in which nobody is answered
-    return serve(config, app, socket.socket(fileno=listener), socket.socket(fileno=pipe))
+    return serve(config, app, socket.socket(fileno=listener), line, orders)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.app", "service.runtime", "service.trial"},
-            id="service but for three files without BentoML and ONNX Runtime",
+            {"service.app", "service.runtime", "service.engine", "service.trial"},
+            id="service but for four files without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),
     ],

@@ -145,6 +145,7 @@ def test_status_shows_who_is_alive_and_what_is_loaded(start_server: StartServer)
     assert "workers  2 of 2, replaced 0 times" in text
     for pid in server.processes()[1:]:
         assert f"pid {pid}, up " in text
+    assert text.count(", version 1") == 2
     described, _ = run_status(settings, "--json")
     assert {worker["pid"] for worker in json.loads(described)["workers"]} == set(server.processes()[1:])
     assert server.stop() == 0

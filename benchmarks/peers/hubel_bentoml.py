@@ -15,7 +15,7 @@ from bentoml._internal.marshal.dispatcher import CorkDispatcher
 
 from models.preprocess import Pixels
 from service import __main__, app
-from service.batcher import Arrays, Batcher, Job
+from service.batcher import Arrays, Batcher, Compute, Job
 from service.errors import DeadlineExceeded
 
 
@@ -34,8 +34,11 @@ class DispatchedBatcher(Batcher):
         )
         self.dispatch = dispatcher(self._run_batch)
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
-        job = Job(pixels, outputs, deadline, asyncio.get_running_loop().create_future(), time.perf_counter())
+    async def submit(
+        self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, compute: Compute | None = None
+    ) -> Job:
+        answer = asyncio.get_running_loop().create_future()
+        job = Job(pixels, outputs, deadline, answer, time.perf_counter(), compute or self.compute)
         job.answer.set_result(await self.dispatch(job))
         return job
 
@@ -43,7 +46,7 @@ class DispatchedBatcher(Batcher):
         """In a thread of the dispatcher's."""
         began = time.perf_counter()
         outputs = tuple(sorted({name for job in jobs for name in job.outputs}))
-        arrays = self.compute(np.stack([job.pixels for job in jobs]), outputs)
+        arrays = jobs[0].compute(np.stack([job.pixels for job in jobs]), outputs)
         self.observe(len(jobs))
         for job in jobs:
             job.queue_seconds, job.infer_seconds = began - job.queued, time.perf_counter() - began

@@ -1,6 +1,7 @@
 """Stage queue: what is computed together, what is not computed at all, and who gets which answer."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -562,3 +563,87 @@ def test_the_time_an_image_takes_is_learnt_from_the_batches(make_batcher: MakeBa
 
     run(scenario())
     assert batcher.seconds_per_image > before
+
+
+def test_versions_are_never_computed_together_and_none_waits_for_ever(make_batcher: MakeBatcher) -> None:
+    blocker, first, second = Network(), Network(), Network()
+    first.gate.set()
+    second.gate.set()
+    batcher = make_batcher(blocker, max_batch=4)
+    order: list[str] = []
+
+    def by(network: Network, name: str) -> Compute:
+        def compute(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+            order.append(name)
+            return network(images, outputs)
+
+        return compute
+
+    async def scenario() -> None:
+        busy = await keep_busy(batcher, blocker)
+        computes = (by(first, "first"), by(second, "second"))
+        deadline = time.perf_counter() + LATE
+        jobs = [
+            asyncio.create_task(batcher.submit(image(n), ("features",), deadline, compute=computes[n % 3 == 0]))
+            for n in range(1, 13)
+        ]
+        await asyncio.sleep(0)
+        blocker.gate.set()
+        await asyncio.gather(busy, *jobs)
+        assert [features_of(job.result())[0] for job in jobs] == list(range(1, 13))
+
+    run(scenario())
+    assert sorted(itertools.chain(*second.batches)) == [3, 6, 9, 12]
+    assert sorted(itertools.chain(*first.batches)) == [1, 2, 4, 5, 7, 8, 10, 11]
+    assert "second" in order[:2]
+
+
+def test_a_job_knows_how_many_were_computed_with_it(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    network.gate.set()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        alone = await submit(batcher, 1)
+        together = await asyncio.gather(*(submit(batcher, number) for number in (2, POISON, 3)), return_exceptions=True)
+        assert alone.together == 1
+        assert [job.together for job in together if isinstance(job, Job)] == [1, 1]  # one by one after the failure
+
+    run(scenario())
+
+
+def test_what_nobody_waits_for_is_computed_when_there_is_nothing_else_and_seldom(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers)
+
+    def slow(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
+        time.sleep(0.02)
+        return answers(images, outputs)
+
+    async def scenario() -> None:
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < 1:
+            job = await batcher.spare(image(7), ("features",), slow)
+            done += job is not None
+            assert job is None or features_of(job) == [7, 7]
+            await asyncio.sleep(0.001)
+        assert 2 <= done <= 6  # a tenth of the time, 20 ms each
+        assert batcher.seconds_per_image == 0
+
+    run(scenario())
+
+
+def test_what_nobody_waits_for_is_left_out_while_there_is_work(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network)
+
+    async def scenario() -> None:
+        busy = await keep_busy(batcher, network)
+        assert not batcher.idle()
+        assert await batcher.spare(image(7), ("features",), answers) is None
+        network.gate.set()
+        await busy
+        with batcher.admit(1):
+            assert await batcher.spare(image(7), ("features",), answers) is None
+        assert await batcher.spare(image(7), ("features",), answers) is not None
+
+    run(scenario())

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from service.edge import OTHER, Edge, OverloadLog, Reply, Request, Routes, Scope, describe, reply_json
 from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
+from service.orders import Orders, Report
 from service.read import Disconnected
 
 SECRET = "/srv/secret/model.onnx"
@@ -88,6 +89,15 @@ class Behind:
 
     def busy_seconds(self) -> float:
         return 1.5
+
+    def obey(self, orders: Orders) -> None: ...
+
+    def report(self) -> Report:
+        return Report()
+
+    def reported(self) -> None: ...
+
+    def on_change(self, speak: Callable[[], object]) -> None: ...
 
     def check_load(self, route: str) -> None:
         if self.error:

@@ -1,16 +1,20 @@
-"""What a worker tells its supervisor, and how it drains."""
+"""What a worker tells its supervisor and hears from it, and how it drains."""
 
 import asyncio
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
 from service.edge import Edge
-from service.life import ALIVE, HUNG, Life
+from service.life import Life
+from service.orders import Line, Orders, Report, Trial
+
+FIRST = Orders(3)
 
 
 class Front:
@@ -20,12 +24,27 @@ class Front:
         self.draining = False
         self.busy = 0.0
         self.begun = 0
+        self.sent = 0
+        self.obeyed: list[Orders] = []
 
-    def begin(self) -> None:
+    def begin(self) -> "Front":
         self.begun += 1
+        return self
 
     def busy_seconds(self) -> float:
         return self.busy
+
+    def obey(self, orders: Orders) -> None:
+        self.obeyed.append(orders)
+
+    def report(self) -> Report:
+        return Report(serves=3, holds=[3])
+
+    def reported(self) -> None:
+        self.sent += 1
+
+    def on_change(self, speak: Callable[[], object]) -> None:
+        self.speak = speak
 
 
 class Scene:
@@ -36,15 +55,16 @@ class Scene:
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
         self.stops = 0
-        self.life = Life(cast(Edge, self.front), self.theirs, hang_seconds=0.2, drain_seconds=drain_seconds)
+        self.line = Line(self.ours)
+        self.life = Life(cast(Edge, self.front), Line(self.theirs), FIRST, hang_seconds=0.2, drain_seconds=drain_seconds)
         self.life.begin(self.stop)
 
     def stop(self) -> None:
         self.stops += 1
 
-    async def hears(self) -> bytes:
+    async def hears(self) -> list[Report]:
         async with asyncio.timeout(10):
-            return await asyncio.get_running_loop().sock_recv(self.ours, 100)
+            return self.line.parse(await asyncio.get_running_loop().sock_recv(self.ours, 10_000), Report)
 
 
 def play(scenario: Callable[[Scene], Awaitable[Any]], drain_seconds: float = 0.1) -> None:
@@ -64,7 +84,7 @@ def test_it_says_again_and_again_that_it_lives() -> None:
     async def scenario(scene: Scene) -> None:
         assert scene.front.begun == 1
         for _ in range(3):
-            assert set(await scene.hears()) == set(ALIVE)
+            assert await scene.hears() == [Report(serves=3, holds=[3])]
             await asyncio.sleep(0.06)
 
     play(scenario)
@@ -75,7 +95,7 @@ def test_it_says_when_the_network_computes_for_too_long() -> None:
         await scene.hears()
         scene.front.busy = 0.3
         async with asyncio.timeout(10):
-            while HUNG not in await scene.hears():
+            while not any(report.hung for report in await scene.hears()):
                 pass
 
     play(scenario)
@@ -102,11 +122,41 @@ def test_it_drains_and_a_moment_later_lets_nobody_in(cause: str) -> None:
     play(scenario)
 
 
-def test_a_supervisor_that_does_not_listen_does_not_stop_it() -> None:
+def test_it_obeys_the_first_orders_and_each_that_come_later() -> None:
+    later = Orders(4, [5], Trial(5, "canary", 10, datetime(2026, 1, 2, tzinfo=UTC)))
+
+    async def scenario(scene: Scene) -> None:
+        assert scene.front.obeyed == [FIRST]
+        assert scene.line.say(later)
+        async with asyncio.timeout(10):
+            while later not in scene.front.obeyed:
+                await asyncio.sleep(0.01)
+        assert not scene.front.draining
+
+    play(scenario)
+
+
+def test_a_change_is_told_at_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.hears()
+        scene.front.speak()
+        async with asyncio.timeout(0.04):  # it speaks by itself every 0.05 s
+            assert await scene.hears() == [Report(serves=3, holds=[3])]
+
+    play(scenario)
+
+
+def test_a_supervisor_that_does_not_listen_does_not_stop_it_and_counts_are_not_given_up() -> None:
     async def scenario(scene: Scene) -> None:
         scene.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         for _ in range(5000):
             scene.life.beat(asyncio.get_running_loop())
         assert not scene.front.draining
+        told = scene.front.sent
+        assert 0 < told < 5000
+        heard = 0
+        while heard < told:  # the one that was cut off in the middle ends with the next
+            heard += len(await scene.hears())
+            scene.life.speak()
 
     play(scenario)

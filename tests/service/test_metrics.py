@@ -23,6 +23,12 @@ UNITLESS = (
     "hubel_workers_alive",
     "hubel_worker_pid",
     "hubel_api_keys_file_faulty",
+    "hubel_model_version",
+    "hubel_workers_agree",
+    "hubel_refused_version",
+    "hubel_store_faulty",
+    "hubel_candidate_version",
+    "hubel_verdict_unrecorded",
 )
 
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]

@@ -150,10 +150,17 @@ def test_small_batches_have_every_size_and_large_ones_a_few(max_batch: int, expe
 
 def test_every_size_that_will_occur_is_warmed(published: Path) -> None:
     runtime = Runtime(published, "cpu", "auto", threads=1)
-    recorder = Recorder(runtime.session)
+    recorder = Recorder(cast(Any, runtime.session))
     runtime.session = cast(Any, recorder)
     runtime.warm(40)
     assert recorder.sizes == list(sizes(40))
+
+
+def test_one_that_was_closed_computes_nothing_more(published: Path) -> None:
+    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime.close()
+    with pytest.raises(RuntimeError, match="tiny:1 is not in memory any more"):
+        runtime.run(pictures(*LABELS), ["logits"])
 
 
 def test_a_batch_between_two_warm_sizes_is_filled_up_and_answered_as_ever(published: Path) -> None:
@@ -161,7 +168,7 @@ def test_a_batch_between_two_warm_sizes_is_filled_up_and_answered_as_ever(publis
     images = np.concatenate([pictures(*LABELS)] * 6)  # 18
     expected = runtime.run(images, ["features"])["features"]
     runtime.warm(40)
-    recorder = Recorder(runtime.session)
+    recorder = Recorder(cast(Any, runtime.session))
     runtime.session = cast(Any, recorder)
     given = runtime.run(images, ["features"])["features"]
     assert recorder.sizes == [24]

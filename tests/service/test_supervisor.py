@@ -17,6 +17,7 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from service import supervisor as module
 from service.supervisor import Supervisor
+from service.watch import Watch
 
 # A worker: says that it lives, notes its start in a folder, and does what the file "orders" there says.
 WORKER = """
@@ -33,12 +34,12 @@ if orders == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pipe = socket.socket(fileno=pipe)
 pipe.setblocking(False)
-pipe.send(b".")
+pipe.send(b"{}\\n")
 while True:
-    pipe.send(b"h" if orders == "hung" else b".")
+    pipe.send(b'{"hung": true}\\n' if orders == "hung" else b"what?\\n" if orders == "mumble" else b"{}\\n")
     time.sleep(1000 if orders == "silent" else 0.05)
     try:
-        if not pipe.recv(1):
+        if not pipe.recv(1000):
             break
     except BlockingIOError:
         pass
@@ -56,6 +57,7 @@ class Scene:
         self.supervisor = Supervisor(
             self.listener,
             folder / "metrics",
+            Watch(folder, "tiny", 1),
             workers=workers,
             hang_seconds=hang_seconds,
             stop_seconds=stop_seconds,
@@ -153,8 +155,10 @@ def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kep
     assert play(tmp_path, scenario, workers=1)[0] == 0
 
 
-@pytest.mark.parametrize("orders", ["silent", "hung"])
-def test_one_that_hangs_is_killed_and_replaced(tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("orders", ["silent", "hung", "mumble"])
+def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
+    tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(scene: Scene) -> None:
         scene.order(orders)
         await until(lambda: scene.started() >= 2)

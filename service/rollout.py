@@ -1,0 +1,295 @@
+"""The control plane: which version the workers hold, when all of them swap, and how a candidate ends. In the supervisor.
+
+A version is put into service when every worker holds it, warm; one that a worker refuses is refused by all, and the version in
+service goes on. Neighbours: watch.py tells what is wanted, orders.py is how workers are told, verdict.py judges candidates.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from models import candidate as candidates
+from models.candidate import Candidate, Progress, Tally
+from models.errors import PackageError
+from service import metrics
+from service.orders import Orders, Refusal, Report, Trial
+from service.verdict import Verdict, judge
+from service.watch import Watch
+
+LOOK_SECONDS = 0.5
+SAVE_SECONDS = 2.0  # between two writings of a candidate's progress
+LOAD_SECONDS = 150.0  # for a version to be loaded and warmed by all workers, beside the one in service
+log = logging.getLogger("hubel")
+
+
+class Worker(Protocol):
+    """A process that serves, as supervisor.py knows it. report: the last it said; ready: it serves."""
+
+    place: int
+    ready: bool
+    report: Report
+
+    def tell(self, orders: Orders) -> None: ...
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swap that the workers were told to make. noticed: when the promotion was."""
+
+    version: int
+    before: int
+    noticed: float
+
+
+class Rollout:
+    """version: in service at the start. workers: those of now. follows: whether promotions and candidates are looked at, or
+    the version is pinned.
+    """
+
+    def __init__(self, watch: Watch, workers: Callable[[], Iterable[Worker]], follows: bool = True) -> None:
+        self.watch = watch
+        self.workers = workers
+        self.follows = follows
+        self.serving = watch.version
+        self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of time.monotonic
+        self.rejected: dict[int, str] = {}  # version -> why; not tried again until the pointer changes
+        self.refusal: Refusal | None = None
+        self.swap: Swap | None = None
+        self.changes = 0
+        self.tried: datetime | None = None  # when the last candidate that was looked at was started
+        self.trial: Candidate | None = None  # which the workers hold
+        self.over: datetime | None = None  # when the candidate was started that has ended
+        self.progress: Progress | None = None
+        self.shown = 0  # requests of the candidate, as the workers were told last
+        self.saved = 0.0
+        self.unsaved = False
+        self.faults: list[str] = []
+        self.orders = Orders(self.serving)
+        self.something = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled. What goes wrong with the store is told, and tried again."""
+        while True:
+            self.something.clear()
+            try:
+                await self.turn()
+            except Exception:
+                log.exception("looking after the versions failed; it is tried again")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.something.wait(), LOOK_SECONDS)
+
+    async def turn(self) -> None:
+        """Look, decide, tell the workers, judge the candidate, keep what was seen."""
+        if self.follows:
+            await asyncio.to_thread(self.watch.look)
+        self.take_in()
+        self.advance()
+        await self.decide()
+        await self.save()
+
+    def hear(self, worker: Worker, report: Report) -> None:
+        """What a worker says of itself."""
+        changed = (report.serves, report.holds, report.refused) != (
+            worker.report.serves,
+            worker.report.holds,
+            worker.report.refused,
+        )
+        worker.report = report
+        if report.progress is not None:
+            self.add(report.progress)
+        self.compare_workers()
+        if changed:
+            self.something.set()
+
+    def lose(self, worker: Worker) -> None:
+        """A worker has ended."""
+        metrics.MODEL_VERSION.labels(str(worker.place)).set(0)
+        self.compare_workers()
+        self.something.set()
+
+    def take_in(self) -> None:
+        """What the store says now: a pointer that changed is obeyed anew, a candidate that is another begins anew."""
+        if self.watch.changes != self.changes:
+            self.changes = self.watch.changes
+            self.rejected.clear()
+            self.noticed.pop(self.watch.version, None)  # a candidate's time to load began when it was one
+            self.refusal = None
+            metrics.REFUSED_VERSION.set(0)
+        found = self.watch.candidate
+        if found is not None and found.started != self.tried:
+            self.tried = found.started
+            if found.version != self.watch.version:
+                self.rejected.pop(found.version, None)
+        if self.watch.faults and self.watch.faults != self.faults:
+            log.error("the version in service stays: %s", self.watch.faults[0])
+        self.faults = self.watch.faults
+        metrics.STORE_FAULTY.set(bool(self.faults))
+
+    def candidate(self) -> Candidate | None:
+        """The one that is to be tried, or is."""
+        found = self.watch.candidate
+        if found is None or found.version == self.serving or found.started == self.over:
+            return None
+        return found
+
+    def target(self) -> int:
+        """The version that is to be in service."""
+        return self.serving if self.watch.version in self.rejected else self.watch.version
+
+    def advance(self) -> None:
+        """Swap where all workers are prepared; tell them what to hold from now on."""
+        self.note_refusals()
+        target, found = self.target(), self.candidate()
+        if target != self.serving and self.all_hold(target):
+            self.put_into_service(target)
+            found = self.candidate()
+        if found is None or found.version in self.rejected:
+            self.trial = self.progress = None
+        elif self.trial != found and self.all_hold(found.version):
+            self.begin(found)
+        wanted = {target, *({found.version} if found and found.version not in self.rejected else set())} - {self.serving}
+        now = time.monotonic()
+        self.noticed = {version: self.noticed.get(version, now) for version in sorted(wanted)}
+        self.orders = Orders(self.serving, sorted(wanted), self.described(), self.refusal)
+        for worker in self.workers():
+            worker.tell(self.orders)
+
+    def described(self) -> Trial | None:
+        """The candidate, as the workers are told of it."""
+        if self.trial is None:
+            return None
+        return Trial(self.trial.version, self.trial.mode, self.trial.percent, self.trial.started, self.shown, self.trial.requests)
+
+    def all_hold(self, version: int) -> bool:
+        """Every worker, also one that only just begins, for a while: it would serve what the others do no more."""
+        late = time.monotonic() - self.noticed.get(version, time.monotonic()) > LOAD_SECONDS / 2
+        crew = [worker for worker in self.workers() if worker.ready or not late]
+        return bool(crew) and all(worker.ready and version in worker.report.holds for worker in crew)
+
+    def is_tried(self, version: int) -> bool:
+        """All workers held it once: one that began later may take its time."""
+        return self.trial is not None and self.trial.version == version
+
+    def note_refusals(self) -> None:
+        for version, since in self.noticed.items():
+            reasons = [worker.report.refused[version] for worker in self.workers() if version in worker.report.refused]
+            if reasons:
+                self.reject(version, reasons[0])
+            elif time.monotonic() - since > LOAD_SECONDS and not (self.is_tried(version) or self.all_hold(version)):
+                self.reject(version, f"it was not loaded and warm within {LOAD_SECONDS:g} s")
+
+    def reject(self, version: int, reason: str) -> None:
+        """Not to be held, and not to be tried again until the pointer changes."""
+        if version in self.rejected:
+            return
+        self.rejected[version] = reason
+        self.refusal = Refusal(version, reason, datetime.now(UTC))
+        metrics.SWAPS.labels("refused").inc()
+        metrics.REFUSED_VERSION.set(version)
+        name = self.watch.name
+        log.error("%s:%d is refused, %s:%d stays in service: %s", name, version, name, self.serving, reason)
+
+    def put_into_service(self, version: int) -> None:
+        """All workers are prepared: they swap when they hear of it, each between two batches."""
+        self.swap = Swap(version, self.serving, self.noticed.get(version, time.monotonic()))
+        self.serving = version
+        if self.trial is not None and self.trial.version != version:
+            self.progress = Progress(self.trial.version, self.trial.started)  # it is compared with another from now on
+
+    def compare_workers(self) -> None:
+        """Say in the metrics which version each worker serves, and whether that is the same; a swap ends when it is."""
+        ready = [worker for worker in self.workers() if worker.ready]
+        for worker in ready:
+            metrics.MODEL_VERSION.labels(str(worker.place)).set(worker.report.serves)
+        alike = all(worker.report.serves == self.serving for worker in ready)
+        metrics.WORKERS_AGREE.set(alike)
+        if self.swap is not None and ready and alike:
+            seconds = time.monotonic() - self.swap.noticed
+            metrics.SWAPS.labels("done").inc()
+            metrics.SWAP_SECONDS.observe(seconds)
+            name, swap = self.watch.name, self.swap
+            log.info("%s:%d is in service in place of %s:%d, after %.1f s", name, swap.version, name, swap.before, seconds)
+            self.swap = None
+
+    def begin(self, found: Candidate) -> None:
+        """All workers hold the candidate: it is tried from now on, with what was seen of it before a restart."""
+        self.trial = found
+        self.progress = candidates.read_progress(self.watch.root, self.watch.name, found)
+        self.shown = self.progress.candidate.requests
+        what = (self.watch.name, found.version, found.mode, found.percent, self.shown, found.requests)
+        log.info("%s:%d is tried as a %s on %g %% of the requests, %d of %d seen", *what)
+
+    def add(self, seen: Progress) -> None:
+        """Add what a worker saw of the candidate of now."""
+        total = self.progress
+        if total is None or (seen.version, seen.started) != (total.version, total.started) or seen == empty(seen):
+            return
+        add_tally(total.candidate, seen.candidate)
+        add_tally(total.in_service, seen.in_service)
+        total.compared += seen.compared
+        total.agreed += seen.agreed
+        total.incomparable += seen.incomparable
+        self.unsaved = True
+
+    async def decide(self) -> None:
+        """End the candidacy where it is known how."""
+        found = self.candidate()
+        metrics.CANDIDATE_VERSION.set(self.trial.version if self.trial else 0)
+        if found is None:
+            return
+        if (reason := self.rejected.get(found.version)) is not None:
+            await self.end(found, Verdict(False, f"refused: {reason}"))
+        elif self.trial is not None and self.progress is not None and (verdict := judge(self.progress, found)):
+            await self.end(found, verdict)
+
+    async def end(self, found: Candidate, verdict: Verdict) -> None:
+        """Stop the candidate at once, then have the store record it, which puts it into service or leaves it published."""
+        name, result = self.watch.name, "promoted" if verdict.promoted else "rolled back"
+        log.warning("%s:%d, tried as a %s, is %s: %s", name, found.version, found.mode, result, verdict.reason)
+        metrics.CANDIDATES_ENDED.labels(result.replace(" ", "_")).inc()
+        self.over, self.trial = found.started, None
+        if not verdict.promoted:
+            self.advance()
+        try:
+            await asyncio.to_thread(candidates.end, self.watch.root, name, verdict.promoted, verdict.reason)
+            metrics.VERDICT_UNRECORDED.set(0)
+        except (OSError, PackageError) as err:
+            metrics.VERDICT_UNRECORDED.set(1)
+            log.error(
+                "that %s:%d was %s cannot be recorded in the store, it is not tried any more: %s",
+                name,
+                found.version,
+                result,
+                err,
+            )
+        self.progress, self.unsaved = None, False
+        self.something.set()
+
+    async def save(self, at_once: bool = False) -> None:
+        """Keep what was seen, so that a restart goes on from there."""
+        if self.progress is None or not self.unsaved or not (at_once or time.monotonic() - self.saved >= SAVE_SECONDS):
+            return
+        self.saved, self.unsaved = time.monotonic(), False
+        self.shown = self.progress.candidate.requests
+        copy = msgspec.convert(msgspec.to_builtins(self.progress), Progress)
+        copy.updated = datetime.now(UTC)
+        with suppress(OSError):  # a store that is mounted read-only: then a restart begins to count anew
+            await asyncio.to_thread(candidates.write_progress, self.watch.root, self.watch.name, copy)
+
+
+def empty(progress: Progress) -> Progress:
+    """The same with nothing seen."""
+    return Progress(progress.version, progress.started, updated=progress.updated)
+
+
+def add_tally(total: Tally, seen: Tally) -> None:
+    for field in ("requests", "errors", "images", "unsure", "confidence"):
+        setattr(total, field, getattr(total, field) + getattr(seen, field))
+    total.latency = [old + new for old, new in zip(total.latency, seen.latency, strict=True)]

@@ -1,0 +1,123 @@
+"""Versions that come and go under load, again and again: nobody fails, few wait, nothing grows.
+
+HUBEL_TEST_SWAPS is how many (100). Both versions take some milliseconds an image, and say different words to the same picture.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from models import candidate, registry
+from models.candidate import Candidate
+from models.input import InputSpec
+from tests.conftest import StartServer
+from tests.factories import make_image, make_package
+from tests.faults.conftest import Figures, capacity
+from tests.faults.load import Plan, drive, driving, request
+from tests.faults.watch import metrics, settled, usage
+from tests.server import Server
+from tests.test_server_swap import TURNED, WORDS, traffic, until, versions_served
+
+pytestmark = [pytest.mark.server, pytest.mark.long]
+
+SWAPS = int(os.environ.get("HUBEL_TEST_SWAPS", "100"))
+SHARE = 0.7  # of the capacity
+PAUSE = 2.0  # seconds between a swap and the next promotion
+QUIET_SECONDS = 20.0
+SLOWER, GROWTH = 2.0, 1.1
+PAIRS, PAIR_SECONDS, SHADOW_COST = int(os.environ.get("HUBEL_TEST_SHADOW_PAIRS", "5")), 20.0, 1.1
+SIZE, DIMENSIONS = 256, 128  # of the network
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    store = tmp_path / "store"
+    shapes = {
+        "logits": [3],
+        "features": [DIMENSIONS],
+        "feature_map": [DIMENSIONS, SIZE // 4, SIZE // 4],
+    }
+    for labels in (("red", "green", "blue"), TURNED):
+        make_package(store, labels=labels, input=InputSpec(height=SIZE, width=SIZE, resize=SIZE), outputs=shapes)
+    return store
+
+
+def swap(server: Server, store: Path, version: int) -> float:
+    """Promote, and wait until both workers answer with it; seconds."""
+    began = time.monotonic()
+    registry.promote(store, "tiny", version, "test")
+    until(lambda: versions_served(server) == [version, version], server, every=0.5, patience=120)  # a scrape takes its time too
+    return time.monotonic() - began
+
+
+def test_many_swaps_under_load_cost_no_request_little_time_and_no_memory(
+    start_server: StartServer, store: Path, figures: Figures
+) -> None:
+    server = start_server(store, HUBEL_WORKERS="2")
+    until(lambda: versions_served(server) == [1, 1], server)
+    body = make_image(color="red")
+    rate = SHARE * capacity(server, body)
+    messages = [request("/v1/classify", body)]
+    with driving(Plan(server.port, rate, QUIET_SECONDS, patience=15), messages) as load:
+        quiet = load.seen()
+    seconds: list[float] = []
+    mib: list[float] = []
+    with driving(Plan(server.port, rate, 3600, patience=15), messages) as load, traffic(server, clients=1) as clients:
+        for number in range(SWAPS):
+            seconds.append(swap(server, store, 1 + (number + 1) % 2))
+            time.sleep(PAUSE)
+            mib.append(usage(server).mib)
+        load.stop()
+        busy = load.seen()
+    settled(server)
+    p99 = quiet.milliseconds(99), busy.milliseconds(99)
+    figures(
+        swaps=SWAPS,
+        rate=rate,
+        requests=len(busy.fates),
+        statuses=busy.statuses(),
+        p50_ms=f"{quiet.milliseconds(50):.1f} -> {busy.milliseconds(50):.1f}",
+        p99_ms=f"{p99[0]:.1f} -> {p99[1]:.1f}",
+        swap_seconds=f"{min(seconds):.1f} to {max(seconds):.1f}",
+        mib=f"{mib[1]:.0f} after 2, {mib[-1]:.0f} after {SWAPS}",
+    )
+    assert busy.statuses() == {"200": len(busy.fates)}
+    assert set(clients.answers) == {(version, WORDS[version]) for version in (1, 2)}
+    assert mib[-1] <= GROWTH * mib[1]
+    assert p99[1] <= SLOWER * p99[0]
+    assert server.stop() == 0
+
+
+def test_a_shadow_of_all_requests_costs_at_most_a_tenth_of_the_p99_at_half_capacity(
+    start_server: StartServer, store: Path, figures: Figures
+) -> None:
+    shapes = registry.verify(store / "tiny" / "1").outputs
+    make_package(store, input=InputSpec(height=SIZE, width=SIZE, resize=SIZE), outputs=shapes)  # tiny:3 is as tiny:1
+    server = start_server(store)
+    body = make_image(color="red")
+    rate = capacity(server, body) / 2
+    plan, messages = Plan(server.port, rate, PAIR_SECONDS, patience=15), [request("/v1/classify", body)]
+    alone: list[float] = []
+    beside: list[float] = []
+    compared = 0.0
+    for _ in range(PAIRS):
+        alone.append(drive(plan, messages).milliseconds(99))
+        candidate.start(store, "tiny", Candidate(3, "shadow", requests=10**9))
+        until(lambda: metrics(server)["hubel_candidate_version"] == 3, server, every=0.5, patience=120)
+        time.sleep(2)
+        beside.append(drive(plan, messages).milliseconds(99))
+        compared = metrics(server)['hubel_candidate_images_total{result="agreed",version="3"}']
+        candidate.end(store, "tiny", False, "test")
+        until(lambda: metrics(server)["hubel_candidate_version"] == 0, server)
+    ratios = sorted(with_it / without for with_it, without in zip(beside, alone, strict=True))
+    figures(
+        rate=rate,
+        p99_ms=", ".join(f"{a:.1f} -> {b:.1f}" for a, b in zip(alone, beside, strict=True)),
+        ratio=ratios[len(ratios) // 2],
+        compared=compared,
+    )
+    assert compared > PAIRS
+    assert ratios[len(ratios) // 2] <= SHADOW_COST
+    assert server.stop() == 0

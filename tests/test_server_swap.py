@@ -1,0 +1,208 @@
+"""The real service while versions come and go: every request is answered, by the version that the answer names."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models import candidate, registry
+from models.candidate import Candidate
+from models.input import InputSpec
+from tests.client import samples
+from tests.conftest import StartServer
+from tests.factories import make_image, make_package
+from tests.server import Server
+
+pytestmark = pytest.mark.server
+
+PATIENCE = 30  # seconds that a version may take on a machine that does other work too
+TURNED = ("green", "blue", "red")
+WORDS = {1: "red", 2: "green", 3: "red", 4: "blue"}  # what each version of the store says to a red picture
+RED = make_image(color="red")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny:1; 2 with other words for the colours; 3, which does not answer as it promises; 4 with another input and class."""
+    store = tmp_path_factory.mktemp("swaps") / "store"
+    make_package(store)
+    make_package(store, labels=TURNED)
+    make_package(store, golden_error=1.0)
+    make_package(store, labels=("blue", "red", "green", "white"), input=InputSpec(height=16, width=24, resize=28))
+    return store
+
+
+class Traffic:
+    """Clients that ask again as soon as they are answered; each keeps its connection. answers: version, label of a red one."""
+
+    def __init__(self, server: Server, clients: int = 4) -> None:
+        self.server = server
+        self.answers: list[tuple[int, str]] = []
+        self.failures: list[str] = []
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self.ask) for _ in range(clients)]
+
+    def ask(self) -> None:
+        with self.server.client() as client:
+            while not self.stopped.is_set():
+                try:
+                    self.take(client.post("/v1/classify", content=RED))
+                except httpx.HTTPError as err:
+                    self.failures.append(repr(err))
+                time.sleep(0.02)
+
+    def take(self, response: httpx.Response) -> None:
+        if response.status_code != 200:
+            self.failures.append(response.text)
+            return
+        answer = response.json()
+        assert response.headers["x-model"] == f"tiny:{answer['version']}"
+        self.answers.append((answer["version"], answer["results"][0]["label"]))
+
+    def wait_for(self, version: int) -> float:
+        """Seconds until the first answer of a version that none was of before."""
+        began, seen = time.monotonic(), len(self.answers)
+        while not any(found == version for found, _ in self.answers[seen:]):
+            assert time.monotonic() - began < PATIENCE, self.server.output()
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+
+@contextmanager
+def traffic(server: Server, clients: int = 4) -> Generator[Traffic]:
+    """Clients while the block runs; at the end, that none of them failed."""
+    made = Traffic(server, clients)
+    for thread in made.threads:
+        thread.start()
+    try:
+        yield made
+    finally:
+        made.stopped.set()
+        for thread in made.threads:
+            thread.join()
+    assert made.failures == []
+
+
+def until(condition: Callable[[], Any], server: Server, every: float = 0.1, patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, server.output()
+        time.sleep(every)
+
+
+def versions_served(server: Server) -> list[float]:
+    with server.client() as client:
+        found = samples(client)
+    return [found.get(f'hubel_model_version{{worker="{place}"}}', 0) for place in range(2)]
+
+
+def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: StartServer, shelf: Path, tmp_path: Path) -> None:
+    store = copy_of(shelf, tmp_path)
+    server = start_server(store, HUBEL_WORKERS="2")
+    until(lambda: versions_served(server) == [1, 1], server)
+    with traffic(server) as clients, server.client() as client:
+        for version in (2, 4, 1):
+            registry.promote(store, "tiny", version, "test")
+            clients.wait_for(version)
+            until(lambda wanted=version: versions_served(server) == [wanted, wanted], server)
+        registry.promote(store, "tiny", 3, "test")
+        until(lambda: client.get("/v1/models").json()["refused"], server)
+        refused = client.get("/v1/models").json()
+        assert refused["refused"]["version"] == 3
+        assert "answers its golden inputs differently" in refused["refused"]["reason"]
+        assert refused["models"][0]["version"] == 1
+        registry.roll_back(store, "tiny")  # to 1, which never left
+        until(lambda: client.get("/v1/models").json()["refused"] is None, server)
+        registry.promote(store, "tiny", 2, "test")
+        clients.wait_for(2)
+        registry.roll_back(store, "tiny")
+        seconds = clients.wait_for(1)
+        counts = samples(client)
+    registry.promote(store, "tiny", 3, "refused again")
+    until(lambda: server.output().count("tiny:3 is refused") == 2, server)
+    os.kill(server.processes()[1], signal.SIGKILL)
+    until(lambda: versions_served(server) == [1, 1] and server.output().count("is ready after") == 3, server)
+    assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
+    assert seconds < PATIENCE / 3
+    assert counts['hubel_swaps_total{result="refused"}'] == 1
+    assert counts["hubel_workers_agree"] == 1
+    assert server.output().count("is in service in place of") == 5
+    assert "tiny:3 is refused, tiny:1 stays in service: " in server.output()
+    assert server.stop() == 0
+
+
+def test_a_shadow_answers_nobody_and_is_promoted_when_it_agrees_and_a_pinned_version_stays(
+    start_server: StartServer, shelf: Path, tmp_path: Path
+) -> None:
+    store = copy_of(shelf, tmp_path)
+    make_package(store)  # tiny:5 is as tiny:1
+    server, pinned = start_server(store), start_server(store, HUBEL_MODEL="tiny:1")
+    with traffic(server, clients=1) as clients:
+        clients.wait_for(1)
+        candidate.start(store, "tiny", Candidate(5, "shadow", requests=30, bounds=candidate.Bounds(latency=1000)))
+        clients.wait_for(5)
+    pointer = registry.pointer(store, "tiny")
+    assert pointer is not None
+    assert pointer.version == 5
+    assert "no loss in 3" in pointer.history[-1].reason
+    swapped = [version for version, _ in clients.answers].index(5)
+    assert {version for version, _ in clients.answers[:swapped]} == {1}
+    with server.client() as client:
+        counts = samples(client)
+    assert counts['hubel_candidate_images_total{result="agreed",version="5"}'] >= 30
+    assert counts['hubel_candidates_ended_total{result="promoted"}'] == 1
+    with pinned.client() as client:
+        assert client.post("/v1/classify", content=RED).json()["version"] == 1
+    assert server.stop() == pinned.stop() == 0
+
+
+def test_a_canary_goes_on_after_a_restart_and_a_bad_one_is_rolled_back_by_itself(
+    start_server: StartServer, shelf: Path, tmp_path: Path
+) -> None:
+    store = copy_of(shelf, tmp_path)
+    candidate.start(store, "tiny", Candidate(2, "canary", requests=100_000, percent=20, bounds=LOOSE))
+    server = start_server(store)
+    with traffic(server) as clients:
+        clients.wait_for(2)
+        until(lambda: seen_of(store) > 10, server)
+    assert server.stop() == 0
+    kept = seen_of(store)
+    server = start_server(store)
+    with traffic(server) as clients, server.client() as client:
+        clients.wait_for(2)
+        until(lambda: client.get("/v1/models").json()["candidate"]["requests"] > kept, server)
+        candidate.end(store, "tiny", False, "by hand")
+        until(lambda: client.get("/v1/models").json()["candidate"] is None, server)
+        candidate.start(store, "tiny", Candidate(2, "canary", requests=100_000, percent=20))  # disagrees about every picture
+        until(lambda: candidate.read(store, "tiny") is None, server)
+        pointer = registry.pointer(store, "tiny")
+        until(lambda: client.get("/v1/models").json()["candidate"] is None, server)
+    assert pointer is not None
+    assert pointer.version == 1
+    assert "disagreement: " in pointer.history[-1].reason
+    by_canary = sum(version == 2 for version, _ in clients.answers)
+    assert 0 < by_canary < 0.35 * len(clients.answers)
+    assert set(clients.answers) == {(1, "red"), (2, "green")}
+    assert server.stop() == 0
+
+
+LOOSE = candidate.Bounds(errors=1, latency=1000, disagreement=1, unsure=1)
+
+
+def seen_of(store: Path) -> int:
+    """Requests that the candidate answered, as the store has it."""
+    found = candidate.read(store, "tiny")
+    return candidate.read_progress(store, "tiny", found).candidate.requests if found else 0
+
+
+def copy_of(shelf: Path, folder: Path) -> Path:
+    """A store to be changed, with tiny:1 in service."""
+    return Path(shutil.copytree(shelf, folder / "store"))
