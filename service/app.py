@@ -17,29 +17,38 @@ from typing import Any, TypeVar, cast
 
 import bentoml
 
-from models import registry
+from models import kept, reference, registry
+from models import manifest as manifests
 from models.header import FORMATS
 from models.manifest import Manifest
 from models.precision import GRAPHS
 from models.preprocess import Pixels
-from service import keys, metrics, settings
+from models.reference import Reference
+from service import feedback as feedbacks
+from service import keys, ledger, metrics, settings
 from service.access import Access
+from service.aftermath import Aftermath, client_of
 from service.batcher import Arrays, Batcher, Job
 from service.cors import Cors
 from service.decode import decode
+from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout
+from service.errors import ClientError, DeadlineExceeded, DeviceLost, InvalidParameter, RequestTimeout, UnknownAnswer
+from service.feedback import Verdicts
+from service.keep import DAY, MB, Bounds, Keeper
 from service.openapi import document
 from service.postprocess import Row, classify, encode_features, rank
 from service.read import Buffer, Share, images_in, read_body, while_connected
+from service.recent import RecentAnswers
 from service.runtime import Runtime
-from service.schemas import BOOLEANS, ENCODINGS, Answer, Failure, default_k
+from service.schemas import BOOLEANS, ENCODINGS, Answer, Deletion, Failure, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 DEADLINE_HEADER = "x-deadline-ms"
+FEEDBACK = "/v1/feedback"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -97,6 +106,10 @@ class Hubel:
             drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
         )
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
+        recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
+        self.keeper = make_keeper()
+        self.aftermath = Aftermath(recent, self.keeper, Drift(self.reference_of, metrics.DriftGauges()))
+        self.verdicts = Verdicts(self.manifest.name, recent, self.labels_of, metrics.count_feedback, self.keeper)
         self.announce()
 
     def announce(self) -> None:
@@ -120,12 +133,32 @@ class Hubel:
     def close(self) -> None:
         self.batcher.close()
         self.pool.shutdown()
+        self.aftermath.close()
 
     def busy_seconds(self) -> float:
         return self.batcher.busy_seconds()
 
     def check_load(self, route: str) -> None:
-        self.batcher.check(1, share_of(route))
+        if route != FEEDBACK:  # which computes nothing
+            self.batcher.check(1, share_of(route))
+
+    def package_of(self, version: int) -> Path:
+        return registry.resolve(Path(SETTINGS.store), f"{self.manifest.name}:{version}")
+
+    def labels_of(self, version: int) -> list[str]:
+        """The classes of a version that has answered; raises PackageError where it is no longer there."""
+        if version == self.manifest.version:
+            return self.manifest.labels
+        return manifests.read(self.package_of(version)).labels
+
+    def reference_of(self, version: int) -> Reference | None:
+        """What the package of a version says of the images it is for; raises PackageError."""
+        folder = self.package_of(version)
+        manifest = manifests.read(folder)
+        if reference.FILE not in manifest.files:
+            return None
+        data = registry.load(folder, manifest, reference.FILE)
+        return reference.read(data, len(manifest.labels), manifest.outputs["features"][0])
 
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
@@ -139,6 +172,8 @@ class Hubel:
             "/v1/classify": ("POST", self.classify),
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
+            FEEDBACK: ("POST", self.feedback),
+            FEEDBACK + "/{request_id}": ("DELETE", self.delete_feedback),
             "/v1/models": get(lambda: reply_json({"models": [describe_model(self.manifest)]})),
             "/v1/info": get(lambda: reply_json(describe_service(self.runtime))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
@@ -166,6 +201,42 @@ class Hubel:
         normalize = choose(given, "normalize", BOOLEANS)
         encoding = choose(given, "encoding", ENCODINGS)
         return await self.answer(request, "features", lambda row, _: encode_features(row, normalize, encoding))
+
+    async def feedback(self, request: Request) -> Reply:
+        """Of several feedbacks, a bad one fails alone."""
+        request.parameters()
+        try:
+            async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
+                with self.bodies.share() as share:
+                    body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
+        except TimeoutError as err:
+            raise RequestTimeout(
+                f"the body did not arrive within {SETTINGS.deadline_ms} ms (HUBEL_DEADLINE_MS); send less at once or faster"
+            ) from err
+        given = feedbacks.parse(body, request.headers.get("content-type", ""))
+        request.charge(len(given))
+        if len(given) == 1:
+            return reply_json({"results": [self.verdicts.take(client_of(request), given[0])]})
+        results: list[object] = []
+        for one in given:
+            try:
+                results.append(self.verdicts.take(client_of(request), one))
+            except ClientError as err:
+                metrics.REJECTIONS.labels(err.code).inc()
+                results.append(Failure(describe(err)))
+        return reply_json({"results": results})
+
+    async def delete_feedback(self, request: Request) -> Reply:
+        request.parameters()
+        request_id, client = request.path.rpartition("/")[2], client_of(request)
+        if self.keeper is None:
+            raise UnknownAnswer("no image is kept here: HUBEL_FEEDBACK_DIR is not set")
+        deleted = 0
+        if kept.REQUEST_ID.fullmatch(request_id):
+            deleted = await asyncio.get_running_loop().run_in_executor(self.pool, self.keeper.delete, client, request_id)
+        if not deleted:
+            raise UnknownAnswer(f"nothing is kept of the request {request_id[:64]!r} for you; it may have been removed already")
+        return reply_json(Deletion(request_id, deleted))
 
     async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
         """Images in, results out, within the deadline; of several images, a bad one fails alone."""
@@ -199,6 +270,7 @@ class Hubel:
                 for job in jobs
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
+            self.aftermath.take(request, images, jobs, results, self.manifest)
             return reply_json(Answer(self.manifest.name, self.manifest.version, results))
 
     async def read(self, request: Request, share: Share) -> list[bytes]:
@@ -226,10 +298,25 @@ class Hubel:
             limits = (self.manifest.input, SETTINGS.max_pixels, SETTINGS.max_side_pixels)
             async with self.bulk_decoding if bulk else nullcontext():
                 pixels = await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, *limits)
-        job = await self.batcher.submit(pixels, (output,), deadline, bulk)
+        outputs = self.aftermath.outputs(self.manifest.version, output)
+        job = await self.batcher.submit(pixels, outputs, deadline, bulk)
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
+
+
+def make_keeper() -> Keeper | None:
+    """What keeps images in HUBEL_FEEDBACK_DIR; None where that is not set."""
+    if not SETTINGS.feedback_dir:
+        return None
+    bounds = Bounds(
+        images=SETTINGS.feedback_max_images,
+        seconds=SETTINGS.feedback_max_days * DAY,
+        bytes=SETTINGS.feedback_max_mb * MB,
+        share=SETTINGS.feedback_share,
+        wait=SETTINGS.feedback_wait_minutes * 60,
+    )
+    return Keeper(Path(SETTINGS.feedback_dir), bounds, lambda outcome: metrics.KEPT_IMAGES.labels(outcome).inc(), metrics.kept)
 
 
 def share_of(route: str) -> float:

@@ -23,6 +23,9 @@ UNITLESS = (
     "hubel_workers_alive",
     "hubel_worker_pid",
     "hubel_api_keys_file_faulty",
+    "hubel_drift_answers",
+    "hubel_drift_stability",
+    "hubel_drift_feature_distance",
 )
 
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
