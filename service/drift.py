@@ -25,7 +25,7 @@ from models.reference import CONFIDENCE_EDGES, Reference
 
 WINDOW, SAMPLES = 2000, 500  # answers, and images looked at more closely, that are compared
 LEAST = 200  # of either, before anything is said
-SAMPLE_SECONDS = 0.05  # between two images that are looked at more closely, at least
+SAMPLE_SECONDS = 0.1  # between two images that are looked at more closely, at least
 TURN_SECONDS = 1.0
 WAITING = 20_000  # answers between two turns
 FORGET_SECONDS = 120.0  # a version that does not answer for so long is no longer told of

@@ -20,6 +20,7 @@ from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
 from models.precision import GRAPHS
+from models.reference import FILE as REFERENCE
 from training import checkpoint as checkpoints
 from training import evaluate, export
 from training.checkpoint import Checkpoint
@@ -50,6 +51,8 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
+        if (run / REFERENCE).is_file():  # not of a run that an earlier version exported
+            graphs.add(REFERENCE)
         for made in [*graphs, manifests.REPORT] if has_report else graphs:
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)

@@ -14,6 +14,7 @@ from models import registry
 from models.fingerprint import fingerprint
 from models.manifest import CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
 from models.precision import GRAPHS
+from models.reference import FILE as REFERENCE
 from service.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
@@ -36,7 +37,8 @@ def int8_of(journey: Journey) -> set[str]:
 
 def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
     assert manifest.id == "colours:1"
-    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, REPORT, "manifest.json"} | int8_of(journey)
+    always = {MODEL, GOLDEN, CARD, REPORT, REFERENCE, "manifest.json"}
+    assert {path.name for path in journey.package.iterdir()} == always | int8_of(journey)
     assert registry.resolve(journey.store, "colours") == journey.package
     assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
 
