@@ -9,8 +9,7 @@ Folders of class folders.
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +34,7 @@ from training.sources.catalogue import open_source
 WINDOWS = 20
 FIGURES = ("classes", "confidence", "brightness", "sharpness", "size", "features")
 Pixels = NDArray[np.uint8]
+Noted = tuple[int, float, NDArray[np.float32]]
 BATCH = 64
 
 
@@ -69,30 +69,27 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def file_of(pixels: Pixels) -> bytes:
-    """As it would be sent."""
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
 def noted(
-    session: onnxruntime.InferenceSession, manifest: Manifest, images: Pixels, window: Window
-) -> list[tuple[int, float, NDArray[np.float32]]]:
-    """What the service would note of images: label, probability, figures of a sample."""
-    found: list[tuple[int, float, NDArray[np.float32]]] = []
+    session: onnxruntime.InferenceSession,
+    manifest: Manifest,
+    images: Pixels,
+    window: Window,
+    files: list[bytes],
+) -> list[Noted]:
+    """What the service would note of images: label, probability, figures of a sample. files: theirs, as they came."""
+    found: list[Noted] = []
     assert window.reference is not None
     for begin in range(0, len(images), BATCH):
         batch = images[begin : begin + BATCH]
         logits, features = map(np.asarray, session.run(["logits", "features"], {"images": batch}))
         shares = softmax(logits, manifest.temperature)
-        for pixels, row, share in zip(batch, features, shares, strict=True):
-            sample = Sample(file_of(pixels), pixels, row)
+        for i, (pixels, row, share) in enumerate(zip(batch, features, shares, strict=True), begin):
+            sample = Sample(files[i], pixels, row)
             found.append((int(share.argmax()), float(share.max()), figures(window.reference, sample)))
     return found
 
 
-def windows(seen: list[tuple[int, float, NDArray[np.float32]]], window: Window) -> list[dict[str, float]]:
+def windows(seen: list[Noted], window: Window) -> list[dict[str, float]]:
     """The figures of WINDOWS windows, each of images drawn out of all, as many as the service compares."""
     rng, found = np.random.default_rng(0), list[dict[str, float]]()
     for _ in range(WINDOWS):
@@ -110,10 +107,10 @@ def row(name: str, found: list[dict[str, float]]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def microseconds_of_a_sample(window: Window, pixels: Pixels, features: NDArray[np.float32]) -> float:
+def microseconds_of_a_sample(window: Window, sample: Sample) -> float:
     """Median of 1000, without the network."""
     assert window.reference is not None
-    sample, times = Sample(file_of(pixels), pixels, features), list[float]()
+    times: list[float] = []
     for _ in range(1000):
         began = time.perf_counter()
         figures(window.reference, sample)
@@ -121,41 +118,49 @@ def microseconds_of_a_sample(window: Window, pixels: Pixels, features: NDArray[n
     return 1e6 * median(times)
 
 
-def main() -> int:
-    args = make_parser().parse_args()
+def kinds_of_traffic(
+    args: argparse.Namespace, folder: Path, manifest: Manifest, traffic: ImageSet, files: list[bytes], window: Window
+) -> Iterator[tuple[str, list[Noted]]]:
+    """Each kind with what the service would note of it."""
+    session = open_session(folder / MODEL)
+    for name, change in CHANGES.items():
+        changed = np.stack([change(pixels) for pixels in tqdm(traffic.pixels, name, leave=False)])
+        yield name, noted(session, manifest, changed, window, files)
+    if (folder / GRAPHS["int8"]).is_file():
+        quantized = open_session(folder / GRAPHS["int8"], precision="int8")
+        yield "as they are, computed in int8", noted(quantized, manifest, traffic.pixels, window, files)
+    some = np.flatnonzero(traffic.targets < len(traffic.classes) // 2)
+    yield "half of the classes alone", noted(session, manifest, traffic.pixels[some], window, [files[i] for i in some])
+    items = open_source(args.other).train.items
+    chosen = np.random.default_rng(0).permutation(len(items))[: args.limit // 2]
+    others = [items[i].read() for i in chosen]
+    pixels = np.stack([preprocess(file, manifest.input) for file in others])
+    yield title_of(args.other), noted(session, manifest, pixels, window, others)
+
+
+def title_of(folder: Path) -> str:
+    return folder.parent.name if folder.name == "test" else folder.name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = make_parser().parse_args(arguments)
     folder = registry.resolve(args.store, args.model)
     manifest = manifests.read(folder)
-    session = open_session(folder / MODEL)
     part = open_source(args.data).train
     images = data.decode(part, manifest.input, tuple(manifest.labels))
     images = images.subset(np.random.default_rng(0).permutation(len(images))[: args.limit])
     half, traffic = (images.subset(np.arange(i, len(images), 2)) for i in (0, 1))
-    window = Window(reference_of(session, manifest, half, args.data), 0.0)
+    sizes = reference.sizes_of(half, [part])
+    window = Window(reference.measure(open_session(folder / MODEL), half, sizes, manifest.temperature), 0.0)
     print(f"{len(half)} images in the reference, windows out of {len(traffic)}: least / median / greatest of {WINDOWS} windows\n")
     print(f"| traffic | {' | '.join(FIGURES)} |\n|{' --- |' * (1 + len(FIGURES))}")
-    first: Pixels = traffic.pixels
-    for name, change in CHANGES.items():
-        seen = noted(session, manifest, np.stack([change(pixels) for pixels in tqdm(first, name, leave=False)]), window)
+    items = {item.path: item for item in part.items}
+    files = [items[path].read() for path in traffic.paths]
+    for name, seen in kinds_of_traffic(args, folder, manifest, traffic, files, window):
         print(row(name, windows(seen, window)), flush=True)
-    if (folder / GRAPHS["int8"]).is_file():
-        quantized = open_session(folder / GRAPHS["int8"], precision="int8")
-        print(row("as they are, computed in int8", windows(noted(quantized, manifest, first, window), window)), flush=True)
-    some = traffic.pixels[traffic.targets < len(traffic.classes) // 2]
-    print(row("half of the classes alone", windows(noted(session, manifest, some, window), window)), flush=True)
-    items = open_source(args.other).train.items
-    chosen = np.random.default_rng(0).permutation(len(items))[: args.limit // 2]
-    other = np.stack([preprocess(items[i].read(), manifest.input) for i in chosen])
-    print(row(f"{args.other.parent.name}", windows(noted(session, manifest, other, window), window)), flush=True)
-    features = np.asarray(session.run(["features"], {"images": first[:1]})[0])[0]
-    print(f"\na sample costs {microseconds_of_a_sample(window, first[0], features):.0f} us (n = 1000, median)", file=sys.stderr)
+    sample = Sample(files[0], traffic.pixels[0], np.zeros(manifest.outputs["features"], np.float32))
+    print(f"\na sample costs {microseconds_of_a_sample(window, sample):.0f} us (n = 1000, median)")
     return 0
-
-
-def reference_of(
-    session: onnxruntime.InferenceSession, manifest: Manifest, images: ImageSet, folder: Path
-) -> reference.Reference:
-    sizes = reference.sizes_of(images, [open_source(folder).train])
-    return reference.measure(session, images, sizes, manifest.temperature)
 
 
 if __name__ == "__main__":

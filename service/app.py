@@ -309,6 +309,12 @@ def make_keeper() -> Keeper | None:
     """What keeps images in HUBEL_FEEDBACK_DIR; None where that is not set."""
     if not SETTINGS.feedback_dir:
         return None
+    folder = Path(SETTINGS.feedback_dir)
+    try:
+        kept.prepare(folder)
+    except OSError as err:  # since the start, which checks it
+        log.error("no image is kept by this worker: %s: %s", folder, err.strerror)
+        return None
     bounds = Bounds(
         images=SETTINGS.feedback_max_images,
         seconds=SETTINGS.feedback_max_days * DAY,
@@ -316,7 +322,7 @@ def make_keeper() -> Keeper | None:
         share=SETTINGS.feedback_share,
         wait=SETTINGS.feedback_wait_minutes * 60,
     )
-    return Keeper(Path(SETTINGS.feedback_dir), bounds, lambda outcome: metrics.KEPT_IMAGES.labels(outcome).inc(), metrics.kept)
+    return Keeper(folder, bounds, lambda outcome: metrics.KEPT_IMAGES.labels(outcome).inc(), metrics.kept)
 
 
 def share_of(route: str) -> float:

@@ -22,11 +22,12 @@ from models import kept as store
 from models.kept import ANSWERS, IMAGES, Kept
 
 QUEUE_IMAGES, QUEUE_BYTES, QUEUE_VERDICTS = 256, 32 * 2**20, 1024  # waiting to be written, in each worker
-CLEAR_SECONDS = 5.0  # between two times that a worker clears up, at least; at once where a bound is passed
+CLEAR_SECONDS, CLEAR_SHARE = 5.0, 0.05  # a worker clears up so often, or of its time, at most; at once where a bound is passed
 PATIENCE_SECONDS = 10.0  # how long feedback waits for the answer that another worker is about to write
 FRESH_SECONDS = 60.0  # an image without an answer, or the reverse, may be on its way for so long
 WITHDRAWN_SECONDS = 3600.0
 ROOM = 0.95  # of a bound, what is left when it was passed
+ANSWERS_OF_AN_IMAGE = 20  # that came often; those with feedback, and the newest, stay
 DAY, MB = 86_400.0, 1_000_000
 CORRECTED, UNSURE, USUAL = 2, 1, 0  # what goes last, and what first
 log = logging.getLogger("hubel")
@@ -85,7 +86,7 @@ class Keeper:
         self.verdicts: deque[Verdict] = deque()
         self.waiting = 0  # bytes of images
         self.found = Found()
-        self.cleared = -CLEAR_SECONDS
+        self.cleared, self.pause = -CLEAR_SECONDS, CLEAR_SECONDS
         self.complained = -DAY
         self.changed = threading.Condition()
         self.ending = False
@@ -143,6 +144,9 @@ class Keeper:
             except OSError as err:
                 self.count("failed")
                 self._complain(err)
+            except Exception:  # the next image is another
+                self.count("failed")
+                log.exception("an image is not kept")
             if ending and entry is None:
                 return
 
@@ -153,8 +157,9 @@ class Keeper:
             if not self._note(verdict) and time.monotonic() < verdict.until:
                 self.verdicts.append(verdict)
         full = self.found.images > self.bounds.images or self.found.bytes > self.bounds.bytes
-        if full or time.monotonic() - self.cleared > CLEAR_SECONDS:
+        if full or time.monotonic() - self.cleared > self.pause:
             self.clear()
+            self.pause = max(CLEAR_SECONDS, (time.monotonic() - self.cleared) / CLEAR_SHARE)
 
     def _write(self, image: bytes, kept: Kept) -> None:
         name = store.image_name(image)
@@ -204,6 +209,11 @@ def clear(folder: Path, bounds: Bounds, known: dict[str, tuple[int, Kept]]) -> F
             (folder / ANSWERS / name).unlink(missing_ok=True)
         else:
             kept.setdefault(answer.image, []).append(name)
+    for found in kept.values():
+        found.sort(key=lambda name: (answers[name][1].right is not None, answers[name][1].time), reverse=True)
+        for name in found[ANSWERS_OF_AN_IMAGE:]:
+            (folder / ANSWERS / name).unlink(missing_ok=True)
+        del found[ANSWERS_OF_AN_IMAGE:]
     for name in [name for name, facts in images.items() if name not in kept and now - facts.st_mtime > FRESH_SECONDS]:
         _unlink(folder / IMAGES / name)
         del images[name]

@@ -260,3 +260,30 @@ def test_workers_share_the_folder_and_one_at_a_time_clears_up(tmp_path: Path) ->
     clear(tmp_path, bounds, {})
     assert 15 <= len(images(tmp_path)) <= 20
     assert len(names(tmp_path)) == len(images(tmp_path))
+
+
+def test_of_a_picture_that_comes_often_the_newest_answers_stay_and_those_with_feedback(tmp_path: Path) -> None:
+    n = keep.ANSWERS_OF_AN_IMAGE
+    put(tmp_path, "told", b"same", right=True, age=500)
+    for i in range(n + 5):
+        put(tmp_path, f"r{i:02d}", b"same", age=100 - i)
+    clear(tmp_path, ALL, {})
+    assert names(tmp_path) == {"told", *(f"r{i:02d}" for i in range(6, n + 5))}
+
+
+def test_what_was_read_before_is_not_read_again_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        put(tmp_path, f"r{i}", b"image %d" % i)
+    found = clear(tmp_path, ALL, {})
+    put(tmp_path, "r3", b"image 3", right=False)
+    read: list[str] = []
+    read_answer = store.read_answer
+
+    def reading(path: Path) -> Kept | None:
+        read.append(path.name)
+        return read_answer(path)
+
+    monkeypatch.setattr(store, "read_answer", reading)
+    found = clear(tmp_path, ALL, found.answers)
+    assert read == ["~r3.0.json"]
+    assert len(found.answers) == found.images == 5

@@ -30,10 +30,11 @@ def put(folder: Path, name: str, label: str = "cat", probability: float = 0.9, s
     image = make_image("PNG", 16, 12, seed=len(list(kept.read_all(folder))) if seed is None else seed)
     file = kept.image_name(image)
     kept.write_image(folder, file, image)
-    told = {"right": facts.get("given") == label, "given_at": NOW} if "given" in facts else {}
-    told |= {"given_at": NOW} if "right" in facts else {}
-    unsure = facts.pop("unsure", False)
-    kept.write_answer(folder, Kept(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, **(told | facts)))
+    given = facts.get("given")
+    right: bool | None = facts.get("right", given == label if given else None)
+    at: datetime | None = facts.get("given_at", None if right is None else NOW)
+    unsure: bool = facts.get("unsure", False)
+    kept.write_answer(folder, Kept(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, right, given, at))
     return file
 
 
