@@ -80,32 +80,33 @@ class Verdicts:
             UnknownAnswer: no such answer of this client is remembered.
             InvalidParameter: its version has no such label.
         """
+        index = int(feedback.index)
         with self.recent.alone():
-            found = self.recent.find(client, feedback.request_id, feedback.index)
+            found = self.recent.find(client, feedback.request_id, index)
             if found is None:
-                return self._take_kept(client, feedback)
+                return self._take_kept(client, feedback, index)
             ring, place, answer = found
             label = self._labels(answer.version)[answer.label]
             right = self._is_right(feedback, answer.version, label)
             self._mark(ring, place, answer, right)
-        self._tell(client, feedback, right)
-        return FeedbackResult(feedback.request_id, feedback.index, self.model, answer.version, label, right)
+        self._tell(client, feedback, index, right)
+        return FeedbackResult(feedback.request_id, index, self.model, answer.version, label, right)
 
-    def _take_kept(self, client: str, feedback: Feedback) -> FeedbackResult:
+    def _take_kept(self, client: str, feedback: Feedback, index: int) -> FeedbackResult:
         """The same for an answer of which the folder alone knows: the service was started since, or had many others."""
         answer = None
         if self.keeper is not None:
-            answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.request_id, feedback.index))
+            answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.request_id, index))
         if answer is None:
             raise UnknownAnswer(
-                f"no label of image {feedback.index} of the request {feedback.request_id} is remembered for you; recent answers "
+                f"no label of image {index} of the request {feedback.request_id} is remembered for you; recent answers "
                 "of /v1/classify and /v1/top-k are (HUBEL_FEEDBACK_ANSWERS); send feedback sooner, with the key that asked"
             )
         right = self._is_right(feedback, answer.version, answer.label)
         if answer.right != right:
             self.count(answer.version, right)
-        self._tell(client, feedback, right)
-        return FeedbackResult(feedback.request_id, feedback.index, self.model, answer.version, answer.label, right)
+        self._tell(client, feedback, index, right)
+        return FeedbackResult(feedback.request_id, index, self.model, answer.version, answer.label, right)
 
     def _labels(self, version: int) -> Sequence[str]:
         try:
@@ -136,7 +137,7 @@ class Verdicts:
         self.count(answer.version, right)
         ring.mark(place, verdict)
 
-    def _tell(self, client: str, feedback: Feedback, right: bool) -> None:
+    def _tell(self, client: str, feedback: Feedback, index: int, right: bool) -> None:
         if self.keeper is not None:
             given = None if feedback.label is msgspec.UNSET else feedback.label
-            self.keeper.tell(client, feedback.request_id, feedback.index, right, given)
+            self.keeper.tell(client, feedback.request_id, index, right, given)

@@ -47,6 +47,7 @@ def document(classes: int, max_images: int, keys_needed: bool = False) -> Json:
 def _open_document(classes: int, max_images: int) -> Json:
     shown = (Classification, Ranking, Features, Failure, Problem, Feedback, FeedbackResult, Deletion)
     _, schemas = msgspec.json.schema_components(shown, ref_template=REF)
+    schemas["Feedback"]["properties"]["index"] = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31, "default": 0}
     schemas["Feedback"]["oneOf"] = [{"required": ["label"]}, {"required": ["wrong"]}]
     k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": default_k(classes)}
     return {

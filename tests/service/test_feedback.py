@@ -137,6 +137,13 @@ def test_one_feedback_or_a_list_of_them_is_read() -> None:
     ]
 
 
+def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
+    (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}', "application/json")
+    result = verdicts.take("web", feedback)
+    assert (result.index, result.right) == (3, True)
+    assert isinstance(result.index, int)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -149,6 +156,8 @@ def test_one_feedback_or_a_list_of_them_is_read() -> None:
         {"request_id": "r1\n", "wrong": True},
         {"request_id": "r" * 65, "wrong": True},
         {"request_id": "r1", "index": -1, "wrong": True},
+        {"request_id": "r1", "index": 1.5, "wrong": True},
+        {"request_id": "r1", "index": "1", "wrong": True},
         {"request_id": "r1", "lable": "ant"},
         [],
         "r1",
