@@ -15,6 +15,7 @@ NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
 RECIPE ?=
 RUN ?= runs/$(NAME)
 STORE ?= models/store
+FEEDBACK ?= $(HUBEL_FEEDBACK_DIR)
 SERVICE ?= hubel
 
 AREAS ?=
@@ -24,7 +25,7 @@ ROUNDS ?= 5
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train resume evaluate export report publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -65,6 +66,9 @@ inspect: .venv/.synced  ## look at DATA before training: counts, copies, leaks, 
 
 train: .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
 	@$(ALL) -m training run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE)
+
+retrain: .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
+	@$(ALL) -m training retrain $(NAME) $(DATA) $(FEEDBACK) --store $(STORE) $(if $(PROMOTE),--promote) $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS))
 
 resume: .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
 	@$(ALL) -m training train $(DATA) --out $(RUN) --resume

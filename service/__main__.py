@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from models import registry
+from models import kept, registry
 from models.manifest import PackageError
 from service import keys, ledger, settings
 from service.keys import KeysError
@@ -42,6 +42,11 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status", help="who is alive in a running service, and what is loaded; 0 where all is well")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
+    feedback = commands.add_parser("feedback", help="look after the images that HUBEL_FEEDBACK_DIR keeps")
+    actions = feedback.add_subparsers(required=True, metavar="ACTION")
+    delete = actions.add_parser("delete", help="delete the images, answers and feedback of a request, of whichever key")
+    delete.add_argument("request_id", metavar="REQUEST_ID", help="as X-Request-ID of the answer says")
+    delete.set_defaults(run=run_delete)
     new_key = commands.add_parser(
         "new-key",
         help="make an API key",
@@ -69,6 +74,22 @@ def run_status(args: argparse.Namespace) -> int:
     return 0 if status.well else FAILED
 
 
+def run_delete(args: argparse.Namespace) -> int:
+    """Delete what is kept of a request; a running service need not be told."""
+    config = settings.read()
+    folder = Path(config.feedback_dir)
+    if not config.feedback_dir or not kept.is_folder(folder):
+        return fail(f"HUBEL_FEEDBACK_DIR is {config.feedback_dir!r}, no folder of kept images; set it as the service has it")
+    try:
+        deleted = kept.delete(folder, args.request_id)
+    except OSError as err:
+        return fail(f"{folder} cannot be changed: {err.strerror}")
+    if not deleted:
+        return fail(f"nothing is kept of the request {args.request_id!r} in {folder}")
+    print(f"deleted {deleted} answers of {args.request_id}, and the images that no other answer has")
+    return 0
+
+
 def run_service(_: argparse.Namespace) -> int:
     config = settings.read()
     try:
@@ -77,6 +98,8 @@ def run_service(_: argparse.Namespace) -> int:
         registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
         if config.api_keys_file:
             keys.read(Path(config.api_keys_file))
+        if config.feedback_dir and (reason := cannot_keep(Path(config.feedback_dir))):
+            return fail(reason)
         keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
     except (PackageError, KeysError) as err:
@@ -94,6 +117,15 @@ def run_service(_: argparse.Namespace) -> int:
 
 def no_metrics(folder: str, error: OSError) -> str:
     return f"metrics cannot be kept in {folder}: {error.strerror}; set TMPDIR to a folder with room"
+
+
+def cannot_keep(folder: Path) -> str | None:
+    """Why no images can be kept in a folder."""
+    try:
+        kept.prepare(folder)
+    except OSError as err:
+        return f"images cannot be kept in {folder}: {err.strerror}; set HUBEL_FEEDBACK_DIR to another folder, or leave it out"
+    return None
 
 
 def fail(reason: str) -> int:

@@ -16,28 +16,36 @@ from typing import Any, TypeVar, cast
 import bentoml
 import msgspec
 
-from models import registry
+from models import kept, reference, registry
+from models import manifest as manifests
 from models.header import FORMATS
 from models.input import InputSpec
 from models.manifest import Manifest
 from models.precision import GRAPHS, Precision
 from models.preprocess import Pixels
-from service import keys, metrics, settings
+from models.reference import Reference
+from service import feedback as feedbacks
+from service import keys, ledger, metrics, settings
 from service.access import Access
+from service.aftermath import Aftermath, client_of
 from service.batcher import Batcher, Job
 from service.contest import Contest, check_finite
 from service.cors import Cors
 from service.decode import decode
+from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout
+from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout, UnknownAnswer
+from service.feedback import Verdicts
 from service.holding import Held, Holding, Network
+from service.keep import DAY, MB, Bounds, Keeper
 from service.openapi import document
 from service.orders import Orders, Report
 from service.postprocess import Row, classify, encode_features, rank
 from service.read import Buffer, Share, images_in, read_body, while_connected
+from service.recent import RecentAnswers
 from service.remote import Open, Remote
 from service.runtime import Runtime
-from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Failure, Ranking, default_k
+from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Deletion, Failure, Ranking, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
@@ -45,6 +53,7 @@ INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those wi
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 DEADLINE_HEADER = "x-deadline-ms"
 ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was in service
+FEEDBACK = "/v1/feedback"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -109,18 +118,42 @@ class Hubel:
         )
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
         self.contest = Contest(self.holding, self.batcher, self.decode)
+        recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
+        self.keeper = make_keeper()
+        self.aftermath = Aftermath(recent, self.keeper, Drift(self.reference_of, metrics.DriftGauges()))
+        self.verdicts = Verdicts(self.manifest.name, recent, self.labels_of, metrics.count_feedback, self.keeper)
 
     @bentoml.on_shutdown
     def close(self) -> None:
         self.batcher.close()
         self.holding.close()
         self.pool.shutdown()
+        self.aftermath.close()
 
     def busy_seconds(self) -> float:
         return self.batcher.busy_seconds()
 
     def check_load(self, route: str) -> None:
-        self.batcher.check(1, share_of(route))
+        if route != FEEDBACK:  # which computes nothing
+            self.batcher.check(1, share_of(route))
+
+    def package_of(self, version: int) -> Path:
+        return registry.resolve(Path(SETTINGS.store), f"{self.manifest.name}:{version}")
+
+    def labels_of(self, version: int) -> list[str]:
+        """The classes of a version that has answered; raises PackageError where it is no longer there."""
+        if version == self.manifest.version:
+            return self.manifest.labels
+        return manifests.read(self.package_of(version)).labels
+
+    def reference_of(self, version: int) -> Reference | None:
+        """What the package of a version says of the images it is for; raises PackageError."""
+        folder = self.package_of(version)
+        manifest = manifests.read(folder)
+        if reference.FILE not in manifest.files:
+            return None
+        data = registry.load(folder, manifest, reference.FILE)
+        return reference.read(data, len(manifest.labels), manifest.outputs["features"][0])
 
     @property
     def manifest(self) -> Manifest:
@@ -151,6 +184,8 @@ class Hubel:
             "/v1/classify": ("POST", self.classify),
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
+            FEEDBACK: ("POST", self.feedback),
+            FEEDBACK + "/{request_id}": ("DELETE", self.delete_feedback),
             "/v1/models": get(lambda: reply_json(describe_models(self.holding))),
             "/v1/info": get(lambda: reply_json(describe_service(self.holding.serving.network))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
@@ -182,6 +217,42 @@ class Hubel:
         normalize = choose(given, "normalize", BOOLEANS)
         encoding = choose(given, "encoding", ENCODINGS)
         return await self.answer(request, "features", lambda row, _: encode_features(row, normalize, encoding))
+
+    async def feedback(self, request: Request) -> Reply:
+        """Of several feedbacks, a bad one fails alone."""
+        request.parameters()
+        try:
+            async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
+                with self.bodies.share() as share:
+                    body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
+        except TimeoutError as err:
+            raise RequestTimeout(
+                f"the body did not arrive within {SETTINGS.deadline_ms} ms (HUBEL_DEADLINE_MS); send less at once or faster"
+            ) from err
+        given = feedbacks.parse(body, request.headers.get("content-type", ""))
+        request.charge(len(given))
+        if len(given) == 1:
+            return reply_json({"results": [self.verdicts.take(client_of(request), given[0])]})
+        results: list[object] = []
+        for one in given:
+            try:
+                results.append(self.verdicts.take(client_of(request), one))
+            except ClientError as err:
+                metrics.REJECTIONS.labels(err.code).inc()
+                results.append(Failure(describe(err)))
+        return reply_json({"results": results})
+
+    async def delete_feedback(self, request: Request) -> Reply:
+        request.parameters()
+        request_id, client = request.path.rpartition("/")[2], client_of(request)
+        if self.keeper is None:
+            raise UnknownAnswer("no image is kept here: HUBEL_FEEDBACK_DIR is not set")
+        deleted = 0
+        if kept.REQUEST_ID.fullmatch(request_id):
+            deleted = await asyncio.get_running_loop().run_in_executor(self.pool, self.keeper.delete, client, request_id)
+        if not deleted:
+            raise UnknownAnswer(f"nothing is kept of the request {request_id[:64]!r} for you; it may have been removed already")
+        return reply_json(Deletion(request_id, deleted))
 
     async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
         """Images in, results out, within the deadline; of several images, a bad one fails alone."""
@@ -216,6 +287,7 @@ class Hubel:
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
+            self.aftermath.take(request, images, jobs, results, held.manifest)
             answer = Answer(held.manifest.name, held.manifest.version, results)
             return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id})
 
@@ -273,7 +345,8 @@ class Hubel:
         with request.stage("decode"):
             async with self.bulk_decoding if bulk else nullcontext():
                 pixels = await self.decode(image, held.manifest.input)
-        job = await self.batcher.submit(pixels, (output,), deadline, bulk, held.compute)
+        outputs = self.aftermath.outputs(held.version, output)
+        job = await self.batcher.submit(pixels, outputs, deadline, bulk, held.compute)
         if held is not self.holding.serving:
             check_finite([job.answer.result()[output]])
         request.record("queue", job.queue_seconds)
@@ -283,6 +356,26 @@ class Hubel:
     async def decode(self, image: bytes, spec: InputSpec) -> Pixels:
         limits = (SETTINGS.max_pixels, SETTINGS.max_side_pixels)
         return await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, spec, *limits)
+
+
+def make_keeper() -> Keeper | None:
+    """What keeps images in HUBEL_FEEDBACK_DIR; None where that is not set."""
+    if not SETTINGS.feedback_dir:
+        return None
+    folder = Path(SETTINGS.feedback_dir)
+    try:
+        kept.prepare(folder)
+    except OSError as err:  # since the start, which checks it
+        log.error("no image is kept by this worker: %s: %s", folder, err.strerror)
+        return None
+    bounds = Bounds(
+        images=SETTINGS.feedback_max_images,
+        seconds=SETTINGS.feedback_max_days * DAY,
+        bytes=SETTINGS.feedback_max_mb * MB,
+        share=SETTINGS.feedback_share,
+        wait=SETTINGS.feedback_wait_minutes * 60,
+    )
+    return Keeper(folder, bounds, lambda outcome: metrics.KEPT_IMAGES.labels(outcome).inc(), metrics.kept)
 
 
 def share_of(route: str) -> float:

@@ -112,7 +112,7 @@ class Reply:
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
-Routes = Mapping[str, tuple[str, Handler]]  # path -> its one method and what answers it
+Routes = Mapping[str, tuple[str, Handler]]  # path -> its one method and what answers it; "/a/{name}" is every path of that form
 
 
 def reply_json(value: object) -> Reply:
@@ -209,11 +209,11 @@ class Edge:
         began = time.perf_counter()
         self.begin()
         request = read_head(scope, receive)
-        route = request.path if request.path in self.routes else OTHER
+        route = self.route_of(request.path)
         try:
             if self.access is not None:
                 request.client = self.access.enter(scope)
-            reply = await self._handler(request)(request)
+            reply = await self._handler(request, route)(request)
         except HubelError as err:
             reply = refuse(err, request)
         except Disconnected:
@@ -227,12 +227,20 @@ class Edge:
         for stage, seconds in request.stages.items():
             metrics.STAGE_SECONDS.labels(stage).observe(seconds)
 
-    def _handler(self, request: Request) -> Handler:
+    def route_of(self, path: str) -> str:
+        """The route that a path belongs to, OTHER where there is none."""
+        if path in self.routes:
+            return path
+        above, _, last = path.rpartition("/")
+        found = [route for route in self.routes if route.endswith("}") and route.rpartition("/")[0] == above]
+        return found[0] if found and last else OTHER
+
+    def _handler(self, request: Request, route: str) -> Handler:
         if self.draining and request.path == READY:
             raise Draining("the service stops; requests that are sent all the same are answered for a moment")
-        if request.path not in self.routes:
+        if route == OTHER:
             raise UnknownPath(f"there is nothing at {request.path[:100]!r}; there is {', '.join(self.routes)}")
-        method, handler = self.routes[request.path]
+        method, handler = self.routes[route]
         if request.method != method and not (request.method == "HEAD" and method == "GET"):
             raise WrongMethod(f"{request.path} takes {method}, not {request.method[:20]}", method)
         return handler

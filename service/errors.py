@@ -7,6 +7,7 @@ HubelError
         Unauthorized            401  no key, or a wrong one
         CorsRefused             403  a web page of another origin
         UnknownPath             404
+        UnknownAnswer           404  feedback on an answer that is not remembered
         WrongMethod             405
         RequestTimeout          408  the request did not arrive in time
         BodyTooLarge            413
@@ -67,6 +68,10 @@ class CorsRefused(ClientError):
 
 class UnknownPath(ClientError):
     status, code, title = 404, "unknown_path", "There is nothing at this path"
+
+
+class UnknownAnswer(ClientError):
+    status, code, title = 404, "unknown_answer", "There is no such answer"
 
 
 class WrongMethod(ClientError):

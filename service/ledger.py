@@ -18,6 +18,8 @@ KIB = 1024
 # Bytes of each file: room for every series that metrics.py can make, with a hundred API keys and dozens of versions.
 KINDS = {"counter": 256 * KIB, "histogram": 256 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 128 * KIB}
 SUPERVISOR = "supervisor"
+ALONE = "alone"  # a process that no supervisor started
+process = [ALONE]  # the name of this one
 
 
 def name_of(place: int) -> str:
@@ -27,6 +29,13 @@ def name_of(place: int) -> str:
 def open_as(name: str) -> None:
     """Have this process keep its metrics under a name. Call it before service.metrics is imported."""
     values.ValueClass = values.MultiProcessValue(lambda: name)
+    process[:] = [name]
+
+
+def place() -> tuple[Path | None, str]:
+    """The folder that this process shares with others, None where there is none, and its name there."""
+    folder = os.environ.get(VARIABLE)
+    return (Path(folder) if folder else None), process[0]
 
 
 def prepare(folder: Path, name: str) -> None:

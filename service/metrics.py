@@ -106,6 +106,56 @@ WORKER_STARTED = Gauge(
     "hubel_worker_started_timestamp_seconds", "When each worker was started, Unix time.", ["worker"], multiprocess_mode="livemax"
 )
 
+FEEDBACK = Counter("hubel_feedback_total", "Answers with feedback, and whether they were right.", ["version", "right"])
+FEEDBACK_REPLACED = Counter(
+    "hubel_feedback_replaced_total", "Of these, those on which later feedback said otherwise.", ["version", "right"]
+)
+KEPT_IMAGES = Counter(
+    "hubel_kept_images_total", "What became of images that were to be kept: kept, known, dropped or failed.", ["outcome"]
+)
+KEPT_FOLDER_IMAGES = Gauge("hubel_kept_folder_images", "Images in the folder of kept images.", multiprocess_mode="livemax")
+KEPT_FOLDER_BYTES = Gauge("hubel_kept_folder_bytes", "Bytes of these images.", multiprocess_mode="livemax")
+DRIFT_ANSWERS = Gauge(
+    "hubel_drift_answers", "Recent answers that are compared with the reference.", ["version"], multiprocess_mode="livesum"
+)
+DRIFT_STABILITY = Gauge(
+    "hubel_drift_stability",
+    "Population stability index of recent answers beside the reference, of the worker where it is highest.",
+    ["version", "of"],
+    multiprocess_mode="livemax",
+)
+DRIFT_DISTANCE = Gauge(
+    "hubel_drift_feature_distance",
+    "Frechet distance of recent features from the reference, over its variance, of the worker where it is highest.",
+    ["version"],
+    multiprocess_mode="livemax",
+)
+
+
+class DriftGauges:
+    """Sets the gauges of drift, for drift.py."""
+
+    def stability(self, version: int, of: str, value: float) -> None:
+        DRIFT_STABILITY.labels(str(version), of).set(value)
+
+    def distance(self, version: int, value: float) -> None:
+        DRIFT_DISTANCE.labels(str(version)).set(value)
+
+    def compared(self, version: int, answers: int) -> None:
+        DRIFT_ANSWERS.labels(str(version)).set(answers)
+
+
+def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
+    for metric in (FEEDBACK, FEEDBACK_REPLACED):
+        for known in ("true", "false"):
+            metric.labels(str(version), known)  # there from the first feedback on, so that differences can be asked for
+    (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(str(version), str(right).lower()).inc()
+
+
+def kept(images: int, size: int) -> None:
+    KEPT_FOLDER_IMAGES.set(images)
+    KEPT_FOLDER_BYTES.set(size)
+
 
 def render() -> bytes:
     """The exposition text of this process, or of all workers."""

@@ -8,7 +8,20 @@ import msgspec
 from models.header import FORMATS
 from service.access import OPEN
 from service.errors import HubelError
-from service.schemas import BOOLEANS, ENCODINGS, Classification, Failure, Features, Problem, Ranking, default_k
+from service.feedback import MAX_FEEDBACKS
+from service.schemas import (
+    BOOLEANS,
+    ENCODINGS,
+    Classification,
+    Deletion,
+    Failure,
+    Features,
+    Feedback,
+    FeedbackResult,
+    Problem,
+    Ranking,
+    default_k,
+)
 
 Json = dict[str, Any]
 REF = "#/components/schemas/{name}"
@@ -32,7 +45,10 @@ def document(classes: int, max_images: int, keys_needed: bool = False) -> Json:
 
 
 def _open_document(classes: int, max_images: int) -> Json:
-    _, schemas = msgspec.json.schema_components((Classification, Ranking, Features, Failure, Problem), ref_template=REF)
+    shown = (Classification, Ranking, Features, Failure, Problem, Feedback, FeedbackResult, Deletion)
+    _, schemas = msgspec.json.schema_components(shown, ref_template=REF)
+    schemas["Feedback"]["properties"]["index"] = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31, "default": 0}
+    schemas["Feedback"]["oneOf"] = [{"required": ["label"]}, {"required": ["wrong"]}]
     k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": default_k(classes)}
     return {
         "openapi": "3.1.0",
@@ -47,6 +63,8 @@ def _open_document(classes: int, max_images: int) -> Json:
                 {"normalize": _choice(BOOLEANS), "encoding": _choice(ENCODINGS)},
                 max_images,
             ),
+            "/v1/feedback": _feedback(),
+            "/v1/feedback/{request_id}": _deletion(),
             "/v1/models": _get("models", "The model in service", OBJECT),
             "/v1/info": _get("info", "Limits, formats, and what computes", OBJECT),
             "/livez": _get("livez", "The process lives", OBJECT),
@@ -99,6 +117,44 @@ def _post(operation: str, summary: str, result: type, parameters: Mapping[str, J
             "parameters": [*({"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()), DEADLINE],
             "requestBody": {"required": True, "content": _bodies(max_images)},
             "responses": ok | _problems("400", *ANY, "413", "415", "422", "500", "504"),
+        }
+    }
+
+
+def _feedback() -> Json:
+    several = {"type": "array", "items": _ref(Feedback), "minItems": 1, "maxItems": MAX_FEEDBACKS}
+    results = {"type": "array", "items": {"anyOf": [_ref(FeedbackResult), _ref(Failure)]}, "minItems": 1}
+    answer = {"type": "object", "required": ["results"], "properties": {"results": results}}
+    return {
+        "post": {
+            "operationId": "feedback",
+            "summary": "Say whether answers were right, or what would have been",
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"oneOf": [_ref(Feedback), several]}}},
+            },
+            "responses": {
+                "200": {
+                    "description": "one result for each feedback, in the order sent",
+                    "content": {"application/json": {"schema": answer}},
+                }
+            }
+            | _problems("400", *ANY, "413", "415", "422", "500"),
+        }
+    }
+
+
+def _deletion() -> Json:
+    name = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "minLength": 1, "maxLength": 64}
+    return {
+        "delete": {
+            "operationId": "deleteFeedback",
+            "summary": "Delete what is kept of a request: its images, answers and feedback",
+            "parameters": [{"name": "request_id", "in": "path", "required": True, "schema": name}],
+            "responses": {
+                "200": {"description": "deleted", "content": {"application/json": {"schema": _ref(Deletion)}}},
+            }
+            | _problems(*ANY, "422", "500"),
         }
     }
 

@@ -1,8 +1,10 @@
 """The public API as types: what the endpoints answer. docs/api.md shows each with an example."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from models.kept import REQUEST_ID
 
 Encoding = Literal["float", "base64"]
 
@@ -67,3 +69,38 @@ class Answer(Struct):
     model: str
     version: int
     results: list[Classification | Failure] | list[Ranking | Failure] | list[Features | Failure]
+
+
+class Feedback(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What someone says of an answer to /v1/classify or /v1/top-k: the right label, or whether it is wrong; one of the two."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+    index: Annotated[float, Meta(ge=0, lt=2**31)] = 0  # of the image in the request; 3.0 is an integer in JSON Schema
+    label: str | UnsetType = UNSET
+    wrong: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if not REQUEST_ID.fullmatch(self.request_id):
+            raise ValueError("request_id is not one of this service")
+        if self.index != int(self.index):
+            raise ValueError(f"index is {self.index}, not a whole number")
+        if (self.label is UNSET) == (self.wrong is UNSET):
+            raise ValueError('either "label" or "wrong" is needed, and not both')
+
+
+class FeedbackResult(Struct):
+    """What the feedback was about: the version that answered, its ``label``, and whether that was right."""
+
+    request_id: str
+    index: int
+    model: str
+    version: int
+    label: str
+    right: bool
+
+
+class Deletion(Struct):
+    """How many kept answers of a request were deleted, with their images."""
+
+    request_id: str
+    deleted: int

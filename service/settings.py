@@ -56,6 +56,13 @@ class Settings(Struct, frozen=True):
     api_keys_file: str = ""
     allow_anonymous: bool = False
     cors_origins: str = ""
+    feedback_answers: Annotated[int, Meta(ge=1, le=2**24)] = 262_144
+    feedback_dir: str = ""
+    feedback_share: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    feedback_wait_minutes: Annotated[float, Meta(ge=0)] = 60.0
+    feedback_max_images: Count = 10_000
+    feedback_max_days: Annotated[float, Meta(gt=0)] = 30.0
+    feedback_max_mb: Count = 1000
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:

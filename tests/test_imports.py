@@ -26,6 +26,7 @@ ALSO = {  # and single files more
     "service/app.py": {"bentoml"},
     "service/runtime.py": {"onnxruntime"},
     "training/export.py": {"onnxruntime"},
+    "training/reference.py": {"onnxruntime"},
     "training/evaluate.py": {"onnxruntime"},
     "training/quantize.py": {"onnxruntime"},
     "training/sources/huggingface.py": {DATASETS},

@@ -1,4 +1,5 @@
-"""Command line: python -m training run | inspect | train | evaluate | export | report | probe | publish."""
+"""Command line: python -m training run | inspect | train | evaluate | export | report | probe | publish | feedback | retrain |
+reference."""
 
 import argparse
 import json
@@ -143,6 +144,29 @@ def run_publish(args: argparse.Namespace) -> object:
     return describe(publish(args.run_folder, args.store, args.name, args.with_weights), args.store)
 
 
+def run_feedback(args: argparse.Namespace) -> object:
+    from training.review.layout import review
+
+    return review(args.kept, args.out)
+
+
+def run_retrain(args: argparse.Namespace) -> object:
+    from training import pipeline, retrain
+
+    made = pipeline.Made(args.fp16, not args.without_images, with_weights=True)
+    if not args.promote and (args.canary is not None or args.requests is not None):
+        raise RecipeError("--canary and --requests say how to promote; add --promote")
+    promotion = retrain.Promotion(args.canary, args.requests) if args.promote else None
+    overrides = options.given(args)
+    return retrain.retrain(args.name, args.data, args.feedback, args.store, overrides, args.out, made, promotion)
+
+
+def run_reference(args: argparse.Namespace) -> object:
+    from training import reference
+
+    return describe(reference.publish(registry.resolve(args.store, args.package), args.data, args.store), args.store)
+
+
 def describe(manifest: Manifest, store: Path) -> dict[str, object]:
     """What a publishing command prints."""
     return {"published": manifest.id, "folder": str(store / manifest.name / str(manifest.version))}
@@ -200,6 +224,20 @@ def make_parser() -> argparse.ArgumentParser:
     _add_with_weights(command)
     command.set_defaults(run=run_publish)
 
+    command = commands.add_parser("feedback", help="make a folder to review and to train on of the images that a service kept")
+    command.add_argument("kept", type=Path, help="folder of kept images, as HUBEL_FEEDBACK_DIR names it")
+    command.add_argument("out", type=Path, help="folder to make")
+    command.set_defaults(run=run_feedback)
+
+    command = commands.add_parser("retrain", help="train the version in service further with feedback, and publish the next one")
+    _add_retrain(command)
+
+    command = commands.add_parser("reference", help="publish a package again with what its images are like, to notice drift")
+    command.add_argument("package", help="NAME or NAME:VERSION")
+    command.add_argument("data", help="images that it was not trained on; of data with test images, those")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.set_defaults(run=run_reference)
+
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
@@ -226,6 +264,21 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
     options.add(command)
+
+
+def _add_retrain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="of the package; its version in service must have been published --with-weights")
+    command.add_argument("data", help="the data that it was trained on, in any form: see docs/training.md")
+    command.add_argument("feedback", type=Path, help="folder of kept images, or what 'feedback' made of it")
+    command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME-after-VERSION)")
+    command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
+    command.add_argument("--promote", action="store_true", help="put it into service where the gate lets it through")
+    command.add_argument("--canary", type=int, metavar="N", help="of --promote: answer N %% of requests by it first")
+    command.add_argument("--requests", type=int, metavar="N", help="of --canary: decide after so many")
+    _add_fp16(command)
+    _add_without_images(command)
+    options.add(command)
+    command.set_defaults(run=run_retrain)
 
 
 def _add_fp16(command: argparse.ArgumentParser) -> None:

@@ -53,7 +53,7 @@ def load_training(source: str | Path, spec: InputSpec, validation_share: float, 
     """Training and validation images of ``source``, which sources/catalogue.py opens.
 
     Where it gives no validation images, ``validation_share`` of each class is split off the training images with
-    ``seed``. Test images are never decoded here.
+    ``seed``, before those that the source has beside them are added. Test images are never decoded here.
 
     Raises:
         DataError: fewer than two classes, a class without one good image, or one that only the validation images have.
@@ -61,8 +61,16 @@ def load_training(source: str | Path, spec: InputSpec, validation_share: float, 
     found = open_source(source)
     train = decode(found.train, spec)
     if found.validation is not None:
-        return train, decode(found.validation, spec, train.classes)
-    return split(train, validation_share, seed)
+        train, validation = train, decode(found.validation, spec, train.classes)
+    else:
+        train, validation = split(train, validation_share, seed)
+    return (train if found.more is None else joined(train, decode(found.more, spec, train.classes))), validation
+
+
+def joined(images: ImageSet, more: ImageSet) -> ImageSet:
+    """Both, of the same classes."""
+    pixels, targets = np.concatenate([images.pixels, more.pixels]), np.concatenate([images.targets, more.targets])
+    return ImageSet(pixels, targets, images.classes, images.paths + more.paths, images.skipped + more.skipped)
 
 
 def load_test(source: str | Path, spec: InputSpec, classes: tuple[str, ...]) -> ImageSet | None:

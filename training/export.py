@@ -23,7 +23,7 @@ from models import precision as precisions
 from models.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
 from models.precision import CPU, GRAPHS, MAX_LOSS, OPENVINO, Precision
 from training import checkpoint as checkpoints
-from training import data, evaluate
+from training import data, evaluate, reference
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
@@ -57,7 +57,8 @@ def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
-    it loses at most MAX_LOSS of top-1; so does model.fp16.onnx, for GPUs, which is written with ``fp16``.
+    it loses at most MAX_LOSS of top-1; so does model.fp16.onnx, for GPUs, which is written with ``fp16``. reference.npz
+    says what these images are like.
 
     Raises:
         ExportError: a logit differs by more than the tolerance; model.onnx is removed.
@@ -68,7 +69,10 @@ def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
     temperature = evaluate.read(run, checkpoint)["temperature"]
     trained, held_out = evaluate.training_images(source, checkpoint)
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
-    return write_graphs(run, checkpoint, model, held_out if test is None else test, trained.pixels, temperature, fp16)
+    images = held_out if test is None else test
+    result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16)
+    reference.write(run, open_session(run / MODEL), images, source)
+    return result
 
 
 def write_graphs(

@@ -20,6 +20,7 @@ from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
 from models.precision import GRAPHS
+from models.reference import FILE as REFERENCE
 from training import checkpoint as checkpoints
 from training import evaluate, export
 from training.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
-        others = {manifests.ANSWERS} if (run / manifests.ANSWERS).is_file() else set[str]()
+        others = {name for name in (manifests.ANSWERS, REFERENCE) if (run / name).is_file()}  # not of every earlier run
         for made in graphs | others | ({manifests.REPORT} if has_report else set()):
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)

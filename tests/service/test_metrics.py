@@ -29,6 +29,9 @@ UNITLESS = (
     "hubel_store_faulty",
     "hubel_candidate_version",
     "hubel_verdict_unrecorded",
+    "hubel_drift_answers",
+    "hubel_drift_stability",
+    "hubel_drift_feature_distance",
 )
 
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]

@@ -16,6 +16,7 @@ from models.manifest import ANSWERS, CARD, GOLDEN, MODEL, REPORT, Manifest, Pack
 from models.precision import GRAPHS
 from models.preprocess import preprocess
 from models.probability import calibration_error
+from models.reference import FILE as REFERENCE
 from service.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
@@ -38,9 +39,8 @@ def int8_of(journey: Journey) -> set[str]:
 
 def test_the_package_verifies_and_is_in_service(journey: Journey, manifest: Manifest) -> None:
     assert manifest.id == "colours:1"
-    assert {path.name for path in journey.package.iterdir()} == {MODEL, GOLDEN, CARD, REPORT, ANSWERS, "manifest.json"} | int8_of(
-        journey
-    )
+    always = {MODEL, GOLDEN, CARD, REPORT, ANSWERS, REFERENCE, "manifest.json"}
+    assert {path.name for path in journey.package.iterdir()} == always | int8_of(journey)
     assert registry.resolve(journey.store, "colours") == journey.package
     assert (journey.package / MODEL).read_bytes() == (journey.run / MODEL).read_bytes()
 

@@ -13,6 +13,7 @@ from PIL import Image
 from models.header import ImageError, read_header
 from models.input import InputSpec
 from models.preprocess import TURNED, decode, upright
+from models.reference import sharpness_of
 from training.sources.source import Item, Source, reason
 from training.threads import in_threads
 
@@ -123,10 +124,4 @@ def sharpness(image: Image.Image) -> float | None:
     grey = image.convert("L")
     if (longer := SHARPNESS_SIDE / min(grey.size)) < 1:
         grey = grey.resize((round(grey.width * longer), round(grey.height * longer)), Image.Resampling.BILINEAR)
-    pixels = np.asarray(grey, np.float32)
-    variance = float(pixels.var())
-    if min(pixels.shape) < 3 or variance < 1:
-        return None
-    inner = pixels[1:-1, 1:-1]
-    laplacian = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:] - 4 * inner
-    return float(laplacian.var()) / variance
+    return sharpness_of(np.asarray(grey, np.float32))

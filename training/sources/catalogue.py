@@ -4,12 +4,15 @@ Neighbours: the other files of this folder hold one form of data each.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from training.errors import DataError
 from training.sources import folder, huggingface, listing, shards, torchvision
-from training.sources.source import Source, printable
+from training.sources.source import Source, make_part, printable
 
+JOIN, BETWEEN = "join", " + "
 SCHEMES: dict[str, Callable[[str], Source]] = {
     **{name: partial(torchvision.open_set, name) for name in torchvision.SETS},
     "hf": huggingface.open_saved,
@@ -24,6 +27,8 @@ def open_source(source: str | Path) -> Source:
         DataError: it does not exist, or is not what it should be.
     """
     scheme, colon, rest = str(source).partition(":")
+    if colon and scheme == JOIN:
+        return open_joined(rest)
     if colon and scheme in SCHEMES:
         return SCHEMES[scheme](rest)
     path = Path(source)
@@ -34,9 +39,33 @@ def open_source(source: str | Path) -> Source:
     return folder.open_folder(path)
 
 
+def open_joined(sources: str) -> Source:
+    """The first of several sources, with the training images of the others beside its own. What is validated and tested
+    on, and what is held out, is the first one's alone.
+
+    Raises:
+        DataError: one of them does not exist, or the others hold no image.
+    """
+    first, *others = (open_source(source.strip()) for source in sources.split(BETWEEN))
+    parts = [part for other in others for part in (other.train, other.more) if part is not None]
+    items = [replace(item, path=f"{i}/{item.path}") for i, part in enumerate(parts, 1) for item in part.items]
+    if not items:
+        raise DataError(f"{JOIN}:{sources} joins no image to the first; write {JOIN}:OLD{BETWEEN}NEW")
+    left_out = [line for part in parts for line in part.left_out]
+    return replace(first, more=make_part(BETWEEN.join(part.place for part in parts), items, left_out))
+
+
+def join(first: str | Path, other: str | Path) -> str:
+    """The source that ``open_joined`` makes of two."""
+    scheme, colon, rest = str(first).partition(":")
+    return f"{JOIN}:{rest if colon and scheme == JOIN else first}{BETWEEN}{other}"
+
+
 def title(source: str | Path) -> str:
     """What reports call it, without the folders that it lies in."""
     scheme, colon, rest = str(source).partition(":")
+    if colon and scheme == JOIN:
+        return BETWEEN.join(title(part.strip()) for part in rest.split(BETWEEN))
     if colon and scheme in torchvision.SETS:
         return scheme
     if colon and scheme in SCHEMES:

@@ -52,11 +52,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """What is trained on, what is validated on where that is given, and what only reports."""
+    """What is trained on, what is validated on where that is given, and what only reports. ``more`` is trained on too, and
+    nothing is ever held out of it."""
 
     train: Part
     validation: Part | None = None
     test: Part | None = None
+    more: Part | None = None
 
     @property
     def parts(self) -> dict[str, Part]:

@@ -1,0 +1,187 @@
+"""service/feedback.py: what feedback on an answer counts as, the second time too, and what is refused."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import kept
+from models.errors import PackageError
+from models.kept import Kept
+from service.errors import InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
+from service.feedback import MAX_FEEDBACKS, Verdicts, parse
+from service.recent import RecentAnswers
+from service.schemas import Feedback
+
+LABELS = {1: ("ant", "bee"), 2: ("ant", "bee", "fly")}
+
+
+class Told:
+    """Stands in for the keeper of images."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[tuple[Any, ...]] = []
+
+    def tell(self, client: str, request_id: str, index: int, right: bool, given: str | None) -> None:
+        self.told.append((client, request_id, index, right, given))
+
+
+@pytest.fixture
+def counted() -> Counter[tuple[int, bool, bool]]:
+    return Counter()
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Told:
+    return Told(tmp_path)
+
+
+@pytest.fixture
+def verdicts(tmp_path: Path, keeper: Told, counted: Counter[tuple[int, bool, bool]]) -> Verdicts:
+    def labels(version: int) -> Sequence[str]:
+        if version not in LABELS:
+            raise PackageError("gone")
+        return LABELS[version]
+
+    def count(version: int, right: bool, replaced: bool = False) -> None:
+        counted[version, right, replaced] += 1
+
+    recent = RecentAnswers(tmp_path, "worker-0", 16)
+    recent.write("web", "r1", 0, 1, 0.9, 1, False)
+    recent.write("web", "r2", 3, 2, 0.9, 2, False)
+    recent.write("web", "r9", 0, 9, 0.9, 0, False)
+    return Verdicts("insects", recent, labels, count, keeper)
+
+
+def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
+    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+) -> None:
+    result = verdicts.take("web", Feedback("r1", label="ant"))
+    assert (result.model, result.version, result.label, result.right) == ("insects", 1, "bee", False)
+    assert verdicts.take("web", Feedback("r2", index=3, label="fly")).right
+    assert counted == {(1, False, False): 1, (2, True, False): 1}
+    assert keeper.told == [("web", "r1", 0, False, "ant"), ("web", "r2", 3, True, "fly")]
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(True, False), (False, True)])
+def test_an_answer_can_be_called_wrong_or_right_without_a_label(
+    verdicts: Verdicts, keeper: Told, wrong: bool, right: bool
+) -> None:
+    assert verdicts.take("web", Feedback("r1", wrong=wrong)).right is right
+    assert keeper.told == [("web", "r1", 0, right, None)]
+
+
+def test_of_several_feedbacks_on_an_answer_the_last_one_counts(
+    verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
+) -> None:
+    for label in ("bee", "bee", "ant", "ant", "bee"):
+        verdicts.take("web", Feedback("r1", label=label))
+    right = counted[1, True, False] - counted[1, True, True]
+    wrong = counted[1, False, False] - counted[1, False, True]
+    assert (right, wrong) == (1, 0)
+    assert counted == {(1, True, False): 2, (1, True, True): 1, (1, False, False): 1, (1, False, True): 1}
+
+
+@pytest.mark.parametrize(
+    ("client", "feedback"),
+    [
+        ("web", Feedback("r3", wrong=True)),
+        ("web", Feedback("r1", index=1, wrong=True)),
+        ("app", Feedback("r1", wrong=True)),
+        ("", Feedback("r1", wrong=True)),
+        ("web", Feedback("r9", wrong=True)),  # its version is gone from the store
+    ],
+)
+def test_what_is_not_remembered_is_not_found_nor_another_client_s(
+    verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]], client: str, feedback: Feedback
+) -> None:
+    with pytest.raises(UnknownAnswer):
+        verdicts.take(client, feedback)
+    assert not counted
+
+
+def test_a_label_that_its_version_does_not_know_is_refused_and_changes_nothing(
+    verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
+) -> None:
+    with pytest.raises(InvalidParameter, match="label is 'fly'; insects:1 knows ant, bee; where none is right"):
+        verdicts.take("web", Feedback("r1", label="fly"))
+    assert not counted
+
+
+def test_an_answer_that_the_folder_alone_remembers_is_taken_too(
+    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+) -> None:
+    kept.prepare(keeper.folder)
+    answer = Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
+    kept.write_answer(keeper.folder, answer)
+    assert not verdicts.take("web", Feedback("old", label="bee")).right
+    assert counted == {(2, False, False): 1}
+    with pytest.raises(UnknownAnswer):
+        verdicts.take("", Feedback("old", label="bee"))
+
+
+ONE = {"request_id": "r1", "label": "ant"}
+
+
+def test_one_feedback_or_a_list_of_them_is_read() -> None:
+    assert parse(json.dumps(ONE).encode(), "application/json; charset=utf-8") == [Feedback("r1", label="ant")]
+    several = [ONE, {"request_id": "r2", "index": 3, "wrong": True}]
+    assert parse(json.dumps(several).encode(), "Application/JSON") == [
+        Feedback("r1", label="ant"),
+        Feedback("r2", 3, wrong=True),
+    ]
+
+
+def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
+    (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}', "application/json")
+    result = verdicts.take("web", feedback)
+    assert (result.index, result.right) == (3, True)
+    assert isinstance(result.index, int)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"request_id": "r1"},
+        {"request_id": "r1", "label": "ant", "wrong": True},
+        {"request_id": "r1", "label": None},
+        {"request_id": "r1", "wrong": 1},
+        {"request_id": "../r1", "wrong": True},
+        {"request_id": "r1\n", "wrong": True},
+        {"request_id": "r" * 65, "wrong": True},
+        {"request_id": "r1", "index": -1, "wrong": True},
+        {"request_id": "r1", "index": 1.5, "wrong": True},
+        {"request_id": "r1", "index": "1", "wrong": True},
+        {"request_id": "r1", "lable": "ant"},
+        [],
+        "r1",
+        [[ONE]],
+    ],
+)
+def test_what_is_no_feedback_is_refused(body: object) -> None:
+    with pytest.raises(MalformedRequest):
+        parse(json.dumps(body).encode(), "application/json")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedRequest):
+        parse(body, "application/json")
+
+
+def test_too_many_feedbacks_are_refused_unread() -> None:
+    assert len(parse(json.dumps([ONE] * MAX_FEEDBACKS).encode(), "application/json")) == MAX_FEEDBACKS
+    with pytest.raises(InvalidParameter, match="more than 100 feedbacks"):
+        parse(json.dumps([ONE] * (MAX_FEEDBACKS + 1)).encode(), "application/json")
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_content_type_that_any_web_page_may_send_is_refused(kind: str) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        parse(json.dumps(ONE).encode(), kind)

@@ -1,0 +1,241 @@
+"""training/retrain.py: the next version learns from feedback, and what was held out from the one before stays held out."""
+
+import csv
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import kept, registry
+from models import manifest as manifests
+from models.kept import Kept
+from models.precision import CPU
+from models.reference import FILE as REFERENCE
+from tests.factories import make_image
+from tests.training.conftest import Journey
+from tests.training.factories import make_folder, make_recipe
+from training import checkpoint as checkpoints
+from training import data, export, package, retrain
+from training.__main__ import main
+from training.errors import CheckpointError, DataError, RecipeError, TrainingError
+from training.report import page, robustness, speed
+from training.sources.catalogue import join, open_source, title
+
+NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "SECONDS", 0)
+    monkeypatch.setattr(export, "installed", lambda: [CPU])
+    monkeypatch.setattr(robustness, "KINDS", ())
+    monkeypatch.setattr(page, "drawn", lambda content: NO_DRAWINGS)  # pyright: ignore
+
+
+@pytest.fixture
+def store(journey: Journey, tmp_path: Path) -> Path:
+    """The journey's package with its weights, in service."""
+    package.publish(journey.run, tmp_path / "store", "colours", with_weights=True)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def feedback(journey: Journey, tmp_path: Path) -> Path:
+    """Kept images: new ones with and without a label, and three that are in the old data already."""
+    folder = tmp_path / "kept"
+    kept.prepare(folder)
+    test, train = journey.data / "test" / "red", journey.data / "train" / "red"
+    put(folder, "new-1", make_image("PNG", 16, 16, seed=9001, color="red"), given="red")
+    put(folder, "new-2", make_image("PNG", 16, 16, seed=9002, color="blue"), given="blue")
+    put(folder, "right", make_image("PNG", 16, 16, seed=9003, color="green"), right=True, label="green")
+    put(folder, "none", make_image("PNG", 16, 16, seed=9004, color="green"))
+    put(folder, "tested", (test / "000.png").read_bytes(), given="red")
+    put(folder, "trained", (train / "000.png").read_bytes(), given="blue")
+    put(folder, "held-out", held_out_image(journey).read_bytes(), given="blue")
+    return folder
+
+
+def held_out_image(journey: Journey) -> Path:
+    recipe = checkpoints.load(journey.run)[0].recipe
+    held_out = data.load_training(journey.data, recipe.input, recipe.validation_share, recipe.seed)[1]
+    return journey.data / "train" / held_out.paths[0]
+
+
+def put(folder: Path, name: str, image: bytes, given: str | None = None, right: bool = False, label: str = "green") -> None:
+    file = kept.image_name(image)
+    kept.write_image(folder, file, image)
+    told = given is not None or right
+    at = datetime.now(UTC)
+    kept.write_answer(
+        folder,
+        Kept(name, 0, "", file, "colours", 1, label, 0.6, False, at, right if told else None, given, at if told else None),
+    )
+
+
+def test_a_version_is_trained_further_with_feedback_and_published(
+    journey: Journey, store: Path, feedback: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    command = ["retrain", "colours", journey.data, feedback, "--store", store, "--out", run, "--epochs", 1, "--json"]
+
+    assert main([*map(str, command)]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert (said["published"], said["before"], said["new_images"], said["known_images"]) == ("colours:2", "colours:1", 3, 3)
+    assert said["promote"] == f"python -m models promote colours:2 --store {store}"
+    pointer = registry.pointer(store, "colours")
+    assert pointer is not None
+    assert pointer.version == 1  # left to a person
+    with open(run / "new" / "feedback.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert sorted(row["label"] for row in rows) == ["blue", "green", "red"]
+
+    before, after = (checkpoints.load(store / "colours" / version)[0] for version in ("1", "2"))
+    assert after.data["training_images"] == before.data["training_images"] + 3
+    assert after.data["validation_sha256"] == before.data["validation_sha256"]
+    assert after.provenance["started_from"]["package"] == "colours:1"
+    assert after.data["folder"] == "colours + feedback.csv"
+    first, second = (manifests.read(store / "colours" / version) for version in ("1", "2"))
+    assert second.evaluation.dataset_sha256 == first.evaluation.dataset_sha256
+    assert REFERENCE in second.files
+
+    assert main([*map(str, command)]) == 0  # once more: there is nothing left to do
+    assert json.loads(capsys.readouterr().out)["published"] == "colours:2"
+    assert registry.versions(store, "colours") == [1, 2]
+
+
+def test_what_was_trained_validated_or_tested_on_is_not_new(journey: Journey, feedback: Path) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+    new, known = retrain.new_images(journey.data, retrain.labelled(feedback), checkpoint)
+    assert known == 3
+    recipe = checkpoint.recipe
+    old = data.load_training(journey.data, recipe.input, recipe.validation_share, recipe.seed)
+    test = data.load_test(journey.data, recipe.input, checkpoint.classes)
+    assert test is not None
+    pixels = {picture.tobytes() for images in (*old, test) for picture in images.pixels}
+    part = data.decode(retrain.make_part("new", new), recipe.input, checkpoint.classes)
+    assert len(part) == 3
+    assert not pixels & {picture.tobytes() for picture in part.pixels}
+
+
+def test_data_that_the_version_was_not_validated_on_is_refused(
+    store: Path, feedback: Path, tmp_path: Path, journey: Journey
+) -> None:
+    other = make_folder(tmp_path / "other", each=24, seed=77)
+    with pytest.raises(CheckpointError, match="what was held out must stay held out"):
+        retrain.retrain("colours", other, feedback, store)
+
+
+def test_feedback_that_is_all_known_or_without_labels_is_refused(journey: Journey, store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    kept.prepare(folder)
+    put(folder, "none", make_image())
+    with pytest.raises(DataError, match="no image with a label yet"):
+        retrain.retrain("colours", journey.data, folder, store)
+    put(folder, "trained", (journey.data / "train" / "red" / "000.png").read_bytes(), given="red")
+    with pytest.raises(DataError, match=r"all 1 images of .* nothing is new"):
+        retrain.retrain("colours", journey.data, folder, store)
+
+
+def test_a_version_without_weights_is_refused(journey: Journey, feedback: Path) -> None:
+    with pytest.raises(CheckpointError, match="--with-weights"):
+        retrain.retrain("colours", journey.data, feedback, journey.store)
+
+
+@pytest.mark.parametrize("key", ["seed", "validation_share", "size"])
+def test_what_decides_what_is_held_out_cannot_be_changed(key: str) -> None:
+    with pytest.raises(RecipeError, match=f"{key} must stay as before"):
+        retrain.recipe_after(make_recipe(), {key: 1})
+
+
+def test_the_recipe_is_that_of_before_for_fewer_epochs_at_a_lower_rate() -> None:
+    before = make_recipe(epochs=30, sizes=[8])
+    after = retrain.recipe_after(before, {"batch_size": 3})
+    assert (after.epochs, after.learning_rate, after.sizes, after.batch_size) == (10, pytest.approx(0.005), (), 3)
+    assert (after.seed, after.validation_share, after.input) == (before.seed, before.validation_share, before.input)
+    assert retrain.recipe_after(make_recipe(epochs=1), {}).epochs == 1
+
+
+def test_each_set_of_new_images_gets_a_run_of_its_own_and_the_same_one_goes_on(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "new", each=2)
+    items = list(open_source(folder).train.items)
+    runs = [tmp_path / f"run-{i}" for i in range(3)]
+    assert retrain.put(items[:4], runs) == runs[0]
+    assert retrain.put(items, runs) == runs[1]
+    assert retrain.put(items[:4], runs) == runs[0]
+    with pytest.raises(DataError, match="other images"):
+        retrain.put(items[:3], [runs[0]])
+
+
+def test_promotion_is_asked_for_with_its_canary_and_a_refusal_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+    code = 0
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, code, "what the gate says\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    store = Path("store")
+    assert retrain.promote("a:2", store, retrain.Promotion(10, 500), "why") == "what the gate says"
+    assert asked[0][1:] == [
+        "-m",
+        "models",
+        "promote",
+        "a:2",
+        "--store",
+        "store",
+        "--reason",
+        "why",
+        *["--canary", "10", "--requests", "500"],
+    ]
+    code = 1
+    with pytest.raises(TrainingError, match="a:2 is published and was not promoted"):
+        retrain.promote("a:2", store, retrain.Promotion(), "why")
+    assert "--canary" not in asked[1]
+    assert "what the gate says" in capsys.readouterr().err
+
+
+def test_promotion_puts_the_new_version_into_service(store: Path, journey: Journey) -> None:
+    package.publish(journey.run, store, "colours")
+    retrain.promote("colours:2", store, retrain.Promotion(), "retrained")
+    pointer = registry.pointer(store, "colours")
+    assert pointer is not None
+    assert (pointer.version, pointer.reason) == (2, "retrained")
+
+
+def test_a_canary_without_promotion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrain", "colours", "data", "kept", "--canary", "10"]) == 1
+    assert "add --promote" in capsys.readouterr().err
+
+
+def test_joined_sources_hold_out_the_same_as_the_first_alone(tmp_path: Path) -> None:
+    old, new = make_folder(tmp_path / "old", each=8), make_folder(tmp_path / "new", ("red",), each=3, seed=50)
+    source = join(old, new)
+    spec = make_recipe().input
+    alone, together = data.load_training(old, spec, 0.25, 0), data.load_training(source, spec, 0.25, 0)
+    assert data.fingerprint(together[1]) == data.fingerprint(alone[1])
+    assert len(together[0]) == len(alone[0]) + 3
+    np.testing.assert_array_equal(together[0].pixels[: len(alone[0])], alone[0].pixels)
+    assert together[0].classes == alone[0].classes
+    assert set(together[0].targets[-3:]) == {alone[0].classes.index("red")}
+    assert len(set(together[0].paths)) == len(together[0])
+    assert title(source) == "old + new"
+    assert len(data.load_training(join(source, new), spec, 0.25, 0)[0]) == len(alone[0]) + 6
+
+
+def test_a_class_that_only_the_new_images_have_is_refused(tmp_path: Path) -> None:
+    old, new = make_folder(tmp_path / "old", each=8), make_folder(tmp_path / "new", ("violet",), each=3)
+    with pytest.raises(DataError, match="violet"):
+        data.load_training(join(old, new), make_recipe().input, 0.25, 0)
+
+
+def test_joining_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="joins no image"):
+        open_source(f"join:{make_folder(tmp_path / 'old', each=1)}")

@@ -1,0 +1,75 @@
+"""A folder of kept images -> what a person should look at, in what order, and with what label.
+
+Neighbours: models/kept.py says what lies in the folder, layout.py puts the images into class folders, page.py shows them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import kept
+from models.kept import Kept
+from training.errors import DataError
+
+# Why an image is worth a look, the most first.
+DISPUTED = "people gave different labels"
+CORRECTED = "another label was given"
+WRONG = "called wrong, no label given"
+UNSURE = "unsure"
+CONFIRMED = "called right"
+USUAL = "no feedback"
+REASONS = (DISPUTED, CORRECTED, WRONG, UNSURE, CONFIRMED, USUAL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image, with the answer that its reason is about. label: what it is to be trained as; None: a person must say."""
+
+    path: Path
+    reason: str
+    label: str | None
+    answer: Kept
+
+    @property
+    def rank(self) -> tuple[int, float, str]:
+        """Wrong answers that were sure come first, and unsure ones that were least sure."""
+        sure = -self.answer.probability if self.reason in (CORRECTED, WRONG, DISPUTED) else self.answer.probability
+        return REASONS.index(self.reason), sure, self.path.name
+
+
+def collect(folder: Path) -> list[Case]:
+    """All images of a folder of kept images, those first that matter most.
+
+    Raises:
+        DataError: it is no such folder, or holds no image.
+    """
+    if not kept.is_folder(folder):
+        raise DataError(f"{folder} is no folder of kept images; give the one that HUBEL_FEEDBACK_DIR names")
+    answers: defaultdict[str, list[Kept]] = defaultdict(list)
+    for answer in kept.read_all(folder):
+        answers[answer.image].append(answer)
+    if not answers:
+        raise DataError(f"{folder} holds no image yet; the service keeps those that it classifies")
+    return sorted((judge(folder / kept.IMAGES / image, found) for image, found in answers.items()), key=lambda case: case.rank)
+
+
+def judge(path: Path, answers: Iterable[Kept]) -> Case:
+    """What became of an image that was answered once or several times. The last feedback on it counts, unless people
+    gave it different labels."""
+    in_order = sorted(answers, key=lambda answer: answer.given_at or answer.time)
+    told = [answer for answer in in_order if answer.right is not None]
+    labels = {label for answer in told if (label := _label(answer))}
+    if len(labels) > 1:
+        return Case(path, DISPUTED, None, told[-1])
+    if told:
+        last = next((answer for answer in reversed(told) if answer.right is False), told[-1])
+        label = next(iter(labels), None)
+        return Case(path, CONFIRMED if last.right else CORRECTED if label else WRONG, label, last)
+    last = in_order[-1]
+    return Case(path, UNSURE if last.unsure else USUAL, None, last)
+
+
+def _label(answer: Kept) -> str | None:
+    """The label that a feedback says."""
+    return answer.label if answer.right else answer.given
