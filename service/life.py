@@ -65,7 +65,7 @@ class Life:
             data = b""
         if not data:
             self.drain()
-        elif orders := self.line.parse(data, Orders):
+        elif orders := list(self.line.parse(data, Orders)):
             self.service.obey(orders[-1])
 
     def drain(self) -> None:

@@ -5,6 +5,7 @@ is lost, or a worker that is new, needs no story retold. Neighbours: rollout.py 
 """
 
 import socket
+from collections.abc import Generator
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
@@ -77,9 +78,9 @@ class Line:
                 return True
         return False
 
-    def parse(self, data: bytes, kind: type[T]) -> list[T]:
+    def parse(self, data: bytes, kind: type[T]) -> Generator[T]:
         """The messages that end in what was received just now; raises msgspec.DecodeError for what is none."""
         *lines, self.unread = (self.unread + data).split(b"\n")
         if len(self.unread) > MAX_BYTES:
             raise msgspec.DecodeError(f"a line of more than {MAX_BYTES} bytes")
-        return [msgspec.json.decode(line, type=kind) for line in lines]
+        yield from (msgspec.json.decode(line, type=kind) for line in lines)

@@ -176,20 +176,19 @@ class Supervisor:
             try:
                 async with asyncio.timeout(limit):
                     said = await loop.sock_recv(worker.pipe, 65_536)
-                reports = worker.line.parse(said, Report)
+                if not said:
+                    return
+                for report in worker.line.parse(said, Report):
+                    limit = self.hang_seconds
+                    self.hear(worker, report)
+                    if report.hung:
+                        raise TimeoutError
             except (TimeoutError, msgspec.DecodeError):
-                said, reports = b"silence", [Report(hung=True)]
+                log.critical("%s hangs, it is killed", worker)
+                worker.kill()
+                return
             except OSError:
                 return
-            if not said:
-                return
-            for report in reports:
-                limit = self.hang_seconds
-                self.hear(worker, report)
-                if report.hung:
-                    log.critical("%s hangs, it is killed", worker)
-                    worker.kill()
-                    return
 
     def hear(self, worker: Worker, report: Report) -> None:
         if not worker.ready and not report.hung:

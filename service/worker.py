@@ -74,7 +74,7 @@ def load() -> "Edge | Cors":
 def first_orders(line: Line) -> Orders:
     """What the supervisor says before anything else."""
     while select.select([line.pipe], [], [], ORDERS_SECONDS)[0] and (data := line.pipe.recv(65_536)):
-        if orders := line.parse(data, Orders):
+        if orders := list(line.parse(data, Orders)):
             return orders[-1]
     sys.exit("error: the supervisor does not say what to serve")
 

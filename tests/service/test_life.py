@@ -64,7 +64,7 @@ class Scene:
 
     async def hears(self) -> list[Report]:
         async with asyncio.timeout(10):
-            return self.line.parse(await asyncio.get_running_loop().sock_recv(self.ours, 10_000), Report)
+            return list(self.line.parse(await asyncio.get_running_loop().sock_recv(self.ours, 10_000), Report))
 
 
 def play(scenario: Callable[[Scene], Awaitable[Any]], drain_seconds: float = 0.1) -> None:
