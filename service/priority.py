@@ -5,7 +5,7 @@ import threading
 from contextlib import suppress
 
 LOWER_BY, LATER_BY = 10, 5  # nice values of Linux, a thread's own there: a tenth, and a third, as much time as the others get
-LATER_SECONDS = 8.0  # on a busy machine it would else take for ever
+LATER_SECONDS = 3.0  # on a busy machine it would else take for ever
 LOWEST = 19
 
 
