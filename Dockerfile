@@ -22,7 +22,7 @@ FROM uv AS train-environment
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train
 
 FROM python:3.11-slim-bookworm AS unprivileged
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel && install -d -o 10001 -g 10001 /app/kept
 WORKDIR /app
 # HOME: the one folder that can be written to under a read-only root, whoever the user is
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp
