@@ -71,7 +71,7 @@ def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
     result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16)
-    reference.write(run, open_session(run / MODEL), images, source)
+    reference.write(run, images, source)
     return result
 
 

@@ -69,12 +69,14 @@ def _size(image: bytes) -> float:
     return float(min(header.width, header.height))
 
 
-def write(run: Path, session: onnxruntime.InferenceSession, images: ImageSet, source: str | Path) -> None:
+def write(run: Path, images: ImageSet, source: str | Path) -> None:
     """Write run/reference.npz of ``images``, the test images of ``source`` or those that were held out of it."""
+    from training.export import open_session  # which calls this
+
     chosen = some_of(images)
     found = open_source(source)
     part = found.test or found.validation or found.train
-    references.write(run / FILE, measure(session, chosen, sizes_of(chosen, [part])))
+    references.write(run / FILE, measure(open_session(run / MODEL), chosen, sizes_of(chosen, [part])))
 
 
 def publish(package: Path, source: str | Path, store: Path) -> Manifest:

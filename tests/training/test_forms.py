@@ -13,7 +13,7 @@ from tests.training.sources.test_listing import write_csv, write_jsonl
 from tests.training.sources.test_shards import write_shard
 from tests.training.sources.test_torchvision import write_idx
 from training import checkpoint as checkpoints
-from training import data, evaluate, export
+from training import data, evaluate, export, reference
 from training.__main__ import main
 from training.data import ImageSet
 
@@ -98,12 +98,15 @@ def test_an_export_measures_on_the_images_that_were_evaluated_on(
         measured.append((images, len(pixels)))
         return {}
 
+    described: list[ImageSet] = []
     monkeypatch.setattr(export, "write_graphs", write_graphs)
+    monkeypatch.setattr(reference, "write", lambda _run, images, _source: described.append(images))  # pyright: ignore
     evaluated = evaluate.evaluate(run, source)
     export.export(run, source)
 
     ((images, calibrated),) = measured
     assert data.fingerprint(images) == evaluated["dataset_sha256"]
+    assert described == [images]
     assert len(images) == (12 if with_test else 6)
     assert calibrated == 18
 
