@@ -65,7 +65,7 @@ inspect: .venv/.synced  ## look at DATA before training: counts, copies, leaks, 
 	@$(ALL) -m training inspect $(DATA) $(if $(HTML),--html $(HTML))
 
 train: .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
-	@$(ALL) -m training run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE)
+	@$(ALL) -m training run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE) --with-weights
 
 retrain: .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
 	@$(ALL) -m training retrain $(NAME) $(DATA) $(FEEDBACK) --store $(STORE) $(if $(PROMOTE),--promote) $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS))
