@@ -18,14 +18,13 @@ import msgspec
 
 from models import kept, reference, registry
 from models import manifest as manifests
-from models.header import FORMATS
 from models.input import InputSpec
 from models.manifest import Manifest
-from models.precision import GRAPHS, Precision
 from models.preprocess import Pixels
 from models.reference import Reference
 from service import feedback as feedbacks
 from service import keys, ledger, metrics, settings
+from service.about import announce, describe_models, describe_service
 from service.access import Access
 from service.aftermath import Aftermath, client_of
 from service.batcher import Batcher, Job
@@ -36,7 +35,7 @@ from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
 from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout, UnknownAnswer
 from service.feedback import Verdicts
-from service.holding import Held, Holding, Network
+from service.holding import Held, Holding
 from service.keep import DAY, MB, Bounds, Keeper
 from service.openapi import document
 from service.orders import Orders, Report
@@ -52,7 +51,6 @@ INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those wi
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 DEADLINE_HEADER = "x-deadline-ms"
-ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was in service
 FEEDBACK = "/v1/feedback"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
@@ -187,7 +185,7 @@ class Hubel:
             FEEDBACK: ("POST", self.feedback),
             FEEDBACK + "/{request_id}": ("DELETE", self.delete_feedback),
             "/v1/models": get(lambda: reply_json(describe_models(self.holding))),
-            "/v1/info": get(lambda: reply_json(describe_service(self.holding.serving.network))),
+            "/v1/info": get(lambda: reply_json(describe_service(self.holding.serving.network, SETTINGS, bentoml.__version__))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
             "/readyz": get(lambda: reply_json({"status": "ready", "model": self.manifest.id})),
             "/openapi.json": get(lambda: reply_json(self.document())),
@@ -403,64 +401,6 @@ def choose(given: dict[str, str], name: str, values: dict[str, T]) -> T:
     if text not in values:
         raise InvalidParameter(f"{name} is {text[:50]!r}, it must be {' or '.join(values)}")
     return values[text]
-
-
-def announce(held: Held) -> None:
-    """Say in the metrics what is in service and what computes it."""
-    network, manifest = held.network, held.manifest
-    sha256 = manifest.files[GRAPHS[cast(Precision, network.precision)]]
-    what = (manifest.name, str(manifest.version), sha256, network.provider, network.precision)
-    for before in ANNOUNCED - {what}:
-        metrics.MODEL_INFO.labels(*before).set(0)
-    ANNOUNCED.add(what)
-    metrics.MODEL_INFO.labels(*what).set(1)
-    metrics.MODEL_LOADED.set(held.loaded)
-    metrics.PASSED_OVER.set(len(network.passed_over))
-
-
-def describe_models(holding: Holding) -> dict[str, object]:
-    """The version in service; the candidate, as far as it is ready; and what was refused, with its reason."""
-    described: dict[str, object] = {"models": [describe_model(holding.serving.manifest)], "candidate": None, "refused": None}
-    if holding.trial is not None:
-        trial, held = holding.trial
-        progress = {"mode": trial.mode, "percent": trial.percent, "requests": trial.requests, "wanted": trial.wanted}
-        described["candidate"] = progress | describe_model(held.manifest)
-    if holding.orders.refused is not None:
-        described["refused"] = holding.orders.refused
-    return described
-
-
-def describe_model(manifest: Manifest) -> dict[str, object]:
-    """What a caller needs to know of the model in service."""
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "created": manifest.created,
-        "architecture": manifest.architecture,
-        "labels": manifest.labels,
-        "input": manifest.input,
-        "dimensions": manifest.outputs["features"][0],
-        "threshold": manifest.threshold,
-        "evaluation": {
-            name: getattr(manifest.evaluation, name) for name in ("dataset", "split", "samples", "top1", "calibration_error")
-        },
-    }
-
-
-def describe_service(network: Network) -> dict[str, object]:
-    """Limits, formats and what computes."""
-    limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
-    times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
-    return {
-        "model": network.manifest.id,
-        "provider": network.provider,
-        "precision": network.precision,
-        "passed_over": network.passed_over,
-        "preprocessing": network.manifest.preprocessing,
-        "formats": FORMATS,
-        "limits": {name: getattr(SETTINGS, name) for name in limits + times},
-        "bentoml": bentoml.__version__,
-    }
 
 
 def application() -> Edge | Cors:
