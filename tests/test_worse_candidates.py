@@ -24,7 +24,7 @@ from training.checkpoint import SIDECAR, Checkpoint
 pytestmark = [pytest.mark.server, pytest.mark.long]
 
 SHUFFLED, DROPPED = 0.05, "ship"
-PERCENT, REQUESTS, PATIENCE = 10, 200, 400
+PERCENT, REQUESTS, PATIENCE = 10, 100, 400
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def shares() -> dict[str, Files]:
 def shelf(shares: dict[str, Files], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/, the run good/ and store/, where it is pets:1."""
     folder = tmp_path_factory.mktemp("good")
-    real.train(folder, lay_out(folder / "data", train=shares["train"], test=shares["test"]), folder / "good")
-    real.publish(folder, folder / "good", folder / "store")
+    real.train(lay_out(folder / "data", train=shares["train"], test=shares["test"]), folder / "good")
+    real.publish(folder / "good", folder / "store")
     return folder
 
 
@@ -52,12 +52,12 @@ def shuffle_labels(shelf: Path, folder: Path, shares: dict[str, Files]) -> None:
     for number, (label, (_, path)) in enumerate(zip(labels, images, strict=True)):
         (folder / "data" / "train" / label).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / "data" / "train" / label / f"{number:05}{path.suffix}")
-    real.train(folder, folder / "data", folder / "run")
+    real.train(folder / "data", folder / "run")
 
 
 def drop_class(shelf: Path, folder: Path, shares: dict[str, Files]) -> None:
     parts = {part: {c: paths for c, paths in shares[part].items() if c != DROPPED} for part in ("train", "test")}
-    real.train(folder, lay_out(folder / "data", **parts), folder / "run")
+    real.train(lay_out(folder / "data", **parts), folder / "run")
 
 
 def normalise_wrongly(shelf: Path, folder: Path, shares: dict[str, Files]) -> None:
@@ -67,7 +67,7 @@ def normalise_wrongly(shelf: Path, folder: Path, shares: dict[str, Files]) -> No
     checkpoint.mean, checkpoint.std = [0.0] * 3, [255.0] * 3
     (folder / "run" / SIDECAR).write_bytes(msgspec.json.encode(checkpoint))
     assert checkpoints.load(folder / "run")[0].std == checkpoint.std
-    command(folder, "training", "export", folder / "run", shelf / "data")
+    command("training", "export", folder / "run", shelf / "data")
 
 
 def on_trial_answers(versions: list[int], in_service: int) -> list[int]:
@@ -96,10 +96,10 @@ def test_a_worse_version_is_stopped_at_the_gate_and_forced_past_it_meets_its_sha
 ) -> None:
     began, store = time.monotonic(), Path(shutil.copytree(shelf / "store", tmp_path / "store"))
     make(shelf, tmp_path, shares)
-    real.publish(tmp_path, tmp_path / "run", store)
+    real.publish(tmp_path / "run", store)
     promote = ["models", "promote", "pets:2", "--store", store]
     on_trial = ["--canary", PERCENT, "--requests", REQUESTS]
-    command(tmp_path, *promote, codes=(0, 1))
+    command(*promote, codes=(0, 1))
     verdict = gate.read(store, "pets", 2)
     assert verdict is not None
     refused, reasons = not verdict.passed, verdict.reasons()
@@ -108,11 +108,11 @@ def test_a_worse_version_is_stopped_at_the_gate_and_forced_past_it_meets_its_sha
         assert pointer is not None
         assert pointer.version == 1
     else:
-        command(tmp_path, "models", "rollback", "pets", "--store", store)
+        command("models", "rollback", "pets", "--store", store)
 
     server = start_server(store, HUBEL_MODEL="pets", HUBEL_WORKERS="2")
     with traffic(server, clients=3, images=real.mixed(shares["traffic"])) as clients:
-        command(tmp_path, *promote, *on_trial, "--force")
+        command(*promote, *on_trial, "--force")
         until(lambda: candidate.read(store, "pets") is None, server, every=0.2, patience=PATIENCE)
         pointer = registry.pointer(store, "pets")
         time.sleep(2)
