@@ -87,9 +87,9 @@ def write_recipe(folder: Path) -> Path:
     return path
 
 
-def train(data: Path, run: Path) -> None:
-    """By RECIPE, evaluated and exported."""
-    command("training", "train", data, "--recipe", write_recipe(run.parent), "--out", run)
+def train(data: Path, run: Path, *options: object) -> None:
+    """By RECIPE and ``options``, evaluated and exported."""
+    command("training", "train", data, "--recipe", write_recipe(run.parent), "--out", run, *options)
     command("training", "evaluate", run, data)
     command("training", "export", run, data)
 
