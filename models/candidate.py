@@ -68,7 +68,7 @@ class Progress(Struct, forbid_unknown_fields=True):
     """What was seen of a candidate so far. ``started`` is the candidate's, so that no candidate takes another's progress.
 
     in_service, candidate: the two versions' own counts; of a shadow, of the images that both computed. compared, agreed:
-    images that both answered, and alike; incomparable: with a class that the other does not know.
+    images that both answered, and alike; incomparable: the candidate gave a class that the other does not know.
     """
 
     version: Count

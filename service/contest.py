@@ -136,7 +136,8 @@ class Contest:
         result = "skipped"
         if second is not None:
             first, answer = (classify(row_of(j), h.manifest) for j, h in ((job, held), (second, other)))
-            result = likeness(first, held.manifest.labels, answer, other.manifest.labels)
+            old, new = (first, answer) if other is found[1] else (answer, first)
+            result = likeness(old, new, self.holding.serving.manifest.labels)
             progress.compared += result != "incomparable"
             progress.incomparable += result == "incomparable"
             progress.agreed += result == "agreed"
@@ -163,11 +164,12 @@ def row_of(job: Job) -> Row:
     return job.answer.result()["logits"]
 
 
-def likeness(first: Classification, labels: list[str], second: Classification, other_labels: list[str]) -> str:
-    """Whether two versions give the same class; where one does not know the other's, there is nothing to compare."""
-    if first.label not in other_labels or second.label not in labels:
+def likeness(old: Classification, new: Classification, known: Sequence[str]) -> str:
+    """Whether a candidate gives the class that the version in service, which knows ``known``, gives. A class that it has more
+    cannot be compared; one that it lacks is a loss, as it gives such images another."""
+    if new.label not in known:
         return "incomparable"
-    return "agreed" if first.label == second.label else "disagreed"
+    return "agreed" if old.label == new.label else "disagreed"
 
 
 def count(tally: Tally, answers: Sequence[Classification | Ranking], seconds: float | None) -> None:

@@ -5,8 +5,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Traffic:
-    """Clients that ask again as soon as they are answered; each keeps its connection. answers: version, label of a red one."""
+    """Clients that ask again as soon as they are answered; each keeps its connection. answers: version and label of an image,
+    one of ``images`` after the other."""
 
-    def __init__(self, server: Server, clients: int = 4) -> None:
+    def __init__(self, server: Server, clients: int = 4, images: Sequence[bytes] = (RED,)) -> None:
         self.server = server
+        self.images = images
         self.answers: list[tuple[int, str]] = []
         self.failures: list[str] = []
         self.stopped = threading.Event()
@@ -52,9 +55,11 @@ class Traffic:
 
     def ask(self) -> None:
         with self.server.client() as client:
-            while not self.stopped.is_set():
+            for image in cycle(self.images):
+                if self.stopped.is_set():
+                    break
                 try:
-                    self.take(client.post("/v1/classify", content=RED))
+                    self.take(client.post("/v1/classify", content=image))
                 except httpx.HTTPError as err:
                     self.failures.append(repr(err))
                 time.sleep(0.02)
@@ -64,7 +69,7 @@ class Traffic:
             self.failures.append(response.text)
             return
         answer = response.json()
-        assert response.headers["x-model"] == f"tiny:{answer['version']}"
+        assert response.headers["x-model"] == f"{answer['model']}:{answer['version']}"
         self.answers.append((answer["version"], answer["results"][0]["label"]))
 
     def wait_for(self, version: int) -> float:
@@ -77,9 +82,9 @@ class Traffic:
 
 
 @contextmanager
-def traffic(server: Server, clients: int = 4) -> Generator[Traffic]:
+def traffic(server: Server, clients: int = 4, images: Sequence[bytes] = (RED,)) -> Generator[Traffic]:
     """Clients while the block runs; at the end, that none of them failed."""
-    made = Traffic(server, clients)
+    made = Traffic(server, clients, images)
     for thread in made.threads:
         thread.start()
     try:

@@ -154,9 +154,10 @@ def run_retrain(args: argparse.Namespace) -> object:
     from training import pipeline, retrain
 
     made = pipeline.Made(args.fp16, not args.without_images, with_weights=True)
-    if not args.promote and (args.canary is not None or args.requests is not None):
-        raise RecipeError("--canary and --requests say how to promote; add --promote")
-    promotion = retrain.Promotion(args.canary, args.requests) if args.promote else None
+    asked = retrain.Promotion(args.canary, args.requests, args.max_disagreement)
+    if not args.promote and asked != retrain.Promotion():
+        raise RecipeError("--canary, --requests and --max-disagreement say how to promote; add --promote")
+    promotion = asked if args.promote else None
     overrides = options.given(args)
     return retrain.retrain(args.name, args.data, args.feedback, args.store, overrides, args.out, made, promotion)
 
@@ -275,6 +276,8 @@ def _add_retrain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--promote", action="store_true", help="put it into service where the gate lets it through")
     command.add_argument("--canary", type=int, metavar="N", help="of --promote: answer N %% of requests by it first")
     command.add_argument("--requests", type=int, metavar="N", help="of --canary: decide after so many")
+    text = "of --canary: share of images that may get another answer than before, as more do the more it learns"
+    command.add_argument("--max-disagreement", type=float, metavar="SHARE", help=text)
     _add_fp16(command)
     _add_without_images(command)
     options.add(command)

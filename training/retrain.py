@@ -37,10 +37,12 @@ EPOCHS_SHARE, RATE_SHARE = 1 / 3, 0.1  # of the recipe before: it begins with we
 
 
 class Promotion(NamedTuple):
-    """canary: per cent of traffic that the new version answers first; requests: how many until that is decided."""
+    """canary: per cent of traffic that the new version answers first; requests: how many until that is decided;
+    disagreement: share of images that may get another answer than before."""
 
     canary: int | None = None
     requests: int | None = None
+    disagreement: float | None = None
 
 
 def retrain(
@@ -189,6 +191,8 @@ def promote(package: str, store: Path, promotion: Promotion, reason: str) -> str
         command += ["--canary", str(promotion.canary)]
     if promotion.requests is not None:
         command += ["--requests", str(promotion.requests)]
+    if promotion.disagreement is not None:
+        command += ["--max-disagreement", str(promotion.disagreement)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # what it refuses stands on standard error
     if done.returncode != 0:
         tqdm.write(done.stdout, file=sys.stderr, end="")

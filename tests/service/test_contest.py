@@ -181,14 +181,27 @@ def test_another_input_is_decoded_for(play: Play) -> None:
     play(Scene("shadow", input=LARGE), scenario)
 
 
-def test_classes_that_one_of_them_lacks_cannot_be_compared(play: Play) -> None:
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_class_that_the_candidate_has_more_cannot_be_compared(play: Play, mode: str) -> None:
     async def scenario(scene: Scene) -> None:
-        await scene.compare(scene.holding.serving)
+        scene.new.best = 3
+        await scene.compare(scene.holding.serving if mode == "shadow" else scene.candidate)
         seen = scene.contest.progress()
         assert seen is not None
-        assert (seen.compared, seen.incomparable) == (0, 1)
+        assert (seen.compared, seen.agreed, seen.incomparable) == (0, 0, 1)
 
-    play(Scene("shadow", labels=["violet", "green", "blue"]), scenario)
+    play(Scene(mode, labels=["red", "green", "blue", "violet"]), scenario)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_class_that_the_candidate_lacks_is_disagreement(play: Play, mode: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.compare(scene.holding.serving if mode == "shadow" else scene.candidate)
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.compared, seen.agreed, seen.incomparable) == (1, 0, 0)
+
+    play(Scene(mode, labels=["green", "blue"]), scenario)
 
 
 def test_nothing_is_compared_while_there_is_work_or_right_after(play: Play) -> None:

@@ -183,7 +183,7 @@ def test_promotion_is_asked_for_with_its_canary_and_a_refusal_is_told(
 
     monkeypatch.setattr(subprocess, "run", run)
     store = Path("store")
-    assert retrain.promote("a:2", store, retrain.Promotion(10, 500), "why") == "what the gate says"
+    assert retrain.promote("a:2", store, retrain.Promotion(10, 500, 0.3), "why") == "what the gate says"
     assert asked[0][1:] == [
         "-m",
         "models",
@@ -193,7 +193,7 @@ def test_promotion_is_asked_for_with_its_canary_and_a_refusal_is_told(
         "store",
         "--reason",
         "why",
-        *["--canary", "10", "--requests", "500"],
+        *["--canary", "10", "--requests", "500", "--max-disagreement", "0.3"],
     ]
     code = 1
     with pytest.raises(TrainingError, match="a:2 is published and was not promoted"):
@@ -210,8 +210,9 @@ def test_promotion_puts_the_new_version_into_service(store: Path, journey: Journ
     assert (pointer.version, pointer.reason) == (2, "retrained")
 
 
-def test_a_canary_without_promotion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["retrain", "colours", "data", "kept", "--canary", "10"]) == 1
+@pytest.mark.parametrize("option", ["--canary", "--requests", "--max-disagreement"])
+def test_how_to_promote_without_promotion_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrain", "colours", "data", "kept", option, "1"]) == 1
     assert "add --promote" in capsys.readouterr().err
 
 
