@@ -89,7 +89,7 @@ def _add_candidate(command: argparse.ArgumentParser) -> None:
     texts = {
         "errors": "rise of the share of failed requests",
         "latency": "ratio of the 95th percentiles of latency",
-        "disagreement": "share of images with another answer",
+        "disagreement": "share of images with another class, beyond that of the held-out images,",
         "unsure": 'rise of the share of "unsure" answers',
     }
     for field, text in texts.items():

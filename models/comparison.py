@@ -34,7 +34,13 @@ class Pairs(NamedTuple):
     new_right: Rights
     old_probability: NDArray[np.float32]
     new_probability: NDArray[np.float32]
+    old_predicted: NDArray[np.int32]
     new_predicted: NDArray[np.int32]
+
+    @property
+    def disagreement(self) -> float:
+        """Share of the images that get another class; one that ``labels`` lacks is another too."""
+        return float((self.old_predicted != self.new_predicted).mean())
 
 
 def pair(old: Answers, old_labels: list[str], new: Answers, new_labels: list[str]) -> Pairs:
@@ -45,14 +51,15 @@ def pair(old: Answers, old_labels: list[str], new: Answers, new_labels: list[str
     old_target, new_target = renamed[old.target[in_old]], new.target[in_new]
     both = (old_target == new_target) & (new_target != UNKNOWN)
     in_old, in_new = in_old[both], in_new[both]
-    target, predicted = new.target[in_new], new.predicted[in_new]
+    target, before, predicted = new.target[in_new], renamed[old.predicted[in_old]], new.predicted[in_new]
     return Pairs(
         new_labels,
         target,
-        renamed[old.predicted[in_old]] == target,
+        before == target,
         predicted == target,
         old.probability[in_old],
         new.probability[in_new],
+        before,
         predicted,
     )
 

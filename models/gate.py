@@ -28,7 +28,7 @@ AGAIN = 2  # times that both are timed anew before one counts as slower; another
 
 class Gate(Struct, frozen=True):
     """A verdict. ``rival``: the version in service that was compared with; ``compared``: on which images; ``trial``: what the
-    version did when it was run."""
+    version did when it was run; ``disagreement``: share of these images that get another class, None where no image was."""
 
     model: str
     rival: str | None
@@ -40,6 +40,7 @@ class Gate(Struct, frozen=True):
     rules: Rules
     classes_change: str = ""
     trial: Trial | None = None
+    disagreement: float | None = None
     forced: bool = False
 
     def reasons(self) -> str:
@@ -81,7 +82,7 @@ def judge(root: Path, name: str, version: int, question: Question) -> Gate:
         new = _run(new, Path(place), question)
         old = old and _run(old, Path(place), question)
     before, after = _timed(old, new, question)
-    found, compared = _comparison(old, new, question) if old else (list[Check](), why_not)
+    found, compared, disagreement = _comparison(old, new, question) if old else (list[Check](), why_not, None)
     checks = [
         Check("files", "pass", f"{len(new.manifest.files)} whole" + (", signed" if question.key else "")),
         _runs(new),
@@ -93,7 +94,8 @@ def judge(root: Path, name: str, version: int, question: Question) -> Gate:
         checks += [rules.speed(before, after, question.rules), rules.memory(before, after, question.rules)]
     if old is not None and old.trial is None:
         checks.append(Check("in service", "skip", f"{old.manifest.id} does not run here: {old.reason}"))
-    return _gate(new.manifest.id, old and old.manifest.id, compared, checks, after, question)
+    verdict = _gate(new.manifest.id, old and old.manifest.id, compared, checks, after, question)
+    return msgspec.structs.replace(verdict, disagreement=disagreement)
 
 
 def _gate(model: str, rival: str | None, compared: str, checks: list[Check], found: Trial | None, question: Question) -> Gate:
@@ -147,8 +149,8 @@ def _runs(side: Side) -> Check:
     return Check("runs", "pass", found, limit)
 
 
-def _comparison(old: Side, new: Side, question: Question) -> tuple[list[Check], str]:
-    """Classes, accuracy and calibration by the best evidence there is, and which that is."""
+def _comparison(old: Side, new: Side, question: Question) -> tuple[list[Check], str, float | None]:
+    """Classes, accuracy and calibration by the best evidence there is, which that is, and the disagreement."""
     limits, first, second = question.rules, old.manifest, new.manifest
     classes = rules.classes(first, second, question.classes_change)
     compared = "the images of --data, answered here by both"
@@ -158,12 +160,16 @@ def _comparison(old: Side, new: Side, question: Question) -> tuple[list[Check], 
         compared = "the held-out images that both packages hold answers for"
     if pairs is not None:
         rows = [rules.accuracy(pairs, limits), rules.recall(pairs, limits), rules.calibration(pairs, limits)]
-        return [classes, *rows], f"{compared} ({len(pairs.target):,})"
+        return (
+            [classes, *rows],
+            f"{compared} ({len(pairs.target):,}; {pairs.disagreement:.1%} get another class)",
+            pairs.disagreement,
+        )
     same = first.evaluation.dataset_sha256 == second.evaluation.dataset_sha256
     whose = "the same images" if same else "images of its own"
     compared = f"the figures of the manifests, each of {whose} ({first.evaluation.samples:,} and {second.evaluation.samples:,})"
     stated = (rules.stated_accuracy, rules.stated_recall, rules.stated_calibration)
-    return [classes, *(rule(first, second, limits) for rule in stated)], compared
+    return [classes, *(rule(first, second, limits) for rule in stated)], compared, None
 
 
 def _pairs(old: Side, new: Side, before: Answers | None, after: Answers | None) -> Pairs | None:

@@ -52,8 +52,15 @@ def promote(
     if trial is None:
         _put_into_service(root, name, version, reason, forced)
     else:
-        candidate.start(root, name, trial, forced)
+        candidate.start(root, name, _expecting(trial, verdict), forced)
     return verdict
+
+
+def _expecting(trial: Candidate, verdict: Gate) -> Candidate:
+    """With a bound of disagreement above what the gate has seen, and found good, on held-out images."""
+    seen = verdict.disagreement if verdict.passed and verdict.disagreement else 0.0
+    bound = min(1.0, trial.bounds.disagreement + seen)
+    return msgspec.structs.replace(trial, bounds=msgspec.structs.replace(trial.bounds, disagreement=bound))
 
 
 def _pointer(root: Path, name: str) -> Pointer | None:

@@ -81,12 +81,18 @@ def test_an_image_that_comes_twice_counts_once() -> None:
     assert len(comparison.pair(old, ["cat", "dog"], old, ["cat", "dog"]).target) == 2
 
 
+def test_disagreement_is_of_names_and_a_class_that_is_gone_is_another() -> None:
+    old = make_answers([1, 2, 3, 4], [0, 1, 0, 1], [0, 1, 1, 2])  # cat, dog, dog, bird
+    new = make_answers([1, 2, 3, 4], [1, 0, 1, 0], [1, 0, 1, 0])  # cat, dog, cat, dog
+    assert comparison.pair(old, ["cat", "dog", "bird"], new, ["dog", "cat"]).disagreement == 0.5
+
+
 def test_the_calibration_interval_excludes_nothing_for_equal_versions_and_zero_for_worse_ones() -> None:
     random = np.random.default_rng(0)
     n = 2000
     sure = random.uniform(0.5, 1, n).astype(np.float32)
     right = random.random(n) < sure
-    same = comparison.Pairs(["a"], np.zeros(n, np.int32), right, right, sure, sure, np.zeros(n, np.int32))
+    same = comparison.Pairs(["a"], np.zeros(n, np.int32), right, right, sure, sure, *[np.zeros(n, np.int32)] * 2)
     assert comparison.calibration(same) == (0, 0, 0)
     worse = comparison.calibration(same._replace(new_probability=np.full(n, 0.99, np.float32)))
     assert worse.value > 0.15

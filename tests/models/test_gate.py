@@ -126,7 +126,7 @@ def test_a_loss_that_few_images_cannot_exclude_is_told_and_refused_only_when_str
     (row,) = [check for check in found.checks if check.rule == "accuracy"]
     assert row.found.startswith("89.33 % instead of 90.00 %, -0.67 points (95 %: -5.")
     assert row.found.endswith("too few images to exclude a loss of 1 points")
-    assert found.compared == "the held-out images that both packages hold answers for (300)"
+    assert found.compared == "the held-out images that both packages hold answers for (300; 20.7% get another class)"
 
 
 def with_answers(store: Path, version: int, predicted: np.ndarray) -> None:
@@ -257,6 +257,25 @@ def test_a_candidate_starts_once_the_gate_lets_it(make_store: MakeStore) -> None
     found = candidate.read(store, "tiny")
     assert found is not None
     assert found.version == 3
+
+
+@pytest.mark.parametrize(("strict", "bound"), [(False, 0.1 + 62 / 300), (True, 0.1)], ids=["passed", "forced"])
+def test_a_candidate_may_disagree_on_a_tenth_more_than_it_did_at_a_gate_that_it_passed(
+    make_store: MakeStore, strict: bool, bound: float
+) -> None:
+    store = make_store(tiny=1)
+    with_answers(store, 2, np.where(np.arange(300) < 30, (TRUTH + 1) % 3, TRUTH))
+    with_answers(store, 3, np.where(np.arange(300) >= 268, (TRUTH + 1) % 3, TRUTH))
+    registry.promote(store, "tiny", 2, "test")
+    question = Question(rules=Rules(strict=strict, recall=1))
+
+    verdict = promotion.promote(store, "tiny", 3, question, "test", force=strict, trial=Candidate(3, "canary", 50, 10))
+
+    assert verdict.disagreement == pytest.approx(62 / 300)
+    found = candidate.read(store, "tiny")
+    assert found is not None
+    assert found.bounds.disagreement == pytest.approx(bound)
+    assert found.bounds.latency == Candidate(3, "canary", 50).bounds.latency
 
 
 def test_a_damaged_gate_file_says_what_to_do(make_store: MakeStore) -> None:
