@@ -131,6 +131,7 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
         clients.wait_for(2)
         registry.roll_back(store, "tiny")
         seconds = clients.wait_for(1)
+        until(lambda: samples(client)["hubel_workers_agree"] == 1, server)  # the other worker may swap a moment later
         counts = samples(client)
     registry.promote(store, "tiny", 3, "refused again")
     until(lambda: server.output().count("tiny:3 is refused") == 2, server)
