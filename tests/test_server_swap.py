@@ -1,6 +1,7 @@
 """The real service while versions come and go: every request is answered, by the version that the answer names."""
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -130,6 +131,7 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
         clients.wait_for(2)
         registry.roll_back(store, "tiny")
         seconds = clients.wait_for(1)
+        until(lambda: samples(client)["hubel_workers_agree"] == 1, server)  # the other worker may swap a moment later
         counts = samples(client)
     registry.promote(store, "tiny", 3, "refused again")
     until(lambda: server.output().count("tiny:3 is refused") == 2, server)
@@ -138,7 +140,6 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
     assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
     assert seconds < PATIENCE / 3
     assert counts['hubel_swaps_total{result="refused"}'] == 1
-    assert counts["hubel_workers_agree"] == 1
     assert server.output().count("is in service in place of") == 5
     assert "tiny:3 is refused, tiny:1 stays in service: " in server.output()
     assert server.stop() == 0
@@ -157,7 +158,9 @@ def test_a_shadow_answers_nobody_and_is_promoted_when_it_agrees_and_a_pinned_ver
     pointer = registry.pointer(store, "tiny")
     assert pointer is not None
     assert pointer.version == 5
-    assert "no loss in 3" in pointer.history[-1].reason
+    told = re.match(r"no loss in (\d+) requests", pointer.history[-1].reason)
+    assert told is not None
+    assert int(told[1]) >= 30
     swapped = [version for version, _ in clients.answers].index(5)
     assert {version for version, _ in clients.answers[:swapped]} == {1}
     with server.client() as client:
