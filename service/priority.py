@@ -4,9 +4,10 @@ import os
 import threading
 from contextlib import suppress
 
-LOWER_BY, LATER_BY = 10, 5  # nice values of Linux, a thread's own there: a tenth, and a third, as much time as the others get
-LATER_SECONDS = 3.0  # on a busy machine it would else take for ever
-LOWEST = 19
+# Idle: whoever else wakes up takes its place at once. A low priority alone lets it end its slice of 3 ms first, at each step of
+# each request. Later, as it would take for ever on a busy machine: a third of the time that others get (a nice value of Linux).
+LATER_BY, LOWEST = 5, 19
+LATER_SECONDS = 15.0
 
 
 class Priority:
@@ -18,33 +19,36 @@ class Priority:
 
     def __init__(self) -> None:
         self.usual = os.getpriority(os.PRIO_PROCESS, 0)
-        self.later = threading.Timer(LATER_SECONDS, self._set, (LATER_BY,))
+        self.later = threading.Timer(LATER_SECONDS, self._set, (os.SCHED_OTHER, LATER_BY))
         self.later.daemon = True
 
     def lower(self) -> bool:
         """For all threads, and those that they start; a part of it is taken back after a while. Whether it could be done."""
         if found := self._can_return():
-            self._set(LOWER_BY)
+            self._set(os.SCHED_IDLE, 0)
             self.later.start()
         return found
 
     def raise_again(self) -> None:
         self.later.cancel()
-        self._set(0)
+        self._set(os.SCHED_OTHER, 0)
 
-    def _set(self, by: int) -> None:
-        for thread in os.listdir("/proc/self/task"):
+    def _set(self, policy: int, by: int) -> None:
+        for thread in map(int, os.listdir("/proc/self/task")):
             with suppress(OSError):  # it has ended
-                os.setpriority(os.PRIO_PROCESS, int(thread), min(LOWEST, self.usual + by))
+                os.sched_setscheduler(thread, policy, os.sched_param(0))
+                os.setpriority(os.PRIO_PROCESS, thread, min(LOWEST, self.usual + by))
 
     def _can_return(self) -> bool:
         """Tried by a thread that ends at once."""
         returned: list[bool] = []
 
         def attempt() -> None:
-            with suppress(OSError):
+            with suppress(OSError, AttributeError):  # no such policies
                 os.setpriority(os.PRIO_PROCESS, 0, min(LOWEST, self.usual + 1))
                 os.setpriority(os.PRIO_PROCESS, 0, self.usual)
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
                 returned.append(True)
 
         thread = threading.Thread(target=attempt)

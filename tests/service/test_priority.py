@@ -7,12 +7,14 @@ import threading
 
 import pytest
 
-from service.priority import LOWER_BY, LOWEST, Priority
+from service.priority import Priority
 from tests.server import ROOT
 
 
-def nice_values() -> set[int]:
-    return {os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")}
+def places() -> set[tuple[int, int]]:
+    """Policy and nice value of each thread."""
+    threads = [int(thread) for thread in os.listdir("/proc/self/task")]
+    return {(os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)) for thread in threads}
 
 
 def test_threads_old_and_new_give_way_and_return() -> None:
@@ -21,16 +23,16 @@ def test_threads_old_and_new_give_way_and_return() -> None:
 
 
 def gives_way_and_returns() -> bool:
-    before = nice_values()
+    before = places()
     priority = Priority()
     release = threading.Event()
     threading.Thread(target=release.wait, daemon=True).start()
     if not priority.lower():
-        return nice_values() == before  # the system does not let it return: then it does not give way
+        return places() == before  # the system does not let it return: then it does not give way
     threading.Thread(target=release.wait, daemon=True).start()
-    lowered = nice_values()
+    lowered = places()
     priority.raise_again()
-    return lowered == {min(LOWEST, priority.usual + LOWER_BY)} and nice_values() == before
+    return lowered == {(os.SCHED_IDLE, priority.usual)} and places() == before
 
 
 def test_where_it_could_not_return_it_does_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
