@@ -18,6 +18,8 @@ STORE ?= models/store
 FEEDBACK ?= $(HUBEL_FEEDBACK_DIR)
 SERVICE ?= hubel
 
+TRIAL = $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DISAGREEMENT),--max-disagreement $(DISAGREEMENT))
+
 AREAS ?=
 SYSTEMS ?=
 MODELS ?=
@@ -69,7 +71,7 @@ train: .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (
 
 retrain: .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
 	@$(ALL) -m training retrain $(NAME) $(DATA) $(FEEDBACK) --store $(STORE) $(if $(PROMOTE),--promote) \
-	  $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DISAGREEMENT),--max-disagreement $(DISAGREEMENT))
+	  $(TRIAL)
 
 resume: .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
 	@$(ALL) -m training train $(DATA) --out $(RUN) --resume
@@ -91,7 +93,7 @@ models: .venv-serve/.synced-$(SERVE_EXTRA)  ## list the store
 
 promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service, if the gate lets it; SHADOW=1 or CANARY=10 for a trial first
 	@$(SERVE) -m models promote $(MODEL) --store $(STORE) $(if $(HELD_OUT),--data $(HELD_OUT)) $(if $(SHADOW),--shadow) \
-	  $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DISAGREEMENT),--max-disagreement $(DISAGREEMENT))
+	  $(TRIAL)
 
 rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service
 	@$(SERVE) -m models rollback $(NAME) --store $(STORE)

@@ -4,14 +4,13 @@ Neighbours: training/export.py writes it into a package, service/trial.py for im
 """
 
 import hashlib
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models import arrays
 from models.errors import PackageError
 from models.probability import softmax
 
@@ -53,12 +52,7 @@ def write(path: Path, answers: Answers) -> None:
 def read(data: bytes, classes: int, path: Path) -> Answers:
     """What ``write`` wrote for a network of that many classes; ``path`` is for the message. Raises PackageError."""
     try:
-        with ZipFile(BytesIO(data)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise ValueError(f"{size} bytes unpacked, at most {MAX_BYTES}")
-        with np.load(BytesIO(data), allow_pickle=False) as found:
-            answers = Answers(*(found[field] for field in Answers._fields))
+        answers = Answers(**arrays.unpack(data, Answers._fields, MAX_BYTES))
         _check(answers, classes)
     except Exception as err:  # NumPy's and zipfile's own classes share no base
         raise PackageError(f"{path} does not hold answers for {classes} classes: {err}; publish the package again") from err

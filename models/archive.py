@@ -9,7 +9,8 @@ import os
 import re
 import tarfile
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -70,18 +71,25 @@ def unpack(store: Path, source: Path, key: Path | None = None) -> Manifest:
     """
     if not hasattr(tarfile, "data_filter"):
         raise PackageError("this Python cannot unpack safely; take 3.11.4 or newer, or copy the folder of the package by hand")
+    with beside(store, ".unpack-") as folder:
+        package = _read(source, folder)
+        manifest = registry.verify(package, key)
+        place(store, package, manifest)
+    return manifest
+
+
+@contextmanager
+def beside(store: Path, prefix: str) -> Generator[Path]:
+    """A folder in the store, made where there is none, to prepare a package in; what is left of both is removed."""
     is_new = not store.exists()
     store.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=store) as beside:
-            folder = _read(source, Path(beside))
-            manifest = registry.verify(folder, key)
-            place(store, folder, manifest)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=store) as folder:
+            yield Path(folder)
     finally:
         if is_new:
             with suppress(OSError):  # it holds the package
                 store.rmdir()
-    return manifest
 
 
 def _read(source: Path, place: Path) -> Path:

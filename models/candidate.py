@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from models import file, history, registry
-from models import manifest as manifests
+from models import history, record, registry
 from models.errors import PackageError
 from models.history import Pointer
 from models.manifest import Count, Share
@@ -97,14 +96,8 @@ def read(root: Path, name: str) -> Candidate | None:
     Raises:
         PackageError: the file or the pointer is damaged.
     """
-    path = root / name / FILE
-    try:
-        found = msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=Candidate)
-    except FileNotFoundError:
-        return None
-    except (OSError, PackageError, *manifests.UNREADABLE) as err:
-        raise PackageError(f"{path} is damaged: {err}; remove it, and start the candidate again") from err
-    return None if _is_over(found, registry.pointer(root, name)) else found
+    found = record.read(root / name / FILE, Candidate, "remove it, and start the candidate again")
+    return None if found is None or _is_over(found, registry.pointer(root, name)) else found
 
 
 def _is_over(found: Candidate, pointer: Pointer | None) -> bool:
@@ -135,7 +128,7 @@ def start(root: Path, name: str, candidate: Candidate, forced: bool = False) -> 
 
     history.update(root, name, begin)
     (root / name / PROGRESS).unlink(missing_ok=True)
-    history.write(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
+    record.write(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
 
 
 def end(root: Path, name: str, promoted: bool, reason: str, by: str = "", forced: bool = False) -> Pointer:
@@ -171,8 +164,8 @@ def end(root: Path, name: str, promoted: bool, reason: str, by: str = "", forced
 def read_progress(root: Path, name: str, candidate: Candidate) -> Progress:
     """What was seen of ``candidate`` so far; nothing where the file is missing, damaged or another candidate's."""
     try:
-        found = msgspec.json.decode(file.read(root / name / PROGRESS, file.MAX_TEXT_BYTES), type=Progress)
-    except (OSError, PackageError, *manifests.UNREADABLE):
+        found = record.read(root / name / PROGRESS, Progress, "it begins anew")
+    except PackageError:
         found = None
     if found is None or (found.version, found.started) != (candidate.version, candidate.started):
         return Progress(candidate.version, candidate.started)
@@ -181,4 +174,4 @@ def read_progress(root: Path, name: str, candidate: Candidate) -> Progress:
 
 def write_progress(root: Path, name: str, progress: Progress) -> None:
     """Replace progress.json; raises OSError where the store cannot be written to."""
-    history.write(root / name / PROGRESS, msgspec.json.encode(progress) + b"\n")
+    record.write(root / name / PROGRESS, msgspec.json.encode(progress) + b"\n")

@@ -3,7 +3,6 @@
 STORE/NAME/VERSION.gate.json holds the last. Neighbours: rules.py has the rules, trial.py runs the graphs, promotion.py asks.
 """
 
-import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from models import answers, comparison, file, history, registry, rules, trial
-from models import manifest as manifests
+from models import answers, comparison, file, history, record, registry, rules, trial
 from models.answers import Answers
 from models.comparison import Pairs
 from models.errors import PackageError
@@ -211,15 +209,9 @@ def path(root: Path, name: str, version: int) -> Path:
 
 def write(root: Path, name: str, version: int, gate: Gate) -> None:
     """Keep the verdict beside the version, in the place of one before."""
-    history.write(path(root, name, version), msgspec.json.format(msgspec.json.encode(gate), indent=1) + b"\n")
+    record.write(path(root, name, version), msgspec.json.format(msgspec.json.encode(gate), indent=1) + b"\n")
 
 
 def read(root: Path, name: str, version: int) -> Gate | None:
     """The verdict of a version; None where there is none. Raises PackageError where it is damaged."""
-    where = path(root, name, version)
-    if not os.path.lexists(where):
-        return None
-    try:
-        return msgspec.json.decode(file.read(where, file.MAX_TEXT_BYTES), type=Gate)
-    except (OSError, PackageError, *manifests.UNREADABLE) as err:
-        raise PackageError(f"{where} is damaged: {err}; promote the version again, or remove it") from err
+    return record.read(path(root, name, version), Gate, "promote the version again, or remove it")

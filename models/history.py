@@ -1,14 +1,13 @@
 """<store>/<name>/current.json: which version of a name is in service, and everything that was done to get there.
 
 Pointer and history are one file that one rename replaces, so no version is in service without a record of who put it there.
-Neighbours: registry.py and candidate.py change it.
+Neighbours: registry.py and candidate.py change it, record.py reads and writes.
 """
 
 import fcntl
 import getpass
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from models import file
-from models import manifest as manifests
+from models import record as records
 from models.errors import PackageError
 from models.manifest import Count
 
@@ -77,13 +76,7 @@ def change(event: Event, version: int, old: Pointer | None, reason: str, by: str
 
 def read(root: Path, name: str) -> Pointer | None:
     """The pointer of ``name``; None where nothing was promoted yet. Raises PackageError when it is damaged."""
-    path = root / name / FILE
-    try:
-        return msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=Pointer)
-    except FileNotFoundError:
-        return None
-    except (OSError, PackageError, *manifests.UNREADABLE) as err:
-        raise PackageError(f"{path} is damaged: {err}; promote a version again to replace it") from err
+    return records.read(root / name / FILE, Pointer, "promote a version again to replace it")
 
 
 def record(root: Path, name: str, entry: Change) -> Pointer:
@@ -110,7 +103,7 @@ def update(root: Path, name: str, step: Callable[[Pointer | None], Pointer], men
                 raise
             old = None
         new = _bounded(step(old))
-        write(root / name / FILE, msgspec.json.encode(new) + b"\n")
+        records.write(root / name / FILE, msgspec.json.encode(new) + b"\n")
         return new
 
 
@@ -132,20 +125,3 @@ def locked(place: Path) -> Generator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file by one rename, once the disk holds what it shall be."""
-    handle, beside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
-    file.sync(path.parent)

@@ -4,14 +4,14 @@ Training writes it from held-out images, service/drift.py compares traffic with 
 """
 
 from dataclasses import dataclass, fields
-from io import BytesIO
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models import arrays
 from models.errors import PackageError
+from models.header import ImageError, read_header
 
 FILE = "reference.npz"
 MAX_BYTES = 2**26  # unpacked
@@ -141,6 +141,15 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
     return sharpness_of(pixels.mean(2, dtype=np.float32)) or 0.0
 
 
+def size(image: bytes) -> float:
+    """The shorter side of an image file, in pixels; 0 of what is none."""
+    try:
+        header = read_header(image)
+    except ImageError:
+        return 0.0
+    return float(min(header.width, header.height))
+
+
 def sharpness_of(grey: Floats) -> float | None:
     """Variance of the Laplacian over the variance of the grey values (height, width): small where edges are soft, whatever
     the contrast (after Pech-Pacheco et al. 2000, ICPR). None of an image of one colour, or too small."""
@@ -159,11 +168,7 @@ def write(path: Path, reference: Reference) -> None:
 def read(data: bytes, classes: int, dimensions: int) -> Reference:
     """What the bytes of reference.npz say; raises PackageError where that does not fit a graph of these outputs."""
     try:
-        with ZipFile(BytesIO(data)) as archive:
-            if (size := sum(member.file_size for member in archive.infolist())) > MAX_BYTES:
-                raise ValueError(f"{size} bytes unpacked, at most {MAX_BYTES} are read")
-        with np.load(BytesIO(data), allow_pickle=False) as found:
-            reference = Reference(**{field.name: found[field.name] for field in fields(Reference)})
+        reference = Reference(**arrays.unpack(data, [field.name for field in fields(Reference)], MAX_BYTES))
         _check(reference, classes, dimensions)
     except Exception as err:  # NumPy's and zipfile's own classes share no base
         raise PackageError(f"{FILE} is not the reference of this graph: {err}") from err

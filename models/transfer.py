@@ -5,7 +5,6 @@ and writes files there, archive.py is the way by one file.
 """
 
 import hashlib
-import tempfile
 from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
@@ -41,18 +40,11 @@ def pull(store: Path, source: Place, name: str, version: int, key: Path | None =
             f"{source.address}/{home} calls itself {manifest.id} and has {len(manifest.files)} files; a package keeps its "
             f"place and has at most {archive.MAX_FILES}"
         )
-    is_new = not store.exists()
-    store.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".pull-", dir=store) as beside:
-            folder = Path(beside) / home
-            _fill(folder, source, manifest, data)
-            registry.verify(folder, key)
-            archive.place(store, folder, manifest)
-    finally:
-        if is_new:
-            with suppress(OSError):  # it holds the package
-                store.rmdir()
+    with archive.beside(store, ".pull-") as place:
+        folder = place / home
+        _fill(folder, source, manifest, data)
+        registry.verify(folder, key)
+        archive.place(store, folder, manifest)
     return manifest
 
 

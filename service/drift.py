@@ -6,7 +6,6 @@ says what they mean.
 """
 
 import logging
-import math
 import threading
 import time
 from collections import Counter, deque
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from models import reference as references
 from models.errors import PackageError
-from models.header import ImageError, read_header
 from models.preprocess import Pixels
 from models.reference import CONFIDENCE_EDGES, Reference
 
@@ -100,17 +98,8 @@ class Window:
 
 def figures(reference: Reference, sample: Sample) -> NDArray[np.float32]:
     """Brightness, sharpness and size of an image, then the coordinates of its features, (3 + k + 1,)."""
-    shape = (references.brightness(sample.pixels), references.sharpness(sample.pixels), size_of(sample.image))
+    shape = (references.brightness(sample.pixels), references.sharpness(sample.pixels), references.size(sample.image))
     return np.concatenate([np.array(shape, np.float32), references.project(reference, sample.features)])
-
-
-def size_of(image: bytes) -> float:
-    """The shorter side of an image file, in pixels."""
-    try:
-        header = read_header(image)
-    except ImageError:  # it was decoded, so this does not happen
-        return math.nan
-    return float(min(header.width, header.height))
 
 
 class Drift:

@@ -8,16 +8,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models import arrays, registry
 from models import precision as precisions
-from models import registry
 from models.fingerprint import fingerprint
 from models.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
 from models.precision import CPU, CUDA, GOLDEN_TOLERANCE, GRAPHS, OPENVINO, PRECISIONS, Precision
@@ -122,12 +120,8 @@ class Runtime:
     def _replay(self, path: Path, data: bytes) -> None:
         """Compare with the answers that the package was published with; ``path`` is for the message."""
         try:
-            with ZipFile(BytesIO(data)) as archive:
-                size = sum(member.file_size for member in archive.infolist())
-            if size > GOLDEN_BYTES:
-                raise ValueError(f"{size} bytes unpacked, at most {GOLDEN_BYTES}")
-            with np.load(BytesIO(data), allow_pickle=False) as golden:
-                images, expected = golden["images"], golden["logits"]
+            golden = arrays.unpack(data, ("images", "logits"), GOLDEN_BYTES)
+            images, expected = golden["images"], golden["logits"]
             logits = self.run(images, ["logits"])["logits"]
             limit = GOLDEN_TOLERANCE[self.precision] * max(1.0, float(np.abs(expected).max()))
             difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")

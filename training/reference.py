@@ -16,7 +16,6 @@ from tqdm import tqdm
 from models import reference as references
 from models import registry
 from models.errors import PackageError
-from models.header import ImageError, read_header
 from models.manifest import MODEL, Manifest
 from models.probability import softmax
 from models.reference import FILE, Reference
@@ -58,15 +57,7 @@ def some_of(images: ImageSet) -> ImageSet:
 def sizes_of(images: ImageSet, parts: list[Part]) -> NDArray[np.float64]:
     """The shorter side of the file of each image, in pixels; ``parts``: where they came from."""
     items = {item.path: item for part in parts for item in part.items}
-    return np.array([_size(items[path].read()) for path in images.paths], np.float64)
-
-
-def _size(image: bytes) -> float:
-    try:
-        header = read_header(image)
-    except ImageError:  # it was decoded, so it has just been changed
-        return 0.0
-    return float(min(header.width, header.height))
+    return np.array([references.size(items[path].read()) for path in images.paths], np.float64)
 
 
 def write(run: Path, images: ImageSet, source: str | Path) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from models import kept, registry
 from models import manifest as manifests
 from training import checkpoint as checkpoints
-from training import data, origin, pipeline, pretrained
+from training import data, evaluate, origin, pipeline, pretrained
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError, DataError, RecipeError, TrainingError
 from training.pipeline import Beginning, Made
@@ -139,14 +139,14 @@ def new_images(source: str | Path, feedback: Part, checkpoint: Checkpoint) -> tu
 
 def seen_before(source: str | Path, checkpoint: Checkpoint) -> set[bytes]:
     """Digests of the images that were trained, validated and tested on."""
-    recipe = checkpoint.recipe
-    trained, held_out = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
-    if data.fingerprint(held_out) != checkpoint.data["validation_sha256"]:
+    try:
+        trained, held_out = evaluate.training_images(source, checkpoint)
+    except CheckpointError as err:
         raise CheckpointError(
             f"{source} does not hold the images that the version in service was validated on: what was held out must stay held "
             "out; give the data that it was trained on"
-        )
-    test = data.load_test(source, recipe.input, checkpoint.classes)
+        ) from err
+    test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     sets = [trained, held_out, *([] if test is None else [test])]
     return {hashlib.sha256(pixels.tobytes()).digest() for images in sets for pixels in images.pixels}
 

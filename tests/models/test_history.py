@@ -8,7 +8,7 @@ from threading import Barrier
 import msgspec
 import pytest
 
-from models import history, registry
+from models import history, record, registry
 from models.history import MAX_CHANGES, Change, Pointer
 from models.manifest import PackageError
 from tests.models.conftest import MakeStore, contents, pointer
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_leaves_nothing_beside_the_pointer(make_store: MakeS
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        history.write(store / "tiny/current.json", b"new")
+        record.write(store / "tiny/current.json", b"new")
     assert contents(store) == before
 
 

@@ -31,15 +31,14 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
+def widened(inputs: int, outputs: int) -> list[nn.Module]:
+    """More channels, and sides halved by max pooling."""
+    return [convolution(inputs, outputs), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
 def stage(inputs: int, outputs: int) -> nn.Sequential:
     """Widen, halve the sides by max pooling, refine by a residual block."""
-    return nn.Sequential(
-        convolution(inputs, outputs),
-        nn.MaxPool2d(2),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-        Residual(outputs),
-    )
+    return nn.Sequential(*widened(inputs, outputs), Residual(outputs))
 
 
 def resnet10_small(classes: int) -> Classifier:
@@ -72,15 +71,8 @@ def patch_filters() -> Tensor:
 
 def plain_stage(inputs: int, outputs: int) -> nn.Sequential:
     """Widen, halve the sides by max pooling, one more convolution; each convolution with batch norm and ReLU."""
-    return nn.Sequential(
-        convolution(inputs, outputs),
-        nn.MaxPool2d(2),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-        convolution(outputs, outputs),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    more = (convolution(outputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(*widened(inputs, outputs), *more)
 
 
 def vgg8_small(classes: int) -> Classifier:

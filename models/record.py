@@ -1,0 +1,45 @@
+"""Small JSON files of the store that several processes read while one replaces them: each is whole at any moment.
+
+Neighbours: history.py, candidate.py and gate.py keep what they know by this.
+"""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from models import file
+from models import manifest as manifests
+from models.errors import PackageError
+
+T = TypeVar("T")
+
+
+def read(path: Path, kind: type[T], way_out: str) -> T | None:
+    """What a file says; None where there is none. Raises PackageError, which ends with ``way_out``, where it is damaged."""
+    try:
+        return msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, PackageError, *manifests.UNREADABLE) as err:
+        raise PackageError(f"{path} is damaged: {err}; {way_out}") from err
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace a file by one rename, once the disk holds what it shall be."""
+    handle, beside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    file.sync(path.parent)
