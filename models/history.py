@@ -108,10 +108,14 @@ def update(root: Path, name: str, step: Callable[[Pointer | None], Pointer], men
 
 
 def _bounded(new: Pointer) -> Pointer:
-    """With as much of its history as is kept and can be read again; what goes is the oldest."""
+    """With as much of its history as is kept and can be read again; what goes is the oldest, but for the record of what put
+    the version into service."""
     kept = new.history[-MAX_CHANGES:]
     while len(kept) > 1 and len(msgspec.json.encode(kept)) > MAX_BYTES:
         kept = kept[len(kept) // 2 :]
+    put = next((entry for entry in reversed(new.history) if entry.event in ("promote", "rollback")), None)
+    if put is not None and put not in kept:
+        kept = [put, *kept[1:]]
     return msgspec.structs.replace(new, history=kept)
 
 

@@ -83,6 +83,15 @@ def test_the_history_stays_as_short_as_can_be_read_and_loses_the_oldest(make_sto
     assert (store / "tiny/current.json").stat().st_size < 2**20
 
 
+def test_the_record_of_what_put_the_version_into_service_outlives_those_after_it(make_store: MakeStore) -> None:
+    store = make_store(tiny=1)
+    put = pointer(store).history[0]
+    ended = [msgspec.structs.replace(entry, event="end") for entry in entries(MAX_CHANGES + 5)]
+    history.update(store, "tiny", lambda old: msgspec.structs.replace(old or pointer(store), history=[put, *ended]))
+    assert pointer(store).history[0] == put
+    assert pointer(store).history[1:] == ended[-MAX_CHANGES + 1 :]
+
+
 def test_a_step_that_fails_leaves_the_pointer_and_nothing_beside_it(make_store: MakeStore) -> None:
     store = make_store(tiny=1)
     before = contents(store)
