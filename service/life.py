@@ -33,8 +33,11 @@ class Life:
         self.hang_seconds = hang_seconds
         self.drain_seconds = drain_seconds
 
-    def begin(self, stop: Callable[[], object]) -> None:
-        """The server has started. stop: lets nobody in any more, and ends it when all are answered."""
+    def begin(self, finish: Callable[[], object], stop: Callable[[], object]) -> None:
+        """The server has started. finish: has the answers that are being made end their connections. stop: lets nobody in
+        any more, and ends the server when all are answered.
+        """
+        self.finish = finish
         self.stop = stop
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.drain)
@@ -74,5 +77,6 @@ class Life:
         loop.remove_reader(self.line.pipe)
         if not self.edge.draining:
             self.edge.draining = True
+            self.finish()
             log.info("no new connections in %g s, then the end when all requests are answered", self.drain_seconds)
             loop.call_later(self.drain_seconds, self.stop)

@@ -177,10 +177,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
         self._press()
 
+    def finish(self) -> None:
+        """The answer that is being made, if there is one, ends the connection."""
+        if self._answering():
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
         """The service stops: what has begun is finished, what is idle is closed."""
         if self._answering():
-            self.cycle.keep_alive = False
+            self.finish()
         elif self.fresh:  # its first request may be on the way
             self.loop.call_later(FRESH_SECONDS, self._close_idle)
         else:

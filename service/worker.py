@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
@@ -106,11 +106,15 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
     told = Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())  # while it starts; before, it ends the process: there is nothing to lose
 
+    def finish() -> None:
+        for connection in server.server_state.connections:
+            cast(BoundedProtocol, connection).finish()
+
     def stop() -> None:
         server.should_exit = True
 
     def begin() -> None:
-        life.begin(stop)
+        life.begin(finish, stop)
         if told.is_set():
             life.drain()
 

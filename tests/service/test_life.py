@@ -48,16 +48,22 @@ class Front:
 
 
 class Scene:
-    """A life with its end of the pipe; ``stops`` counts how often it let nobody in any more."""
+    """A life with its end of the pipe; ``ends`` counts how often connections were told to end with the answer that is being
+    made, ``stops`` how often it let nobody in any more.
+    """
 
     def __init__(self, drain_seconds: float) -> None:
         self.front = Front()
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
+        self.ends = 0
         self.stops = 0
         self.line = Line(self.ours)
         self.life = Life(cast(Edge, self.front), Line(self.theirs), FIRST, hang_seconds=0.2, drain_seconds=drain_seconds)
-        self.life.begin(self.stop)
+        self.life.begin(self.finish, self.stop)
+
+    def finish(self) -> None:
+        self.ends += 1
 
     def stop(self) -> None:
         self.stops += 1
@@ -111,7 +117,7 @@ def test_it_drains_and_a_moment_later_lets_nobody_in(cause: str) -> None:
         async with asyncio.timeout(10):
             while not scene.front.draining:
                 await asyncio.sleep(0.01)
-        assert scene.stops == 0
+        assert (scene.ends, scene.stops) == (1, 0)
         async with asyncio.timeout(10):
             while not scene.stops:
                 await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -277,6 +277,24 @@ def test_while_the_service_drains_an_answer_ends_its_connection() -> None:
     async def scenario(door: Door) -> bytes:
         door.front.draining = True
         return await door.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    received = behind_a_door(scenario)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in received.partition(b"\r\n\r\n")[0]
+
+
+def test_an_answer_that_was_begun_before_the_service_drains_ends_its_connection_too() -> None:
+    async def scenario(door: Door) -> bytes:
+        door.front.gate.clear()
+        answer = asyncio.create_task(door.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", patience=10))
+        async with asyncio.timeout(10):
+            while not door.front.calls:
+                await asyncio.sleep(0.01)
+        door.front.draining = True
+        for connection in list(door.state.connections):
+            cast(BoundedProtocol, connection).finish()
+        door.front.gate.set()
+        return await answer
 
     received = behind_a_door(scenario)
     assert received.startswith(b"HTTP/1.1 200")
