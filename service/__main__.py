@@ -21,7 +21,7 @@ from models.manifest import PackageError
 from service import keys, ledger, settings
 from service.keys import KeysError
 from service.log import set_up
-from service.settings import Settings, SettingsError
+from service.settings import Settings, SettingsError, available_cores
 from service.status import StatusError, ask, show
 
 FAILED = 1
@@ -178,6 +178,7 @@ async def supervise(config: Settings, listener: socket.socket, package: Path, fo
         Watch(Path(config.store), package.parent.name, int(package.name)),
         follows=":" not in config.model,
         workers=config.workers,
+        loading=max(1, available_cores() // 2),  # the others' cores are for those who ask
         hang_seconds=config.hang_seconds,
         stop_seconds=stop_seconds,
     )

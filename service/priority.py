@@ -7,7 +7,7 @@ from contextlib import suppress
 # Idle: whoever else wakes up takes its place at once. A low priority alone lets it end its slice of 3 ms first, at each step of
 # each request. Later, as it would take for ever on a busy machine: a third of the time that others get (a nice value of Linux).
 LATER_BY, LOWEST = 5, 19
-LATER_SECONDS = 15.0
+LATER_SECONDS = 5.0
 
 
 class Priority:

@@ -3,17 +3,15 @@
 ONNX Runtime keeps Python's interpreter to itself while it opens a graph, for 0.8 s with the bundled one and in seconds with a
 large one, and nobody would be answered meanwhile. So what is loaded beside a version in service is loaded elsewhere; a graph
 that crashes or has no memory left then ends that process alone. Pixels and results lie in memory that both see.
-Neighbours: engine.py is that process, holding.py has it started.
+Neighbours: engine.py is that process, pipe.py carries what they say, holding.py has it started.
 """
 
 import mmap
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeAlias
@@ -27,9 +25,9 @@ from models.manifest import Manifest
 from models.preprocess import Pixels
 from service.batcher import Arrays
 from service.errors import DeviceLost, OutOfMemory
+from service.pipe import Pipe
 
 COMMAND = (sys.executable, "-m", "service.engine")
-HEAD = 4  # bytes before each message: its length
 ERRORS = {kind.__name__: kind for kind in (OutOfMemory, DeviceLost)}
 
 
@@ -100,20 +98,21 @@ class Remote:
         self.orders = orders
         self.pass_seconds = pass_seconds
         self.lost = ""  # why it cannot be used any more
-        self.pipe, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        self.pipe = Pipe(ours)
         with theirs:
             try:
                 self.process = subprocess.Popen(
                     [*command, str(theirs.fileno())], stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), close_fds=True
                 )
             except OSError as err:
-                self.pipe.close()
+                ours.close()
                 raise RemoteError(f"no process can be started to load it: {err.strerror}") from err
 
     def wait(self, seconds: float) -> None:
         """Until it is loaded and warm; raises RemoteError, and ends it, where that does not come."""
         try:
-            send(self.pipe, self.orders)
+            self.pipe.send(self.orders)
             reply = self._receive(seconds, "it was loaded")
             if isinstance(reply, Failed):
                 raise RemoteError(reply.reason)
@@ -124,7 +123,7 @@ class Remote:
             handle = os.memfd_create("hubel-pixels")
             os.truncate(handle, size)
             self.shared = mmap.mmap(handle, size)
-            socket.send_fds(self.pipe, [b"m"], [handle])
+            socket.send_fds(self.pipe.socket, [b"m"], [handle])
             os.close(handle)
         except OSError as err:
             self.close()
@@ -136,7 +135,7 @@ class Remote:
     def answer(self) -> None:
         """It answers requests from now on, and computes as fast as the others."""
         with suppress(OSError):
-            send(self.pipe, Answer())
+            self.pipe.send(Answer())
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         """As Runtime.run; raises RemoteError too, and from then on always, where the process crashed or hung."""
@@ -146,7 +145,7 @@ class Remote:
         count = len(images)
         np.frombuffer(self.shared, np.uint8, count * pixels).reshape(images.shape)[:] = images
         try:
-            send(self.pipe, Run(count, list(outputs)))
+            self.pipe.send(Run(count, list(outputs)))
             reply = self._receive(self.pass_seconds, "it computed")
         except (OSError, RemoteError) as err:
             self.lost = self.lost or str(err)
@@ -167,11 +166,11 @@ class Remote:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
-        self.pipe.close()
+        self.pipe.socket.close()
 
     def _receive(self, seconds: float, what: str) -> Reply:
         try:
-            return REPLIES.decode(receive(self.pipe, seconds))
+            return REPLIES.decode(self.pipe.receive(seconds))
         except TimeoutError:
             self.lost = f"it did not end within {seconds:g} s while {what}"
         except EOFError:
@@ -210,31 +209,3 @@ def read(shared: mmap.mmap, start: int, count: int, shapes: dict[str, list[int]]
         found[name] = np.frombuffer(shared, np.float32, count * size, start).reshape(count, size).copy()
         start += 4 * count * size
     return found
-
-
-def send(pipe: socket.socket, message: Order | Reply) -> None:
-    data = msgspec.msgpack.encode(message)
-    pipe.sendall(len(data).to_bytes(HEAD) + data)
-
-
-def receive(pipe: socket.socket, seconds: float | None) -> bytes:
-    """The next message; raises TimeoutError, and EOFError where the other end is gone."""
-    until = None if seconds is None else time.monotonic() + seconds
-    size = int.from_bytes(_take(pipe, HEAD, until))
-    return _take(pipe, size, until)
-
-
-def _take(pipe: socket.socket, size: int, until: float | None) -> bytes:
-    data = b""
-    while len(data) < size:
-        left = None if until is None else max(0.0, until - time.monotonic())
-        if not select.select([pipe], [], [], left)[0]:
-            raise TimeoutError
-        try:
-            part = pipe.recv(size - len(data))
-        except ConnectionError:
-            part = b""
-        if not part:
-            raise EOFError
-        data += part
-    return data

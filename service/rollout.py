@@ -1,7 +1,8 @@
 """The control plane: which version the workers hold, when all of them swap, and how a candidate ends. In the supervisor.
 
 A version is put into service when every worker holds it, warm; one that a worker refuses is refused by all, and the version in
-service goes on. Neighbours: watch.py tells what is wanted, orders.py is how workers are told, verdict.py judges candidates.
+service goes on. The workers load it one after the other, so that cores are left for those who ask meanwhile. Neighbours:
+watch.py tells what is wanted, orders.py is how workers are told, verdict.py judges candidates.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from service.watch import Watch
 
 LOOK_SECONDS = 0.5
 SAVE_SECONDS = 2.0  # between two writings of a candidate's progress
-LOAD_SECONDS = 150.0  # for a version to be loaded and warmed by all workers, beside the one in service
+LOAD_SECONDS = 150.0  # for a version to be loaded and warmed, beside the one in service, by those that do so at a time
 log = logging.getLogger("hubel")
 
 
@@ -49,14 +50,15 @@ class Swap:
 
 
 class Rollout:
-    """version: in service at the start. workers: those of now. follows: whether promotions and candidates are looked at, or
-    the version is pinned.
+    """workers: those of now. follows: whether promotions and candidates are looked at, or the version is pinned. together: how
+    many workers may load a version at a time.
     """
 
-    def __init__(self, watch: Watch, workers: Callable[[], Iterable[Worker]], follows: bool = True) -> None:
+    def __init__(self, watch: Watch, workers: Callable[[], Iterable[Worker]], follows: bool = True, together: int = 1) -> None:
         self.watch = watch
         self.workers = workers
         self.follows = follows
+        self.together = together
         self.serving = watch.version
         self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of time.monotonic
         self.rejected: dict[int, str] = {}  # version -> why; not tried again until the pointer changes
@@ -159,7 +161,22 @@ class Rollout:
         self.noticed = {version: self.noticed.get(version, now) for version in sorted(wanted)}
         self.orders = Orders(self.serving, sorted(wanted), self.described(), self.refusal)
         for worker in self.workers():
-            worker.tell(self.orders)
+            self.tell(worker)
+
+    def tell(self, worker: Worker) -> None:
+        """The orders, with those versions to prepare whose turn has come in this worker."""
+        prepare = [version for version in self.orders.prepare if worker in self.preparing(version)]
+        worker.tell(msgspec.structs.replace(self.orders, prepare=prepare))
+
+    def preparing(self, version: int) -> list[Worker]:
+        """Workers that hold it, and those whose turn it is to load it."""
+        crew = sorted((worker for worker in self.workers() if worker.ready), key=lambda worker: worker.place)
+        without = [worker for worker in crew if version not in worker.report.holds]
+        return [worker for worker in crew if worker not in without[self.together :]]
+
+    def patience(self) -> float:
+        """Seconds for a version to be loaded by all."""
+        return LOAD_SECONDS * -(-max(1, len(list(self.workers()))) // self.together)
 
     def described(self) -> Trial | None:
         """The candidate, as the workers are told of it."""
@@ -169,7 +186,7 @@ class Rollout:
 
     def all_hold(self, version: int) -> bool:
         """Every worker, also one that only just begins, for a while: it would serve what the others do no more."""
-        late = time.monotonic() - self.noticed.get(version, time.monotonic()) > LOAD_SECONDS / 2
+        late = time.monotonic() - self.noticed.get(version, time.monotonic()) > self.patience() / 2
         crew = [worker for worker in self.workers() if worker.ready or not late]
         return bool(crew) and all(worker.ready and version in worker.report.holds for worker in crew)
 
@@ -182,8 +199,8 @@ class Rollout:
             reasons = [worker.report.refused[version] for worker in self.workers() if version in worker.report.refused]
             if reasons:
                 self.reject(version, reasons[0])
-            elif time.monotonic() - since > LOAD_SECONDS and not (self.is_tried(version) or self.all_hold(version)):
-                self.reject(version, f"it was not loaded and warm within {LOAD_SECONDS:g} s")
+            elif time.monotonic() - since > self.patience() and not (self.is_tried(version) or self.all_hold(version)):
+                self.reject(version, f"it was not loaded and warm within {self.patience():g} s")
 
     def reject(self, version: int, reason: str) -> None:
         """Not to be held, and not to be tried again until the pointer changes."""

@@ -62,9 +62,9 @@ class Worker:
 
 
 class Supervisor:
-    """folder: of the metrics. watch: of what is in service; follows: whether changes of it are obeyed. workers: how many.
-    hang_seconds: of silence after which one is killed. stop_seconds: what they may take to stop. command: starts one, with its
-    place and the file descriptors of socket and pipe as arguments.
+    """folder: of the metrics. watch: of what is in service; follows: whether changes of it are obeyed. workers: how many;
+    loading: how many of them may load a version at a time. hang_seconds: of silence after which one is killed. stop_seconds:
+    what they may take to stop. command: starts one, with its place and the file descriptors of socket and pipe as arguments.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Supervisor:
         *,
         follows: bool = True,
         workers: int,
+        loading: int = 1,
         hang_seconds: float,
         stop_seconds: float,
         command: Sequence[str] = (sys.executable, "-m", "service.worker"),
@@ -86,7 +87,7 @@ class Supervisor:
         self.stop_seconds = stop_seconds
         self.command = command
         self.workers: set[Worker] = set()
-        self.rollout = Rollout(watch, lambda: self.workers, follows)
+        self.rollout = Rollout(watch, lambda: self.workers, follows, loading)
         self.proven = False  # a worker has been ready, so the model can be served
         self.failed = False
         self.stopping = asyncio.Event()
@@ -162,7 +163,7 @@ class Supervisor:
                 process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
             )
         worker = Worker(place, process, ours, time.time())
-        worker.tell(self.rollout.orders)
+        self.rollout.tell(worker)
         self.workers.add(worker)
         if self.stopping.is_set():
             process.terminate()

@@ -85,7 +85,7 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.app", "service.runtime", "service.engine", "service.trial"},
+            {"service.app", "service.runtime", "service.beside", "service.trial"},
             id="service but for four files without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),

@@ -60,7 +60,7 @@ def test_many_swaps_under_load_cost_no_request_little_time_and_no_memory(
     body = make_image(color="red")
     rate = SHARE * capacity(server, body)
     messages = [request("/v1/classify", body)]
-    with driving(Plan(server.port, rate, QUIET_SECONDS, patience=15), messages) as load:
+    with driving(Plan(server.port, rate, QUIET_SECONDS, patience=15), messages) as load, traffic(server, clients=1):
         quiet = load.seen()
     seconds: list[float] = []
     mib: list[float] = []

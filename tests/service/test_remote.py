@@ -119,7 +119,7 @@ def test_one_that_hangs_while_it_computes_is_ended(store: Path) -> None:
 def test_it_ends_with_its_worker(store: Path) -> None:
     orphan = Remote(orders(store), pass_seconds=30)
     orphan.wait(60)
-    orphan.pipe.close()
+    orphan.pipe.socket.close()
     assert orphan.process.wait(30) == 0
 
 

@@ -45,10 +45,10 @@ class Fake:
 
 
 class Scene:
-    def __init__(self, store: Path, workers: int = 2, follows: bool = True) -> None:
+    def __init__(self, store: Path, workers: int = 2, follows: bool = True, together: int = 2) -> None:
         self.store = store
         self.crew = [Fake(place) for place in range(workers)]
-        self.rollout = Rollout(Watch(store, "tiny", 1), lambda: self.crew, follows)
+        self.rollout = Rollout(Watch(store, "tiny", 1), lambda: self.crew, follows, together)
 
     async def turns(self, count: int = 4) -> None:
         for _ in range(count):
@@ -133,6 +133,39 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
         play(scene, scenario)
     assert caplog.text.count("tiny:2 is refused, tiny:1 stays in service: its hash is wrong") == 1
     assert gauge("hubel_refused_version") == 0
+
+
+def test_workers_load_a_version_one_after_the_other(make_store: MakeStore) -> None:
+    scene = Scene(make_store(tiny=2), workers=3, together=1)
+
+    def asked() -> list[list[int]]:
+        return [worker.orders.prepare for worker in scene.crew]
+
+    async def scenario(scene: Scene) -> None:
+        for worker in scene.crew:
+            worker.slow = {2}
+        scene.crew[0].ready = False  # it begins only just
+        registry.promote(scene.store, "tiny", 2, "test")
+        await scene.turns()
+        assert asked() == [[], [2], []]
+        scene.crew[1].slow = set()
+        await scene.turns()
+        assert asked() == [[], [2], [2]]
+        scene.crew[0].ready = True
+        await scene.turns()
+        assert asked() == [[2], [2], []]
+        for worker in scene.crew:
+            worker.slow = set()
+        await scene.turns(6)
+        assert scene.served() == [2, 2, 2]
+
+    play(scene, scenario)
+
+
+def test_the_more_turns_loading_takes_the_longer_it_may(make_store: MakeStore) -> None:
+    store = make_store(tiny=1)
+    found = [Scene(store, 3, together=together).rollout.patience() for together in (1, 2, 3)]
+    assert found == [3 * module.LOAD_SECONDS, 2 * module.LOAD_SECONDS, module.LOAD_SECONDS]
 
 
 def test_a_version_that_takes_too_long_is_refused(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
