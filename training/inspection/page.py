@@ -1,6 +1,6 @@
 """An inspection as one HTML file with pictures, which asks nothing of the network and holds no script.
 
-Neighbours: page.html is its form, summary.py has the words and figures, findings.py what was found.
+Neighbours: page.html.j2 is its form, summary.py has the words and figures, findings.py what was found.
 """
 
 import base64
@@ -10,10 +10,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from models.preprocess import decode, upright
+from training import pages
 from training.errors import DataError
 from training.inspection.facts import LOOK, Look
 from training.inspection.findings import Finding
@@ -37,9 +37,9 @@ def check_path(path: Path) -> None:
 
 def write(path: Path, title: str, look: Look, findings: Sequence[Finding]) -> None:
     """Write the page; raises DataError where that fails."""
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     summary = summarise(title, look, findings)
-    text = templates.get_template("page.html").render(
+    text = pages.render(
+        "inspection",
         summary=summary,
         most=max((n for counts in summary["classes"].values() for n in counts.values()), default=1),
         splits=list(look.source.parts),

@@ -1,35 +1,24 @@
-"""The data of a report -> one HTML file: no script, nothing from elsewhere, readable in light and dark, small and printed.
-
-Everything of the user's (labels, file names, commands) is escaped by the template, page.html.j2. Neighbours: document.py
-gathers the data, figures.py draws the curves.
+"""The data of a report -> one HTML file, small and printed too. Neighbours: page.html.j2 is its form, document.py gathers the
+data, figures.py draws the curves.
 """
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from training import pace
+from training import pace, pages
 from training.report import figures, speed
 
-TEMPLATE = "page.html.j2"
 MATRIX_UP_TO = 30  # classes; of more, the pairs confused most are a table
 WORST_FIRST_FROM = 13  # classes; fewer stand in their own order
 
 
 def render(content: dict[str, Any]) -> str:
     """The page of what document.py gathered."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "count": count, "duration": pace.spoken, "megabytes": megabytes}
-    return environment.get_template(TEMPLATE).render(
-        content,
+    return pages.render(
+        "report",
+        {"percent": percent, "count": count, "duration": pace.spoken, "megabytes": megabytes},
+        **content,
         drawn=drawn(content),
         matrix=matrix(content),
         class_rows=class_rows(content["evaluation"]["classes"]),

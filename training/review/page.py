@@ -1,15 +1,14 @@
 """Cases as one HTML file with pictures, which asks nothing of the network and holds no script.
 
-Neighbours: page.html is its form, layout.py says where each image lies.
+Neighbours: page.html.j2 is its form, layout.py says where each image lies.
 """
 
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from models.header import ImageError
+from training import pages
 from training.inspection.page import picture
 from training.review.collect import Case
 from training.sources.source import Item, read_image
@@ -19,13 +18,12 @@ MOST = 200  # shown of each reason
 
 def write(path: Path, title: str, out: Path, placed: list[tuple[Case, Path]]) -> None:
     """Write the page of the images that lie in ``out``; raises OSError."""
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     groups: list[dict[str, object]] = []
     for reason, members in groupby(placed, key=lambda entry: entry[0].reason):
         found = list(members)
         shown = [_figure(out, case, place) for case, place in found[:MOST]]
         groups.append({"reason": reason, "figures": shown, "images": len(found), "more": max(0, len(found) - MOST)})
-    text = templates.get_template("page.html").render(title=title, groups=groups, images=len(placed))
+    text = pages.render("review", title=title, groups=groups, images=len(placed))
     path.write_text(text, encoding="utf-8")
 
 
