@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models import registry
-from models.manifest import Manifest
+from models import answers, reference, registry
+from models.manifest import ANSWERS, Manifest
 from models.precision import GRAPHS, refusal
 from tests.conftest import StartServer
 from tests.server import ROOT, Server
@@ -41,6 +41,9 @@ def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
     assert manifest.evaluation.top1 >= 0.91
     assert manifest.evaluation.parity_max_difference <= 1e-3
     assert manifest.evaluation.samples >= 1000
+    found = answers.read(registry.load(folder, manifest, ANSWERS), len(manifest.labels), folder / ANSWERS)
+    assert found.top1() == pytest.approx(manifest.evaluation.top1)
+    assert reference.FILE in manifest.files
 
 
 @pytest.mark.server
