@@ -128,6 +128,7 @@ class Holding:
         self.trying = False  # a candidate was ready when orders came last
         self.loading: int | None = None
         self.opening: Beside | None = None  # what is being loaded
+        self.aborted = False  # its process was ended, as it was not wanted
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         announce(self.serving)
@@ -152,6 +153,7 @@ class Holding:
         for version in self.held.keys() - wanted - {self.serving.version}:
             self.held.pop(version).release()
         if self.loading not in wanted and self.opening is not None:
+            self.aborted = True
             self.opening.abort()
         missing = [v for v in (orders.serve, *orders.prepare) if v not in self.held.keys() | self.refused.keys()]
         if missing and self.loading is None:
@@ -181,10 +183,12 @@ class Holding:
     async def _bring(self, version: int) -> None:
         """Load a version beside the others, and go on with what else is to do."""
         found = await asyncio.to_thread(self._load, version)
+        aborted, self.aborted = self.aborted, False
         self.loading = None
         if isinstance(found, str):
-            self.refused[version] = found
-        elif version in self.held or version not in {self.orders.serve, *self.orders.prepare}:
+            if not aborted:  # it may be wanted again by now
+                self.refused[version] = found
+        elif aborted or version in self.held or version not in {self.orders.serve, *self.orders.prepare}:
             Held(found, self._lose).release()
         else:
             self.held[version] = Held(found, self._lose, found.answer)

@@ -173,6 +173,23 @@ def test_one_that_is_not_wanted_any_more_is_given_up_while_it_loads() -> None:
     play(scenario)
 
 
+def test_one_that_is_wanted_again_while_it_is_given_up_is_loaded_anew_and_not_refused() -> None:
+    async def scenario(scene: Scene) -> None:
+        first, second = scene.loads[2], Fake(2)
+        second.gate.set()
+        scene.holding.obey(Orders(1, [2]))
+        await scene.until(lambda: scene.holding.opening is first)
+        scene.loads[2] = second
+        scene.holding.obey(Orders(1))
+        scene.holding.obey(Orders(1, [2]))
+        await scene.until(lambda: 2 in scene.holding.held or scene.holding.refused)
+        assert first.aborted
+        assert scene.holding.refused == {}
+        assert scene.holding.held[2].network is second
+
+    play(scenario)
+
+
 def test_several_are_loaded_one_after_the_other() -> None:
     async def scenario(scene: Scene) -> None:
         scene.holding.obey(Orders(1, [2, 3]))
