@@ -32,13 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (number,) = map(int, sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
     priority = Priority()
-    rest = 0.0 if priority.lower() else REST
-    if rest:
+    lowered = priority.lower()
+    if not lowered:
         import_aside()
     from service import beside
     from service.pipe import Pipe
 
-    return beside.compute(Pipe(socket.socket(fileno=number)), rest, priority.raise_again)
+    return beside.compute(Pipe(socket.socket(fileno=number)), 0.0 if lowered else REST, priority.raise_again)
 
 
 if __name__ == "__main__":
