@@ -31,10 +31,11 @@ log = logging.getLogger("hubel")
 
 
 class Worker(Protocol):
-    """A process that serves, as supervisor.py knows it. report: the last it said; ready: it serves."""
+    """A process that serves, as supervisor.py knows it. told: its last orders; report: the last it said; ready: it serves."""
 
     place: int
     ready: bool
+    told: Orders | None
     report: Report
 
     def tell(self, orders: Orders) -> None: ...
@@ -169,10 +170,12 @@ class Rollout:
         worker.tell(msgspec.structs.replace(self.orders, prepare=prepare))
 
     def preparing(self, version: int) -> list[Worker]:
-        """Workers that hold it, and those whose turn it is to load it."""
+        """Workers that hold it, those that have begun to load it, and those whose turn it is to begin."""
         crew = sorted((worker for worker in self.workers() if worker.ready), key=lambda worker: worker.place)
         without = [worker for worker in crew if version not in worker.report.holds]
-        return [worker for worker in crew if worker not in without[self.together :]]
+        waiting = [worker for worker in without if worker.told is None or version not in worker.told.prepare]
+        loading = len(without) - len(waiting)
+        return [worker for worker in crew if worker not in waiting[max(0, self.together - loading) :]]
 
     def patience(self) -> float:
         """Seconds for a version to be loaded by all."""
