@@ -22,19 +22,19 @@ from models.input import InputSpec
 from models.manifest import Manifest
 from models.preprocess import Pixels
 from models.reference import Reference
-from service import feedback as feedbacks
-from service import keys, ledger, metrics, settings
+from service import feedback_api, keys, ledger, metrics, settings
 from service.about import announce, describe_models, describe_service
 from service.access import Access
-from service.aftermath import Aftermath, client_of
+from service.aftermath import Aftermath
 from service.batcher import Batcher, Job
 from service.contest import Contest, check_finite
 from service.cors import Cors
 from service.decode import decode
 from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout, UnknownAnswer
+from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout
 from service.feedback import Verdicts
+from service.feedback_api import FeedbackApi
 from service.holding import Held, Holding
 from service.keep import DAY, MB, Bounds, Keeper
 from service.openapi import document
@@ -44,14 +44,13 @@ from service.read import Buffer, Share, images_in, read_body, while_connected
 from service.recent import RecentAnswers
 from service.remote import Open, Remote
 from service.runtime import Runtime
-from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Deletion, Failure, Ranking, default_k
+from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Failure, Ranking, default_k
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 DEADLINE_HEADER = "x-deadline-ms"
-FEEDBACK = "/v1/feedback"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 Finish = Callable[[Row, Manifest], Any]
@@ -117,9 +116,10 @@ class Hubel:
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
         self.contest = Contest(self.holding, self.batcher, self.decode)
         recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
-        self.keeper = make_keeper()
-        self.aftermath = Aftermath(recent, self.keeper, Drift(self.reference_of, metrics.DriftGauges()))
-        self.verdicts = Verdicts(self.manifest.name, recent, self.labels_of, metrics.count_feedback, self.keeper)
+        keeper = make_keeper()
+        self.aftermath = Aftermath(recent, keeper, Drift(self.reference_of, metrics.DriftGauges()))
+        verdicts = Verdicts(self.manifest.name, recent, self.labels_of, metrics.count_feedback, keeper)
+        self.feedback = FeedbackApi(verdicts, keeper, self.bodies, self.pool, SETTINGS.max_body_bytes, SETTINGS.deadline_ms)
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -132,7 +132,7 @@ class Hubel:
         return self.batcher.busy_seconds()
 
     def check_load(self, route: str) -> None:
-        if route != FEEDBACK:  # which computes nothing
+        if route != feedback_api.PATH:  # which computes nothing
             self.batcher.check(1, share_of(route))
 
     def package_of(self, version: int) -> Path:
@@ -182,8 +182,7 @@ class Hubel:
             "/v1/classify": ("POST", self.classify),
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
-            FEEDBACK: ("POST", self.feedback),
-            FEEDBACK + "/{request_id}": ("DELETE", self.delete_feedback),
+            **self.feedback.routes(),
             "/v1/models": get(lambda: reply_json(describe_models(self.holding))),
             "/v1/info": get(lambda: reply_json(describe_service(self.holding.serving.network, SETTINGS, bentoml.__version__))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
@@ -215,42 +214,6 @@ class Hubel:
         normalize = choose(given, "normalize", BOOLEANS)
         encoding = choose(given, "encoding", ENCODINGS)
         return await self.answer(request, "features", lambda row, _: encode_features(row, normalize, encoding))
-
-    async def feedback(self, request: Request) -> Reply:
-        """Of several feedbacks, a bad one fails alone."""
-        request.parameters()
-        try:
-            async with asyncio.timeout(SETTINGS.deadline_ms / 1000):
-                with self.bodies.share() as share:
-                    body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
-        except TimeoutError as err:
-            raise RequestTimeout(
-                f"the body did not arrive within {SETTINGS.deadline_ms} ms (HUBEL_DEADLINE_MS); send less at once or faster"
-            ) from err
-        given = feedbacks.parse(body, request.headers.get("content-type", ""))
-        request.charge(len(given))
-        if len(given) == 1:
-            return reply_json({"results": [self.verdicts.take(client_of(request), given[0])]})
-        results: list[object] = []
-        for one in given:
-            try:
-                results.append(self.verdicts.take(client_of(request), one))
-            except ClientError as err:
-                metrics.REJECTIONS.labels(err.code).inc()
-                results.append(Failure(describe(err)))
-        return reply_json({"results": results})
-
-    async def delete_feedback(self, request: Request) -> Reply:
-        request.parameters()
-        request_id, client = request.path.rpartition("/")[2], client_of(request)
-        if self.keeper is None:
-            raise UnknownAnswer("no image is kept here: HUBEL_FEEDBACK_DIR is not set")
-        deleted = 0
-        if kept.REQUEST_ID.fullmatch(request_id):
-            deleted = await asyncio.get_running_loop().run_in_executor(self.pool, self.keeper.delete, client, request_id)
-        if not deleted:
-            raise UnknownAnswer(f"nothing is kept of the request {request_id[:64]!r} for you; it may have been removed already")
-        return reply_json(Deletion(request_id, deleted))
 
     async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
         """Images in, results out, within the deadline; of several images, a bad one fails alone."""

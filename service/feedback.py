@@ -1,6 +1,6 @@
 """Feedback: what people say of an answer -> what it means, counted by version, and noted beside the kept image.
 
-Neighbours: recent.py knows the answers, keep.py the images; app.py reads requests.
+Neighbours: recent.py knows the answers, keep.py the images; feedback_api.py reads requests.
 """
 
 from collections.abc import Callable, Sequence
