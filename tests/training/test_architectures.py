@@ -1,5 +1,6 @@
 """training/architectures: sizes as published, three outputs that fit together, the same function as torchvision's."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,11 @@ def test_a_network_has_as_many_parameters_as_published(architecture: str) -> Non
     count = sum(p.numel() for p in model.parameters())
 
     assert count == (PARAMETERS_OF_SMALL if classes == 10 else PARAMETERS)[architecture]
+
+
+def test_the_table_of_networks_has_them_all() -> None:
+    text = (Path(__file__).parents[2] / "training" / "README.md").read_text()
+    assert [n for n in (PARAMETERS | PARAMETERS_OF_SMALL).values() if f"{n:,}" not in text] == []
 
 
 @pytest.mark.parametrize("architecture", catalogue.ARCHITECTURES)
