@@ -1,13 +1,15 @@
 # Three images, by target: serve (the default, CPU), serve-gpu, train.
 # Needs BuildKit: Docker has it on since 23.0; before, set DOCKER_BUILDKIT=1.
 # uv and its cache stay in the stages that build; an image holds Python, one environment and our code, and no model:
-# the store is mounted at /app/models/store.
+# the store is mounted at /app/models/store. The environment has the command hubel, which finds our code by its place, /app:
+# empty folders stand for it while the environment is built, so that a change of the code installs nothing anew.
 
 FROM python:3.11-slim-bookworm AS uv
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=0 UV_SYSTEM_CERTS=1
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /app
-COPY pyproject.toml uv.lock ./
+COPY pyproject.toml uv.lock README.md ./
+RUN for module in hubel models service training; do mkdir "$module" && touch "$module/__init__.py"; done
 
 # SIGNING=1: with what HUBEL_REQUIRE_SIGNATURE needs, 39 MB and 23 packages that nothing else uses
 FROM uv AS serve-environment
@@ -37,22 +39,26 @@ import http.client, os, sys; \
 service = http.client.HTTPConnection('localhost', int(os.environ['HUBEL_PORT']), timeout=4); \
 service.request('GET', '/readyz'); \
 sys.exit(service.getresponse().status != 200)"]
-ENTRYPOINT ["python", "-m", "service"]
+ENTRYPOINT ["hubel"]
+CMD ["serve"]
 
 FROM unprivileged AS train
 COPY --from=train-environment /app/.venv .venv
+COPY hubel/ hubel/
 COPY models/ models/
 COPY training/ training/
-ENTRYPOINT ["python", "-m", "training"]
+ENTRYPOINT ["hubel"]
 CMD ["--help"]
 
 # The CUDA libraries come as wheels; the host needs the NVIDIA driver and container toolkit.
 FROM service AS serve-gpu
 COPY --from=serve-gpu-environment /app/.venv .venv
+COPY hubel/ hubel/
 COPY models/ models/
 COPY service/ service/
 
 FROM service AS serve
 COPY --from=serve-environment /app/.venv .venv
+COPY hubel/ hubel/
 COPY models/ models/
 COPY service/ service/

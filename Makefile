@@ -1,5 +1,5 @@
 # The verbs of the project. Needs Python 3.11 or newer, make and a package index; everything else is installed below
-# the checkout: .tools (uv, where the machine has none), .venv (all), .venv-serve (what a service needs, no torch),
+# the checkout: .tools (uv, where the machine has none), .venv (all), .venv-serve (what a service and inspect need, no torch),
 # .venv-audit (what audit needs).
 
 PYTHON ?= python3
@@ -9,6 +9,11 @@ COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ALL := .venv/bin/python
 SERVE := .venv-serve/bin/python
 SERVE_EXTRA ?= serve-cpu
+SERVE_SIZE := $(if $(filter serve-gpu,$(SERVE_EXTRA)),with CUDA several GB,about 0.5 GB)
+# where data are looked at: that needs no torch, so it is not installed for that alone
+LOOK := $(if $(wildcard .venv/.synced),.venv,.venv-serve)
+LOOK_SYNCED = $(LOOK)/.synced$(if $(filter .venv-serve,$(LOOK)),-$(SERVE_EXTRA))
+EXTRAS ?=
 
 DATA ?= data
 NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
@@ -32,10 +37,13 @@ SCALE ?= 1
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout
+setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout; EXTRAS="mlflow datasets signing remote" for more
+	@$(if $(EXTRAS),$(UV) sync -q --locked --inexact $(EXTRAS:%=--extra %))
+	@$(if $(filter signing remote,$(EXTRAS)),UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --inexact --no-dev \
+	  $(patsubst %,--extra %,$(filter signing remote,$(EXTRAS))))
 
 serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (cifar10) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
-	@exec $(SERVE) -m service
+	@exec $(SERVE) -m hubel serve
 
 bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS (all), ROUNDS=5 times; WRITE=1 puts a part into RESULTS.md
 	@UV=$(UV) $(SERVE) -m benchmarks --systems "$(SYSTEMS)" --models "$(MODELS)" --rounds $(ROUNDS) --scale $(SCALE) $(if $(WRITE),--write)
@@ -63,40 +71,40 @@ audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all 
 mutants: .venv/.synced  ## show that tests can fail: take protections away, of AREAS (all), and run the tests that guard them
 	@$(ALL) -m tests.mutants $(AREAS)
 
-inspect: .venv/.synced  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
-	@$(ALL) -m training inspect $(DATA) $(if $(HTML),--html $(HTML))
+inspect: data-exists $(LOOK_SYNCED)  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
+	@$(LOOK)/bin/python -m hubel inspect $(DATA) $(if $(HTML),--html $(HTML))
 
-train: .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
-	@$(ALL) -m training run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE) --with-weights
+train: data-exists .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
+	@$(ALL) -m hubel run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE) --with-weights
 
-retrain: .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
-	@$(ALL) -m training retrain $(NAME) $(DATA) $(FEEDBACK) --store $(STORE) $(if $(PROMOTE),--promote) \
+retrain: data-exists .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
+	@$(ALL) -m hubel retrain $(NAME) $(DATA) $(FEEDBACK) --store $(STORE) $(if $(PROMOTE),--promote) \
 	  $(TRIAL)
 
-resume: .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
-	@$(ALL) -m training train $(DATA) --out $(RUN) --resume
+resume: data-exists .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
+	@$(ALL) -m hubel train $(DATA) --out $(RUN) --resume
 
-evaluate: .venv/.synced  ## measure RUN on DATA
-	@$(ALL) -m training evaluate $(RUN) $(DATA)
+evaluate: data-exists .venv/.synced  ## measure RUN on DATA
+	@$(ALL) -m hubel evaluate $(RUN) $(DATA)
 
-export: .venv/.synced  ## write RUN as ONNX and compare it on DATA
-	@$(ALL) -m training export $(RUN) $(DATA)
+export: data-exists .venv/.synced  ## write RUN as ONNX and compare it on DATA
+	@$(ALL) -m hubel export $(RUN) $(DATA)
 
-report: .venv/.synced  ## write RUN/report.html: how good RUN is on DATA, where it fails, what it sees
-	@$(ALL) -m training report $(RUN) $(DATA)
+report: data-exists .venv/.synced  ## write RUN/report.html: how good RUN is on DATA, where it fails, what it sees
+	@$(ALL) -m hubel report $(RUN) $(DATA)
 
 publish: .venv/.synced  ## put RUN into the store as the next version of NAME
-	@$(ALL) -m training publish $(RUN) --name $(NAME) --store $(STORE)
+	@$(ALL) -m hubel publish $(RUN) --name $(NAME) --store $(STORE)
 
 models: .venv-serve/.synced-$(SERVE_EXTRA)  ## list the store
-	@$(SERVE) -m models list --store $(STORE)
+	@$(SERVE) -m hubel models list --store $(STORE)
 
 promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service, if the gate lets it; SHADOW=1 or CANARY=10 for a trial first
-	@$(SERVE) -m models promote $(MODEL) --store $(STORE) $(if $(HELD_OUT),--data $(HELD_OUT)) $(if $(SHADOW),--shadow) \
+	@$(SERVE) -m hubel models promote $(MODEL) --store $(STORE) $(if $(HELD_OUT),--data $(HELD_OUT)) $(if $(SHADOW),--shadow) \
 	  $(TRIAL)
 
 rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service
-	@$(SERVE) -m models rollback $(NAME) --store $(STORE)
+	@$(SERVE) -m hubel models rollback $(NAME) --store $(STORE)
 
 up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU
 	@DOCKER_BUILDKIT=1 $(COMPOSE) up -d --build $(SERVICE) prometheus
@@ -110,12 +118,20 @@ down:  ## stop and remove them; what Prometheus recorded stays
 clean:  ## remove what was installed (not runs/, not the store)
 	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache
 
+.PHONY: data-exists
+data-exists: export DATA := $(DATA)
+data-exists:  # before anything is installed for it; what has a colon is no folder: mnist:, hf:NAME
+	@case "$$DATA" in *:*) ;; *) [ -e "$$DATA" ] || { \
+	  echo "error: DATA=$$DATA does not exist; give the folder that holds a folder of images for each class" >&2; exit 1; }; esac
+
 .venv/.synced: pyproject.toml uv.lock | $(UV)
+	@echo "$(if $(wildcard .venv),bringing .venv up to date,installing torch and what training and tests need into .venv (about 6 GB, once))" >&2
 	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing --group fuzz
 	@touch $@
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
-	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA)
+	@echo "$(if $(wildcard .venv-serve),bringing .venv-serve up to date,installing what a service needs into .venv-serve ($(SERVE_SIZE), once))" >&2
+	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect
 	@rm -f .venv-serve/.synced-*; touch $@
 
 .venv-audit/.synced: pyproject.toml uv.lock | $(UV)

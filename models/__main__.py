@@ -1,4 +1,4 @@
-"""Command line: python -m models list | show | verify | diff | promote | rollback | end | retire | gc | pull | push | sign |
+"""Command line: hubel models list | show | verify | diff | promote | rollback | end | retire | gc | pull | push | sign |
 pack | unpack."""
 
 import argparse
@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from models import program
 
-from models import commands, registry, removal, trial
-from models.candidate import Bounds
-from models.commands import show_gate
-from models.errors import PackageError
-from models.promotion import Refused
-from models.rules import Rules
-from models.table import lines
+try:
+    import msgspec
+
+    from models import commands, registry, removal, trial
+    from models.candidate import Bounds
+    from models.commands import show_gate
+    from models.errors import PackageError
+    from models.promotion import Refused
+    from models.rules import Rules
+    from models.table import lines
+except ImportError as err:
+    raise SystemExit(program.missing("models", err)) from None
 
 FAILED = 1
 REQUESTS = 1000  # that a candidate answers before it goes into service
@@ -25,7 +30,7 @@ Commands = Any  # argparse gives its collection of subparsers no public name
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models", description="Look after the store of model packages.")
+    parser = argparse.ArgumentParser(prog=f"{program.NAME} models", description="Look after the store of model packages.")
     collection = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_looking(collection)
     _add_promote(collection)
@@ -38,28 +43,28 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    collection: Commands, name: str, text: str, run: Callable[..., list[Any]], show: Callable[..., str] = lines
+    collection: Commands, name: str, run: Callable[..., list[Any]], show: Callable[..., str] = lines
 ) -> argparse.ArgumentParser:
+    text = program.STORE[name]
     command: argparse.ArgumentParser = collection.add_parser(name, help=text, description=text)
     command.set_defaults(run=run, show=show)
     return command
 
 
 def _add_looking(collection: Commands) -> None:
-    _add(collection, "list", "every package in the store", commands.run_list, commands.show_list)
-    command = _add(collection, "show", "one package: figures, gate, history", commands.run_show, commands.show_package)
+    _add(collection, "list", commands.run_list, commands.show_list)
+    command = _add(collection, "show", commands.run_show, commands.show_package)
     command.add_argument("model", help="name or name:version")
-    command = _add(collection, "diff", "what two packages differ in", commands.run_diff, commands.show_diff)
+    command = _add(collection, "diff", commands.run_diff, commands.show_diff)
     command.add_argument("first", help="name or name:version")
     command.add_argument("second", help="name or name:version")
-    command = _add(collection, "verify", "check the files of a package against its manifest", commands.run_verify)
+    command = _add(collection, "verify", commands.run_verify)
     command.add_argument("model", nargs="?", help="name or name:version (default: every package)")
     command.add_argument("--key", type=Path, help="public key (PEM) that the packages must be signed for")
 
 
 def _add_promote(collection: Commands) -> None:
-    text = "put a version into service, or on trial beside it, once the gate lets it pass"
-    command = _add(collection, "promote", text, commands.run_promote, commands.show_promotion)
+    command = _add(collection, "promote", commands.run_promote, commands.show_promotion)
     command.add_argument("model", help="name:version")
     _add_reason(command, "promoted by hand")
     command.add_argument("--force", action="store_true", help="whatever the gate says; recorded in history and gate file")
@@ -102,38 +107,36 @@ def _add_reason(command: argparse.ArgumentParser, default: str = "") -> None:
 
 
 def _add_life(collection: Commands) -> None:
-    command = _add(collection, "rollback", "put the version before back into service", commands.run_rollback)
+    command = _add(collection, "rollback", commands.run_rollback)
     command.add_argument("name")
     _add_reason(command)
-    command = _add(collection, "end", "end what is on trial; the version stays published", commands.run_end)
+    command = _add(collection, "end", commands.run_end)
     command.add_argument("name")
     _add_reason(command, "ended by hand")
-    command = _add(collection, "retire", "take a version out of use", commands.run_retire)
+    command = _add(collection, "retire", commands.run_retire)
     command.add_argument("model", help="name:version")
     command.add_argument("--force", action="store_true", help="also the one that a rollback would bring back")
     _add_reason(command, "retired by hand")
-    command = _add(
-        collection, "gc", "remove retired and old versions, and what killed processes left", commands.run_gc, commands.show_gc
-    )
+    command = _add(collection, "gc", commands.run_gc, commands.show_gc)
     command.add_argument("name", nargs="?", help="(default: every name)")
     command.add_argument("--keep", type=int, default=removal.KEEP, help="newest versions that stay (default: %(default)s)")
     command.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 
 def _add_carrying(collection: Commands) -> None:
-    command = _add(collection, "pull", "copy a package into the store", commands.run_pull)
+    command = _add(collection, "pull", commands.run_pull)
     command.add_argument("source", help="folder, http(s) address or storage that fsspec knows, with …/NAME/VERSION at its end")
     command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
-    command = _add(collection, "push", "copy a package out of the store", commands.run_push)
+    command = _add(collection, "push", commands.run_push)
     command.add_argument("model", help="name or name:version")
     command.add_argument("target", help="folder, http(s) address or storage that fsspec knows; NAME/VERSION is added")
-    command = _add(collection, "sign", "sign a package, so that others can tell who published it", commands.run_sign)
+    command = _add(collection, "sign", commands.run_sign)
     command.add_argument("model", help="name or name:version")
     command.add_argument("--key", type=Path, required=True, help="private elliptic-curve key (PEM)")
-    command = _add(collection, "pack", "write a package as one file", commands.run_pack)
+    command = _add(collection, "pack", commands.run_pack)
     command.add_argument("model", help="name or name:version")
     command.add_argument("file", type=Path, help="what to write, a .tar.gz")
-    command = _add(collection, "unpack", "put the package in such a file into the store, once it verifies", commands.run_unpack)
+    command = _add(collection, "unpack", commands.run_unpack)
     command.add_argument("file", type=Path, help="a .tar.gz that pack wrote")
     command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
 

@@ -1,6 +1,6 @@
 """A version on trial beside the one in service: <store>/<name>/candidate.json, and progress.json, what was seen of it so far.
 
-``python -m models promote --shadow`` or ``--canary`` starts one, the service runs it, counts and ends it. Each file is
+``hubel models promote --shadow`` or ``--canary`` starts one, the service runs it, counts and ends it. Each file is
 replaced by one rename. Neighbours: history.py records start and end, registry.py keeps the versions.
 """
 
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from models import history, record, registry
+from models import history, program, record, registry
 from models.errors import PackageError
 from models.history import Pointer
 from models.manifest import Count, Share
@@ -115,7 +115,8 @@ def start(root: Path, name: str, candidate: Candidate, forced: bool = False) -> 
     """
     registry.verify(registry.resolve(root, f"{name}:{candidate.version}"))
     if (running := read(root, name)) is not None:
-        raise PackageError(f"{name}:{running.version} is a candidate already; 'python -m models end {name}' stops it")
+        end = program.command("models", "end", name, *program.store(root))
+        raise PackageError(f"{name}:{running.version} is a candidate already; '{end}' stops it")
 
     def begin(old: Pointer | None) -> Pointer:
         if old is None or old.version == candidate.version:
@@ -143,7 +144,8 @@ def end(root: Path, name: str, promoted: bool, reason: str, by: str = "", forced
     """
     found = read(root, name)
     if found is None:
-        raise PackageError(f"{name} has no candidate; 'python -m models promote {name}:VERSION --shadow' starts one")
+        begin = program.command("models", "promote", f"{name}:VERSION", "--shadow", *program.store(root))
+        raise PackageError(f"{name} has no candidate; '{begin}' starts one")
     if promoted:
         registry.verify(registry.resolve(root, f"{name}:{found.version}"))
 

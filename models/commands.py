@@ -1,4 +1,4 @@
-"""What each command of python -m models does: arguments -> rows for programs, and these as text for people.
+"""What each command of hubel models does: arguments -> rows for programs, and these as text for people.
 
 Neighbour: __main__.py reads the command line.
 """

@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from models import file
+from models import file, program
 from models.errors import PackageError
 
 SECONDS = 60.0  # without a byte from an http(s) address
@@ -66,7 +66,7 @@ class Storage:
         try:
             import fsspec
         except ImportError as err:
-            raise PackageError(f"{address} needs fsspec: install the extra remote (uv sync --extra remote)") from err
+            raise PackageError(f"{address} needs fsspec, which is not installed: {program.extra('remote')}") from err
         with told(address):
             self.files, self.root = cast(Any, fsspec).core.url_to_fs(address)
 

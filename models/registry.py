@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from models import file, graph, history, signature
+from models import file, graph, history, program, signature
 from models import manifest as manifests
 from models.errors import PackageError
 from models.file import sha256 as sha256
@@ -55,7 +55,8 @@ def resolve(root: Path, reference: str) -> Path:
     have = versions(root, name) if NAME.match(name) else []
     if not have:
         known = ", ".join(names(root)) or "none"
-        raise PackageError(f"no model {name!r} in {root}; there is {known}. Publish one with 'python -m training publish'")
+        publish = program.command("run", "DATA", "--name", name if NAME.match(name) else "NAME", *program.store(root))
+        raise PackageError(f"no model {name!r} in {root}; there is {known}. Train and publish one with '{publish}'")
     listing = ", ".join(map(str, have))
     if not wanted:
         promoted = pointer(root, name)
@@ -206,7 +207,8 @@ def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
 
     def step(now: Pointer | None) -> Pointer:
         if now is None or now.version != old.version:
-            raise PackageError(f"another version of {name} went into service meanwhile; look again: python -m models show {name}")
+            look = program.command("models", "show", name, *program.store(root))
+            raise PackageError(f"another version of {name} went into service meanwhile; look again: {look}")
         why = f"rolled back from {old.version}" + (f": {reason}" if reason else "")
         entry = history.change("rollback", target, now, why, by)
         before = now.before[: now.before.index(target)]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from models import candidate, gate, history, registry, signature
+from models import candidate, gate, history, program, registry, signature
 from models.errors import PackageError
 from models.history import Pointer
 
@@ -42,13 +42,15 @@ def retire(root: Path, name: str, version: int, reason: str, force: bool = False
     registry.resolve(root, f"{name}:{version}")
     running = candidate.read(root, name)
     if running is not None and running.version == version:
-        raise PackageError(f"{name}:{version} is a candidate; 'python -m models end {name}' stops it first")
+        end = program.command("models", "end", name, *program.store(root))
+        raise PackageError(f"{name}:{version} is a candidate; '{end}' stops it first")
 
     def step(now: Pointer | None) -> Pointer:
         if now is None or now.version == version:
             raise PackageError(f"{name}:{version} is in service, or none is; promote another version first")
         if version in now.retired:
-            raise PackageError(f"{name}:{version} is retired already; 'python -m models gc {name}' removes it")
+            gc = program.command("models", "gc", name, *program.store(root))
+            raise PackageError(f"{name}:{version} is retired already; '{gc}' removes it")
         back = registry.previous(root, name, now) == version
         if back and not force:
             raise PackageError(f"{name}:{version} is what a rollback would bring back; --force retires it all the same")

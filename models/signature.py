@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from models import file
+from models import file, program
 from models.errors import PackageError
 
 FILE = "manifest.json"
@@ -52,7 +52,8 @@ def check(folder: Path, data: bytes, key: Path) -> None:
     try:
         bundle = file.read(path(folder), file.MAX_TEXT_BYTES)
     except FileNotFoundError as err:
-        raise PackageError(f"{model} is not signed; there is no {path(folder)}: 'python -m models sign' makes one") from err
+        sign = program.command("models", "sign", model, "--key", "PRIVATE", *program.store(folder.parents[1]))
+        raise PackageError(f"{model} is not signed; there is no {path(folder)}: '{sign}' makes one") from err
     except OSError as err:
         raise PackageError(f"{path(folder)} cannot be read: {err.strerror}") from err
     with tempfile.TemporaryDirectory() as place:  # the bytes in hand are checked, not what the path leads to by now
@@ -77,9 +78,7 @@ def _library(module: str) -> Any:
         else:
             from model_signing import verifying as library
     except ImportError as err:
-        raise PackageError(
-            f"signatures need {err.name}, which is not installed: install the extra signing (uv sync --extra signing)"
-        ) from err
+        raise PackageError(f"signatures need {err.name}, which is not installed: {program.extra('signing')}") from err
     return library
 
 

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from models import manifest as manifests
+from models import program
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "service.trial"
@@ -64,7 +64,7 @@ def run(folder: Path, images: Path | None = None, answers: Path | None = None, s
     Raises:
         TrialError: it was refused, crashed, took too long, or cannot be run here; the reason.
     """
-    command = [sys.executable, "-m", PROGRAM, str(folder.resolve()), "--seconds", str(seconds)]
+    command = [*program.module(PROGRAM), str(folder.resolve()), "--seconds", str(seconds)]
     if images is not None and answers is not None:
         command += ["--data", str(images.resolve()), "--answers", str(answers)]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
@@ -131,7 +131,7 @@ def _why(code: int, errors: str, seconds: float) -> str:
     """What became of a process that says nothing itself."""
     last = errors.rpartition("\n")[2][:300]
     if RUNTIME in errors:
-        return "there is no ONNX Runtime here; run this where the service is installed: make promote does (.venv-serve)"
+        return f"there is no ONNX Runtime here; run this where the service is installed: {program.elsewhere('models')}"
     if code == -signal.SIGALRM:
         return f"it was not ready after {seconds:g} s and was stopped; --seconds gives it longer"
     if code == -signal.SIGKILL:

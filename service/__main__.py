@@ -1,7 +1,4 @@
-"""python -m service: serve the model that the settings name, until SIGTERM or Ctrl-C.
-
-Beside it: ``status`` shows how a running service is, ``new-key`` makes an API key.
-"""
+"""hubel serve: serve the model that the settings name, until SIGTERM or Ctrl-C. Beside it: hubel status | new-key | forget."""
 
 import argparse
 import asyncio
@@ -14,15 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
+from models import program
 
-from models import kept, registry
-from models.manifest import PackageError
-from service import keys, ledger, settings
-from service.keys import KeysError
-from service.log import set_up
-from service.settings import Settings, SettingsError, available_cores
-from service.status import StatusError, ask, show
+try:
+    import msgspec
+
+    from models import kept, registry
+    from models.manifest import PackageError
+    from service import keys, ledger, settings
+    from service.keys import KeysError
+    from service.log import set_up
+    from service.settings import Settings, SettingsError, available_cores
+    from service.status import StatusError, ask, show
+except ImportError as err:
+    raise SystemExit(program.missing("service", err)) from None
 
 FAILED = 1
 KEY_VARIABLE = "HUBEL_API_KEY"  # what status shows where the service wants a key
@@ -31,30 +33,29 @@ log = logging.getLogger("hubel")
 
 def make_parser() -> argparse.ArgumentParser:
     defaults = [f"  {settings.PREFIX}{name.upper()}={value}" for name, value in msgspec.structs.asdict(Settings()).items()]
-    parser = argparse.ArgumentParser(
-        prog="python -m service",
-        description="Without a command: serve one model over HTTP until SIGTERM or Ctrl-C.",
-        epilog="Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    more = {
+        "description": "Serve one model over HTTP until SIGTERM or Ctrl-C.",
+        "epilog": "Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+    parser = argparse.ArgumentParser(prog=program.NAME, **more)
     parser.set_defaults(run=run_service)
     commands = parser.add_subparsers(metavar="COMMAND")
-    command = commands.add_parser("status", help="who is alive in a running service, and what is loaded; 0 where all is well")
+    commands.add_parser("serve", help=program.SERVICE["serve"], **more)
+    command = commands.add_parser("status", help=program.SERVICE["status"])
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
-    feedback = commands.add_parser("feedback", help="look after the images that HUBEL_FEEDBACK_DIR keeps")
-    actions = feedback.add_subparsers(required=True, metavar="ACTION")
-    delete = actions.add_parser("delete", help="delete the images, answers and feedback of a request, of whichever key")
-    delete.add_argument("request_id", metavar="REQUEST_ID", help="as X-Request-ID of the answer says")
-    delete.set_defaults(run=run_delete)
-    new_key = commands.add_parser(
+    command = commands.add_parser("forget", help=program.SERVICE["forget"])
+    command.add_argument("request_id", metavar="REQUEST_ID", help="as X-Request-ID of the answer says")
+    command.set_defaults(run=run_forget)
+    command = commands.add_parser(
         "new-key",
-        help="make an API key",
+        help=program.SERVICE["new-key"],
         description="The key goes to stderr, once; its entry for HUBEL_API_KEYS_FILE to stdout.",
     )
-    new_key.add_argument("name", metavar="NAME", help="who it is for, as in the log and in metrics: a to z, 0 to 9, . _ -")
-    new_key.add_argument("--limit", metavar="LIMIT", help="most images in a time, as in '50/second' (default: no limit)")
-    new_key.set_defaults(run=run_new_key)
+    command.add_argument("name", metavar="NAME", help="who it is for, as in the log and in metrics: a to z, 0 to 9, . _ -")
+    command.add_argument("--limit", metavar="LIMIT", help="most images in a time, as in '50/second' (default: no limit)")
+    command.set_defaults(run=run_new_key)
     return parser
 
 
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return args.run(args)
     except (SettingsError, StatusError) as err:
         return fail(str(err))
+    except ModuleNotFoundError as err:
+        print(program.missing("service", err), file=sys.stderr)
+        return FAILED
 
 
 def run_status(args: argparse.Namespace) -> int:
@@ -74,7 +78,7 @@ def run_status(args: argparse.Namespace) -> int:
     return 0 if status.well else FAILED
 
 
-def run_delete(args: argparse.Namespace) -> int:
+def run_forget(args: argparse.Namespace) -> int:
     """Delete what is kept of a request; a running service need not be told."""
     config = settings.read()
     folder = Path(config.feedback_dir)

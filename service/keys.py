@@ -16,6 +16,8 @@ import limits
 import msgspec
 from msgspec import Meta, Struct
 
+from models.program import command
+
 NOTHING = hashlib.sha256(b"").hexdigest()  # what `sha256sum < /dev/null` writes
 KEY_BYTES = 32
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
@@ -40,7 +42,7 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
         if not SHA256.fullmatch(self.sha256):
             raise ValueError(f"the sha256 of {self.name} is not 64 digits, 0 to 9 and a to f")
         if self.sha256 == NOTHING:
-            raise ValueError(f"the sha256 of {self.name} is that of nothing; `python -m service new-key` writes right ones")
+            raise ValueError(f"the sha256 of {self.name} is that of nothing; '{command('new-key', self.name)}' writes right ones")
         if self.limit is not None:
             parse_limit(self.limit)
 
@@ -115,9 +117,9 @@ def require(file: str, anonymous: bool, host: str | None) -> None:
         return
     where, instead = f"HUBEL_HOST is {host}, which other machines can reach", "HUBEL_HOST=127.0.0.1"
     if host is None:
-        where, instead = "it is not known where BentoML listens", "serve with `python -m service`"
+        where, instead = "it is not known where BentoML listens", f"serve with '{command('serve')}'"
     raise KeysError(
-        f"{where}, and nobody needs a key: set HUBEL_API_KEYS_FILE (`python -m service new-key NAME` makes a key), or "
+        f"{where}, and nobody needs a key: set HUBEL_API_KEYS_FILE ('{command('new-key', 'NAME')}' makes a key), or "
         f"HUBEL_ALLOW_ANONYMOUS=true to let everyone in, or {instead}"
     )
 

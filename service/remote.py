@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeAlias
@@ -21,13 +20,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from models import program
 from models.manifest import Manifest
 from models.preprocess import Pixels
 from service.batcher import Arrays
 from service.errors import DeviceLost, OutOfMemory
 from service.pipe import Pipe
 
-COMMAND = (sys.executable, "-m", "service.engine")
+COMMAND = tuple(program.module("service.engine"))
 ERRORS = {kind.__name__: kind for kind in (OutOfMemory, DeviceLost)}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models import arrays, registry
+from models import arrays, program, registry
 from models import precision as precisions
 from models.fingerprint import fingerprint
 from models.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
@@ -170,9 +170,10 @@ def choose(manifest: Manifest, device: str, precision: str) -> list[Way]:
 
 
 def _no_gpu(reason: str) -> str:
+    serve = program.make("serve", "SERVE_EXTRA=serve-gpu")
     return (
-        f"HUBEL_DEVICE is cuda but ONNX Runtime {onnxruntime.__version__} {reason}; install the extra serve-gpu on a machine "
-        "with an NVIDIA driver, or set HUBEL_DEVICE to auto or cpu"
+        f"HUBEL_DEVICE is cuda but ONNX Runtime {onnxruntime.__version__} {reason}; serve with '{serve}', in containers "
+        f"'{program.make('up', 'SERVICE=hubel-gpu')}', on a machine with an NVIDIA driver, or set HUBEL_DEVICE to auto or cpu"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a running service says of itself: asked over HTTP, shown as a few lines or as JSON. For python -m service status."""
+"""What a running service says of itself: asked over HTTP, shown as a few lines or as JSON. For hubel status."""
 
 import http.client
 import json

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from models import program
 from service import ledger, metrics
 from service.orders import Line, Orders, Report
 from service.rollout import Rollout
@@ -27,6 +27,7 @@ TOGETHER_SECONDS = 1.0  # make and a terminal may both pass on the signal that e
 LOADING_SECONDS = 600.0  # for a worker to load, check and warm its model
 PATIENCE_SECONDS = 5.0  # over what workers may take to stop
 BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row did not become ready
+COMMAND = tuple(program.module("service.worker"))
 log = logging.getLogger("hubel")
 
 
@@ -78,7 +79,7 @@ class Supervisor:
         loading: int = 1,
         hang_seconds: float,
         stop_seconds: float,
-        command: Sequence[str] = (sys.executable, "-m", "service.worker"),
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.listener = listener
         self.folder = folder

@@ -193,7 +193,7 @@ def make_manifest(**changes: Any) -> Manifest:
             "parity_same_top1": 1.0,
             "providers": [{"provider": "CPUExecutionProvider", "precision": "fp32", "top1": 0.9}],
         },
-        "provenance": {"command": "python -m training train", "seed": 0},
+        "provenance": {"command": "hubel train data", "seed": 0},
         "files": dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD), "0" * 64),
     }
     return msgspec.convert(msgspec.to_builtins(fields | changes), Manifest)

@@ -1,8 +1,13 @@
 """The documents say what the code does: settings, metrics, routes, errors, fields, keys, commands and links."""
 
+import ast
+import io
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import models.__main__
 import service.__main__
 import training.__main__
+from models import program
 from models.input import InputSpec
 from models.manifest import Evaluation, Manifest
 from service import errors, metrics
@@ -24,11 +30,79 @@ from training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])  # not what tools leave in hidden folders
+SOURCES = ("hubel", "models", "service", "training")
+PUBLISHED = ROOT / "models/store"
+PARSERS = {
+    "models": models.__main__.make_parser(),
+    "service": service.__main__.make_parser(),
+    "training": training.__main__.make_parser(),
+}
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
 def read(name: str) -> str:
     return (ROOT / name).read_text()
+
+
+def fenced(text: str) -> list[str]:
+    """Its blocks of code."""
+    return re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+
+
+def code_in(text: str) -> list[str]:
+    """Lines of its blocks, and what stands in backquotes; continued lines are one."""
+    lines = [line for block in fenced(text) for line in block.replace("\\\n", " ").splitlines()]
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return [*lines, *(" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", rest))]
+
+
+def commands_in(text: str) -> list[str]:
+    """Every command line of hubel: by its name or path, run by torchrun, or in a container."""
+    found = re.findall(
+        r"(?:^|[ /]|-m )hubel (?=[a-z])(?!hubel )(.+)|docker compose run --rm (?:-T )?(?:hubel|train|train-gpu) (.+)",
+        "\n".join(line for line in code_in(text) if "compose up" not in line and "compose build" not in line),
+        re.M,
+    )
+    return [named or run for named, run in found]
+
+
+def make_words(line: str) -> list[str]:
+    """What follows make, where a line begins with it; settings may stand before."""
+    try:
+        given = list(dropwhile(lambda word: "=" in word, shlex.split(line.partition(", ")[0], comments=True)))
+    except ValueError:  # no line for a shell
+        return []
+    return list(takewhile(lambda word: re.match(r"[A-Za-z]", word), given[1:])) if given[:1] == ["make"] else []
+
+
+def refused(line: str) -> str | None:
+    """Why a command line of hubel cannot be parsed; what follows a | or > and comments are no part of it."""
+    given = shlex.split(line, comments=True)
+    words = list(takewhile(lambda word: not re.match(r"\d?[|>;&]", word), given))
+    folder = program.folder_of(words[0])
+    if not folder:
+        return "there is no such command"
+    words = words[1:] if folder == "models" else words
+    names = program.STORE if folder == "models" else {**program.SERVICE, **program.TRAINING}
+    if len(words) < 2 and (not words or words[0] in names):
+        return None  # named, not given
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+            PARSERS[folder].parse_args(words)
+    except SystemExit as err:
+        return said.getvalue() if err.code else None
+    return None
+
+
+def hints_in(source: str) -> Iterator[str]:
+    """The command lines that a module writes; what is not known before it runs is "1"."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("program.command", "command"):
+            given = [word for word in node.args if not isinstance(word, ast.Starred)]
+            words = [word.value if isinstance(word, ast.Constant) else "1" for word in given]
+            if words[0] != "1":
+                yield shlex.join(map(str, words))
 
 
 def rows(name: str) -> dict[str, list[str]]:
@@ -130,20 +204,47 @@ def test_no_table_says_a_thing_twice(page: str) -> None:
     assert sorted(set(firsts)) == sorted(firsts)
 
 
+def test_every_command_of_a_document_can_be_parsed() -> None:
+    """Those with arguments, and the names of all others."""
+    found = [(page, line) for page in PAGES for line in commands_in(page.read_text())]
+    assert len(found) > 50
+    for page, line in found:
+        if fault := refused(line):
+            pytest.fail(f"{page.relative_to(ROOT)}: {line}: {fault}")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-def test_make_verbs_in_documents_exist(page: Path) -> None:
+def test_a_page_whose_lines_begin_with_hubel_says_how_it_comes_onto_the_path(page: Path) -> None:
+    lines = [line for block in fenced(page.read_text()) for line in block.splitlines()]
+    if any(re.match(r"([A-Z_]+=\S+ )*hubel ", line) for line in lines):
+        assert ". .venv/bin/activate" in page.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_make_lines_of_a_document_name_verbs_and_variables_that_exist(page: Path) -> None:
     verbs = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))
-    for line in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", page.read_text(), re.M):
-        assert set(line.split()) <= verbs, f"{page.name}: make {line}"
+    variables = set(re.findall(r"\$\(([A-Z_]+)\)", read("Makefile"))) | {"HUBEL_MODEL"}
+    for words in filter(None, map(make_words, code_in(page.read_text()))):
+        assert {word for word in words if "=" not in word} <= verbs, words
+        assert {word.partition("=")[0] for word in words if "=" in word} <= variables, words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-def test_commands_in_documents_exist(page: Path) -> None:
-    programs = {"training": training.__main__, "models": models.__main__, "service": service.__main__}
-    parsers = {name: program.make_parser() for name, program in programs.items()}
-    for program, command in re.findall(r"python -m (training|models|service) ([a-z-]+)", page.read_text()):
-        with pytest.raises(SystemExit, match="0"):
-            parsers[program].parse_args([command, "--help"])
+def test_every_hint_of_the_programs_can_be_parsed() -> None:
+    found = [(path, line) for folder in SOURCES for path in (ROOT / folder).rglob("*.py") for line in hints_in(path.read_text())]
+    assert len(found) > 15
+    for path, line in found:
+        if fault := refused(line):
+            pytest.fail(f"{path.relative_to(ROOT)}: {line}: {fault}")
+
+
+OLD = r"python3? -m (training|models|service)\b(?!\.)"  # what ends in a traceback outside of an environment
+
+
+def test_no_document_hint_or_help_names_a_program_in_another_way() -> None:
+    sources = [path for folder in SOURCES for ending in ("py", "j2") for path in (ROOT / folder).rglob(f"*.{ending}")]
+    for path in [*PAGES, *sources, ROOT / "Makefile", ROOT / "Dockerfile", ROOT / "docker-compose.yml"]:
+        if not path.is_relative_to(PUBLISHED):  # a published version never changes
+            assert not re.search(OLD, path.read_text()), path
 
 
 def test_the_changelog_begins_with_the_version_of_the_project() -> None:

@@ -155,8 +155,8 @@ def test_status_shows_who_is_alive_and_what_is_loaded(start_server: StartServer)
 
 
 def run_status(settings: dict[str, str], *options: str) -> tuple[str, int]:
-    """What ``python -m service status`` prints, and its exit code."""
-    command = [sys.executable, "-m", "service", "status", *options]
+    """What ``hubel status`` prints, and its exit code."""
+    command = [sys.executable, "-m", "hubel", "status", *options]
     run = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60, check=False)
     return run.stdout + run.stderr, run.returncode
 

@@ -1,37 +1,39 @@
-"""Command line: python -m training run | inspect | train | evaluate | export | report | probe | publish | feedback | retrain |
-reference."""
+"""Command line: hubel run | inspect | train | evaluate | export | report | probe | publish | feedback | retrain | reference.
+
+What computes is imported by the command that needs it, so that help needs no torch."""
 
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from models import registry
-from models.manifest import REPORT, Manifest, PackageError
-from training import checkpoint as checkpoints
-from training import options, origin, pretrained, processes
-from training import recipe as recipes
-from training.checkpoint import SIDECAR
-from training.errors import RecipeError, TrainingError
-from training.recipe import Recipe
-from training.sources.catalogue import open_source, title
-from training.train import train
+from models import program
 
-FAILED, INTERRUPTED = 1, 130
+try:
+    from models import registry
+    from models.manifest import REPORT, Manifest, PackageError
+    from training import options, torchrun
+    from training import recipe as recipes
+    from training.errors import RecipeError, TrainingError
+    from training.recipe import Recipe
+    from training.sources.catalogue import open_source, title
+except ImportError as err:
+    raise SystemExit(program.missing("training", err)) from None
+
+FAILED = 1
 DEFAULT_RECIPE = "photos"
 
 
 def run_everything(args: argparse.Namespace) -> object:
-    from training import pipeline
+    from training import checkpoint, pipeline
 
-    if processes.world_size() > 1:
-        raise RecipeError("run is one process: train with torchrun -m training train, then let run go on with --out")
+    if torchrun.world_size() > 1:
+        raise RecipeError("run is one process: give torchrun the command train, then let run go on with the same --out")
     overrides, folder = options.given(args), args.out or Path("runs") / args.name
-    goes_on = (folder / SIDECAR).is_file() and not (args.recipe or overrides)
+    goes_on = (folder / checkpoint.SIDECAR).is_file() and not (args.recipe or overrides)
     recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow)
     made = pipeline.Made(args.fp16, not args.without_images, args.with_weights)
@@ -39,17 +41,20 @@ def run_everything(args: argparse.Namespace) -> object:
 
 
 def run_train(args: argparse.Namespace) -> object:
+    from training import checkpoint as checkpoints
+    from training.train import train
+
     overrides = options.given(args)
     if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     before = start_from(args, recipe)
-    if recipe and processes.restarted() and checkpoints.is_of(args.out, recipe):
+    if recipe and torchrun.restarts() and checkpoints.is_of(args.out, recipe):
         recipe = None  # go on with what the processes before this one saved
     try:
         checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow)
     except KeyboardInterrupt:
-        if processes.rank() == 0:
+        if torchrun.rank() == 0:
             print(f"\n{after_a_stop(args)}", file=sys.stderr)
         raise
     result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
@@ -58,28 +63,32 @@ def run_train(args: argparse.Namespace) -> object:
 
 def start_from(args: argparse.Namespace, recipe: Recipe | None) -> Path | None:
     """The folder with the weights that --start-from names."""
+    from training import origin
+
     before = origin.find(args.start_from, args.store) if args.start_from else None
-    if recipe and before and recipe.weights != pretrained.NONE:
+    if recipe and before and recipe.weights != recipes.NO_WEIGHTS:
         raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
     return before
 
 
 def after_a_stop(args: argparse.Namespace) -> str:
     """What is left of a training that was stopped, and the command that goes on with it."""
+    from training.checkpoint import SIDECAR
+
     if not (args.out / SIDECAR).is_file():
         return "stopped before the first epoch was whole; nothing was saved"
-    again = ["python", "-m", "training", "train", args.data, "--out", str(args.out), "--resume"]
-    again = shlex.join([*again, *(["--mlflow", args.mlflow] if args.mlflow else [])])
+    more = ["--mlflow", args.mlflow] if args.mlflow else []
+    again = program.command("train", args.data, "--out", args.out, "--resume", *more)
     return f"stopped; the checkpoint of the last whole epoch is in {args.out}. Go on with: {again}"
 
 
 def run_inspect(args: argparse.Namespace) -> dict[str, Any]:
+    name, source = title(args.data), open_source(args.data)
     from training.inspection import facts, findings, page, summary
 
     if args.html:
         page.check_path(args.html)
-    name = title(args.data)
-    look = facts.look(open_source(args.data))
+    look = facts.look(source)
     found = findings.find(look)
     if args.html:
         page.write(args.html, name, look, found)
@@ -115,7 +124,7 @@ def run_export(args: argparse.Namespace) -> object:
 
 
 def run_probe(args: argparse.Namespace) -> object:
-    from training import probe
+    from training import origin, probe
     from training.client import Service
 
     settings = probe.settle(c=args.c, validation_share=args.validation_share, seed=args.seed)
@@ -174,13 +183,11 @@ def describe(manifest: Manifest, store: Path) -> dict[str, object]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training", description="Train a classifier and publish it as a model package."
-    )
+    parser = argparse.ArgumentParser(prog=program.NAME, description="Train a classifier and publish it as a model package.")
     parser.set_defaults(show=lines, strict=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("run", help="train, evaluate, export, report and publish; goes on where it was stopped")
+    command = commands.add_parser("run", help=program.TRAINING["run"])
     _add_training(command)
     command.add_argument("--name", required=True, help="of the package: lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
@@ -189,51 +196,51 @@ def make_parser() -> argparse.ArgumentParser:
     _add_with_weights(command)
     command.set_defaults(run=run_everything)
 
-    command = commands.add_parser("inspect", help="look at data before training: counts, copies, leaks, damaged and odd images")
+    command = commands.add_parser("inspect", help=program.TRAINING["inspect"])
     command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
     command.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures too")
     command.add_argument("--strict", action="store_true", help="exit with 1 after a warning too, not after errors alone")
     command.set_defaults(run=run_inspect, show=show_inspection)
 
-    command = commands.add_parser("train", help="train a network on a folder of class folders")
+    command = commands.add_parser("train", help=program.TRAINING["train"])
     _add_training(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     command.add_argument("--resume", action="store_true", help="go on with the checkpoint in --out, by its own recipe")
     command.set_defaults(run=run_train)
 
-    command = commands.add_parser("evaluate", help="measure a checkpoint on images it was not trained on")
+    command = commands.add_parser("evaluate", help=program.TRAINING["evaluate"])
     _add_run(command, run_evaluate)
 
-    command = commands.add_parser("export", help="write the network as ONNX, in fp32 and int8, and measure both")
+    command = commands.add_parser("export", help=program.TRAINING["export"])
     _add_run(command, run_export, optional=True)
     _add_fp16(command)
     command.add_argument("--architecture", help="without a run: publish this network untrained, for measuring its speed")
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
 
-    command = commands.add_parser("report", help="write a page on how good the network is, where it fails and what it sees")
+    command = commands.add_parser("report", help=program.TRAINING["report"])
     _add_run(command, run_report)
     _add_without_images(command)
 
-    command = commands.add_parser("probe", help="see how well a linear layer tells new classes apart by given features")
+    command = commands.add_parser("probe", help=program.TRAINING["probe"])
     _add_probe(command)
 
-    command = commands.add_parser("publish", help="put an evaluated and exported run into the store as a package")
+    command = commands.add_parser("publish", help=program.TRAINING["publish"])
     command.add_argument("run_folder", metavar="run", type=Path, help="folder of the checkpoint")
     command.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_', '-'")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     _add_with_weights(command)
     command.set_defaults(run=run_publish)
 
-    command = commands.add_parser("feedback", help="make a folder to review and to train on of the images that a service kept")
+    command = commands.add_parser("feedback", help=program.TRAINING["feedback"])
     command.add_argument("kept", type=Path, help="folder of kept images, as HUBEL_FEEDBACK_DIR names it")
     command.add_argument("out", type=Path, help="folder to make")
     command.set_defaults(run=run_feedback)
 
-    command = commands.add_parser("retrain", help="train the version in service further with feedback, and publish the next one")
+    command = commands.add_parser("retrain", help=program.TRAINING["retrain"])
     _add_retrain(command)
 
-    command = commands.add_parser("reference", help="publish a package again with what its images are like, to notice drift")
+    command = commands.add_parser("reference", help=program.TRAINING["reference"])
     command.add_argument("package", help="NAME or NAME:VERSION")
     command.add_argument("data", help="images that it was not trained on; of data with test images, those")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
@@ -308,14 +315,18 @@ def _add_run(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
+    rank = torchrun.rank()
     try:
         result = args.run(args)
     except (TrainingError, PackageError) as err:
-        print(f"error{f' in process {processes.rank()}' if processes.rank() else ''}: {err}", file=sys.stderr)
+        print(f"error{f' in process {rank}' if rank else ''}: {err}", file=sys.stderr)
+        return FAILED
+    except ModuleNotFoundError as err:
+        print(program.missing("training", err), file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        return INTERRUPTED
-    if processes.rank() == 0:
+        return program.INTERRUPTED
+    if rank == 0:
         print(json.dumps(result, indent=1) if args.json else args.show(result))
     return FAILED if result.get("errors") or (result.get("warnings") and args.strict) else 0
 
@@ -325,9 +336,4 @@ def lines(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    code = main()
-    if code == INTERRUPTED:  # at once: torch's threads, stopped in the middle of their work, can abort an orderly exit
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    program.leave(main())

@@ -3,15 +3,13 @@
 Neighbours: augmentation.py takes the order of an epoch from here, epoch.py the loss.
 """
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Balance = Literal["none", "weights", "sampler"]
+from training.recipe import Balance
 
 
 def draw(targets: NDArray[np.int64], balance: Balance, generator: torch.Generator) -> NDArray[np.int64]:

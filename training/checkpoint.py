@@ -18,6 +18,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
+from models import program
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
 from training.errors import CheckpointError
@@ -108,7 +109,8 @@ def load(folder: Path) -> tuple[Checkpoint, Classifier, dict[str, Any]]:
     """Sidecar, network with the weights that answer (on the CPU), and what a run needs to go on; raises CheckpointError."""
     path = folder / SIDECAR
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint in {folder}: {path} does not exist; train one with 'python -m training train'")
+        first = program.command("train", "DATA", "--out", folder)
+        raise CheckpointError(f"no checkpoint in {folder}: {path} does not exist; train one with '{first}'")
     try:
         checkpoint = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
         state = torch.load(folder / checkpoint.weights, map_location="cpu", weights_only=True)
@@ -127,13 +129,14 @@ def read_result(path: Path, command: str, checkpoint: Checkpoint) -> dict[str, A
     Raises:
         CheckpointError: it wrote nothing, or of another epoch, or the file is damaged.
     """
+    again = program.command(command, path.parent, "DATA")
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: run 'python -m training {command}' first")
+        raise CheckpointError(f"{path} does not exist: run '{again}' first")
     try:
         result: dict[str, Any] = json.loads(path.read_bytes())
         epoch = result["epoch"]
     except (ValueError, KeyError, TypeError) as err:
-        raise CheckpointError(f"{path} is damaged: run 'python -m training {command}' again") from err
+        raise CheckpointError(f"{path} is damaged: run '{again}' again") from err
     if epoch != checkpoint.epoch:
-        raise CheckpointError(f"{path} is of another epoch than the checkpoint: run 'python -m training {command}' again")
+        raise CheckpointError(f"{path} is of another epoch than the checkpoint: run '{again}' again")
     return result

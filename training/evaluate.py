@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from models import program
 from training import calibration, confusion, data
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
@@ -86,7 +87,8 @@ def read(run: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """What ``evaluate`` found of this checkpoint; raises CheckpointError where it did not, or an earlier version did."""
     result = checkpoints.read_result(run / FILE, "evaluate", checkpoint)
     if "classes" not in result:
-        raise CheckpointError(f"{run / FILE} is of an earlier version: run 'python -m training evaluate' again")
+        again = program.command("evaluate", run, "DATA")
+        raise CheckpointError(f"{run / FILE} is of an earlier version: run '{again}' again")
     return result
 
 

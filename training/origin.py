@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models import manifest as manifests
-from models import registry
+from models import program, registry
 from models.errors import PackageError
 from training import checkpoint as checkpoints
 from training import download, pretrained
@@ -41,9 +41,11 @@ def find(reference: str, store: Path) -> Path:
 def check_weights(folder: Path) -> None:
     """Raises CheckpointError when it is of a package that was published without weights."""
     if is_package(folder) and not has_weights(folder):
+        package = manifests.read(folder)
+        again = program.command("publish", "RUN", "--name", package.name, "--with-weights")
         raise CheckpointError(
-            f"the package {manifests.read(folder).id} holds a graph to serve but no weights to train on: publish it again from "
-            "its run with 'python -m training publish --with-weights', or give the folder of that run"
+            f"the package {package.id} holds a graph to serve but no weights to train on: publish it again from its run with "
+            f"'{again}', or give the folder of that run"
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models import manifest as manifests
-from models import registry
+from models import program, registry
 from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
@@ -41,11 +41,12 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
     evaluation = evaluate.read(run, checkpoint)
     parity = checkpoints.read_result(run / export.FILE, "export", checkpoint)
     if not (run / manifests.MODEL).is_file():
-        raise CheckpointError(f"{run / manifests.MODEL} does not exist: run 'python -m training export' again")
+        raise CheckpointError(f"{run / manifests.MODEL} does not exist: run '{program.command('export', run, 'DATA')}' again")
     if evaluation["dataset_sha256"] != parity["dataset_sha256"]:
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
     if evaluation["temperature"] != parity.get("temperature"):
-        raise CheckpointError(f"{run} was evaluated anew since it was exported: run 'python -m training export' again")
+        again = program.command("export", run, "DATA")
+        raise CheckpointError(f"{run} was evaluated anew since it was exported: run '{again}' again")
     has_report = _has_report(run, checkpoint, evaluation)
     draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
     with tempfile.TemporaryDirectory() as folder:
@@ -71,9 +72,8 @@ def _has_report(run: Path, checkpoint: Checkpoint, evaluation: dict[str, Any]) -
     if not (run / manifests.REPORT).is_file():
         return False
     if checkpoints.read_result(run / facts.FILE, "report", checkpoint).get("evaluation") != evaluation:
-        raise CheckpointError(
-            f"{run / manifests.REPORT} is of another evaluation: run 'python -m training report' again, or remove it"
-        )
+        again = program.command("report", run, "DATA")
+        raise CheckpointError(f"{run / manifests.REPORT} is of another evaluation: run '{again}' again, or remove it")
     return True
 
 

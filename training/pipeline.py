@@ -15,7 +15,7 @@ import msgspec
 from tqdm import tqdm
 
 from models import manifest as manifests
-from models import registry
+from models import program, registry
 from models.manifest import MODEL, REPORT, Manifest, PackageError
 from training import checkpoint as checkpoints
 from training import evaluate, export, package, patience
@@ -92,9 +92,9 @@ def check_recipe(folder: Path, recipe: Recipe | None) -> None:
 
 
 def serve_command(store: Path, package_id: str) -> str:
-    """What to type in the checkout to serve a package."""
+    """What serves a package, to type where this process was started."""
     where = "" if store.resolve() == registry.STORE.resolve() else f"HUBEL_STORE={shlex.quote(str(store.resolve()))} "
-    return f"{where}HUBEL_MODEL={package_id} make serve"
+    return f"{where}HUBEL_MODEL={package_id} {program.make('serve')}"
 
 
 def _stage(number: int, is_done: bool, work: Callable[[], object]) -> None:

@@ -16,10 +16,10 @@ from models.input import InputSpec
 from training import download
 from training.architectures import torchvision
 from training.errors import CheckpointError
+from training.recipe import NO_WEIGHTS
 
 Weights = dict[str, Tensor]  # by their names in a network
 
-NONE = "none"
 NAMES = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet's training images, 0 to 255
 GOOGLENET = [127.5] * 3  # both: its weights come from another library, torchvision changes the input (transform_input)
@@ -53,7 +53,7 @@ def normalisation(architecture: str) -> tuple[list[float], list[float]]:
 
 def check(architecture: str, weights: str) -> None:
     """Raises ValueError when ``weights``, a name or a file, cannot be of ``architecture``."""
-    if weights == NONE:
+    if weights == NO_WEIGHTS:
         return
     if architecture not in torchvision.CUTS:
         raise ValueError(f"weights is {weights!r}, but {architecture} is no network of torchvision's; leave it out")
@@ -88,7 +88,7 @@ def find(architecture: str, weights: str) -> Path:
         return download.fetch(known[weights].url)
     path = Path(weights)
     if not path.is_file():
-        raise CheckpointError(f"no file {path}; weights is a file, {', '.join(known)} or {NONE}")
+        raise CheckpointError(f"no file {path}; weights is a file, {', '.join(known)} or {NO_WEIGHTS}")
     download.check_name(path)
     return path
 

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from models import manifest as manifests
 from models import registry
 from training import checkpoint as checkpoints
-from training import data, evaluate, export, pretrained, train
+from training import data, evaluate, export, train
 from training.client import Service
 from training.data import ImageSet
 from training.errors import DataError, RecipeError
 from training.fitting import logits_of
 from training.linear import fit_head
-from training.recipe import LINEAR_C
+from training.recipe import LINEAR_C, NO_WEIGHTS
 from training.sources.catalogue import open_source
 from training.sources.source import Part
 
@@ -111,7 +111,7 @@ def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | 
     """
     recipe = checkpoints.load(folder)[0].recipe
     facts = {"fit": "linear", "linear_c": settings.c, "validation_share": settings.validation_share, "seed": settings.seed}
-    as_it_is = {"weights": pretrained.NONE, "freeze": 0, "unfreeze_every": 0, "precision": "fp32"}
+    as_it_is = {"weights": NO_WEIGHTS, "freeze": 0, "unfreeze_every": 0, "precision": "fp32"}
     with tempfile.TemporaryDirectory() as beside:
         place = out or Path(beside) / "run"
         train.train(source, place, msgspec.structs.replace(recipe, **facts, **as_it_is), start_from=folder)

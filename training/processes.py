@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from training import torchrun
 from training.errors import RecipeError
 
 
@@ -66,25 +67,6 @@ class Processes:
 ALONE = Processes()
 
 
-def rank() -> int:
-    """Number of this process, 0 without torchrun."""
-    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
-
-
-def restarted() -> bool:
-    """Whether torchrun started this process in the place of one that died (--max-restarts)."""
-    return _restarts() > 0
-
-
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
-def world_size() -> int:
-    """How many processes torchrun started, 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextmanager
 def joined() -> Generator[Processes]:
     """Meets the other processes that torchrun started, over NCCL on GPUs, one each, or over gloo.
@@ -92,7 +74,7 @@ def joined() -> Generator[Processes]:
     Raises:
         RecipeError: more processes than GPUs on this machine.
     """
-    if world_size() == 1:
+    if torchrun.world_size() == 1:
         yield ALONE
         return
     if torch.cuda.is_available():
@@ -103,7 +85,7 @@ def joined() -> Generator[Processes]:
     store, own, size = next(rendezvous("env://"))
     # torchrun keeps its store when it starts processes anew (torch 2.15): without a prefix they would read there where
     # the dead ones listened, and wait for them.
-    store = PrefixStore(f"start {_restarts()}", store)
+    store = PrefixStore(f"start {torchrun.restarts()}", store)
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=own, world_size=size)
     yield Processes(own, size)
     distributed.destroy_process_group()

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import torch
 
+from models import program
+
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-openvino", "numpy", "pillow", "simplejpeg")
 
 
 def describe() -> dict[str, object]:
     """Command line, git commit, library versions and hardware of this process."""
     return {
-        "command": shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        "command": shlex.join([program.NAME, *sys.argv[1:]]),
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "libraries": libraries(),

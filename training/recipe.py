@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import torch
 from msgspec import Meta, Struct
 
 from models.input import InputSpec
-from training import freezing, pretrained, sizes
-from training.architectures.catalogue import ARCHITECTURES, build, check_size
-from training.balance import Balance
 from training.errors import RecipeError
 
+NO_WEIGHTS = "none"
 LINEAR_C = 0.1
 FOLDER = Path(__file__).parent / "recipes"
 Optimizer = Literal["sgd", "rmsprop", "adamw"]
 Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Balance = Literal["none", "weights", "sampler"]
 Count = Annotated[int, Meta(ge=1)]
 Pixels = Annotated[int, Meta(ge=0)]
 Stages = Annotated[int, Meta(ge=0)]
@@ -35,7 +33,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     architecture: Annotated[str, "network to train, such as resnet18"]
     input: Annotated[InputSpec, "size and geometry of the images"]
     epochs: Annotated[Count, "passes over the training images"]
-    weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = pretrained.NONE
+    weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = NO_WEIGHTS
     batch_size: Annotated[Count, "images in a batch"] = 128
     fit: Annotated[Literal["gradient", "linear"], "by steps, or linear: the head alone, at once"] = "gradient"
     linear_c: Annotated[float, Meta(gt=0), "of fit linear: weight of the losses beside the penalty on weights"] = LINEAR_C
@@ -75,6 +73,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0, lt=2**32), "of weights, split, order, augmentation and dropout"] = 0
 
     def __post_init__(self) -> None:
+        from training import pretrained  # here, so that help needs no torch
+        from training.architectures.catalogue import ARCHITECTURES, check_size
+
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         check_size(self.architecture, self.input.height, self.input.width)
@@ -88,6 +89,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             self._check_sizes(side)
 
     def _check_sizes(self, side: int) -> None:
+        from training import sizes
+        from training.architectures.catalogue import check_size
+
         if max(self.sizes) > side:
             raise ValueError(f"sizes holds {max(self.sizes)}, it must not exceed the shorter side of the input, {side}")
         if len(self.sizes) > self.epochs:
@@ -101,6 +105,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         return 1 if self.fit == "linear" else self.epochs
 
     def _check_parts(self) -> None:
+        import torch
+
+        from training import freezing
+        from training.architectures.catalogue import build
+
         with torch.device("meta"):
             model = build(self.architecture, 2)
         if isinstance(self.freeze, int):

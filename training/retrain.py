@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import msgspec
 from tqdm import tqdm
 
-from models import kept, registry
+from models import kept, program, registry
 from models import manifest as manifests
 from training import checkpoint as checkpoints
-from training import data, evaluate, origin, pipeline, pretrained
+from training import data, evaluate, origin, pipeline
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError, DataError, RecipeError, TrainingError
 from training.pipeline import Beginning, Made
-from training.recipe import Recipe
+from training.recipe import NO_WEIGHTS, Recipe
 from training.review.collect import collect
 from training.sources.catalogue import join, open_source
 from training.sources.source import Item, Part, make_part, read_image
@@ -56,7 +56,7 @@ def retrain(
     promotion: Promotion | None = None,
 ) -> dict[str, Any]:
     """Train ``name`` anew from the version in service, on ``source``, which that was trained on, and on ``feedback``: a
-    folder of kept images, or the one that ``python -m training feedback`` made of it and a person looked at.
+    folder of kept images, or the one that ``hubel feedback`` made of it and a person looked at.
 
     ``overrides`` are keys of the recipe. Returns what was published; promotes it with ``promotion`` alone.
 
@@ -80,7 +80,7 @@ def retrain(
     if promotion is not None:
         reason = f"retrained with {len(new)} images of feedback"
         return facts | result | {"promoted": promote(result["published"], store, promotion, reason)}
-    return facts | result | {"promote": f"python -m models promote {result['published']} --store {store}"}
+    return facts | result | {"promote": program.command("models", "promote", result["published"], "--store", store)}
 
 
 def recipe_after(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
@@ -91,7 +91,7 @@ def recipe_after(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     """
     if fixed := [key for key in FIXED if key in overrides]:
         raise RecipeError(f"{', '.join(fixed)} must stay as before, so that what was held out stays held out; leave it out")
-    changes: dict[str, Any] = {"weights": pretrained.NONE, "sizes": (), "learning_rate": RATE_SHARE * recipe.learning_rate}
+    changes: dict[str, Any] = {"weights": NO_WEIGHTS, "sizes": (), "learning_rate": RATE_SHARE * recipe.learning_rate}
     changes["epochs"] = max(1, math.ceil(EPOCHS_SHARE * recipe.epochs))
     try:
         return msgspec.convert(msgspec.to_builtins(recipe) | changes | overrides, Recipe)
@@ -107,9 +107,10 @@ def labelled(folder: Path) -> Part:
     else:
         items = open_source(folder).train.items
     if not items:
+        review = program.command("feedback", folder, "corrections")
         raise DataError(
-            f"{folder} holds no image with a label yet: send labels as feedback, or make a folder to review with "
-            "'python -m training feedback' and move its images into class folders"
+            f"{folder} holds no image with a label yet: send labels as feedback, or make a folder to review with '{review}' and "
+            "move its images into class folders"
         )
     return make_part(str(folder), items)
 
@@ -185,8 +186,8 @@ def _file_name(image: bytes) -> str:
 
 
 def promote(package: str, store: Path, promotion: Promotion, reason: str) -> str:
-    """Have ``python -m models promote`` put the package into service, behind its gate; raises TrainingError where it refuses."""
-    command = [sys.executable, "-m", "models", "promote", package, "--store", str(store), "--reason", reason]
+    """Have ``hubel models promote`` put the package into service, behind its gate; raises TrainingError where it refuses."""
+    command = [*program.module("models"), "promote", package, "--store", str(store), "--reason", reason]
     if promotion.canary is not None:
         command += ["--canary", str(promotion.canary)]
     if promotion.requests is not None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from models import program
 from training.checkpoint import Checkpoint
 from training.errors import TrackingError
 
@@ -111,7 +112,7 @@ def _library(address: str) -> Any:
     try:
         import mlflow  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as err:
-        raise TrackingError("--mlflow needs the extra mlflow: install it with 'uv sync --inexact --extra mlflow'") from err
+        raise TrackingError(f"--mlflow needs the library mlflow, which is not installed: {program.extra('mlflow')}") from err
     return mlflow
 
 

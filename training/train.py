@@ -25,7 +25,7 @@ from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError, RecipeError
 from training.pace import Pace
 from training.processes import Processes
-from training.recipe import Recipe
+from training.recipe import NO_WEIGHTS, Recipe
 from training.sources.catalogue import title
 from training.sources.source import first_of_each
 from training.state import State, begin, copied
@@ -60,7 +60,7 @@ def start(
     model = checkpoint.build()
     if start_from is not None:
         origin.take_over(checkpoint, model, start_from)
-    elif recipe.weights != pretrained.NONE:
+    elif recipe.weights != NO_WEIGHTS:
         origin.take_published(checkpoint, model)
     return checkpoint, model
 
@@ -141,7 +141,7 @@ def prepare(source: str | Path, folder: Path, recipe: Recipe | None, start_from:
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
     device = choose_device(recipe.precision)
-    if not saved and not start_from and recipe.weights != pretrained.NONE:
+    if not saved and not start_from and recipe.weights != NO_WEIGHTS:
         pretrained.find(recipe.architecture, recipe.weights)  # before the images are decoded, which can take long
     images, validation = crop.load(source, recipe)
     torch.manual_seed(recipe.seed)

@@ -15,7 +15,7 @@ def publish(store: Path, files: Path, _: int) -> None:
 
 
 def promote(store: Path, _: Path, i: int) -> None:
-    """As python -m models promote does, once the gate has spoken."""
+    """As hubel models promote does, once the gate has spoken."""
     version = 1 + i % 2
     gate.write(store, "tiny", version, Gate("tiny", None, True, history.change("end", 1, None, "", "").at, "", "", [], Rules()))
     registry.promote(store, "tiny", version, f"round {i}")

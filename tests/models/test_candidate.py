@@ -79,7 +79,7 @@ def test_there_is_one_candidate_at_a_time(make_store: MakeStore) -> None:
     store = make_store(tiny=3)
     candidate.start(store, "tiny", make_candidate())
     before = contents(store)
-    with pytest.raises(PackageError, match=r"tiny:2 is a candidate already; 'python -m models end tiny' stops it"):
+    with pytest.raises(PackageError, match=r"tiny:2 is a candidate already; '.*hubel models end tiny --store .*' stops it"):
         candidate.start(store, "tiny", make_candidate(3))
     assert contents(store) == before
 

@@ -268,7 +268,7 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
-    assert "usage: python -m models" in capsys.readouterr().err
+    assert "usage: hubel models" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -279,4 +279,4 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as raised:
         main([command, "--help"])
     assert raised.value.code == 0
-    assert f"usage: python -m models {command}" in capsys.readouterr().out
+    assert f"usage: hubel models {command}" in capsys.readouterr().out

@@ -168,7 +168,10 @@ def test_a_reference_resolves_to_a_folder(make_store: MakeStore, reference: str,
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("large", "no model 'large' in .*; there is other, tiny. Publish one with 'python -m training publish'"),
+        (
+            "large",
+            "no model 'large' in .*; there is other, tiny. Train .* one with '.*hubel run DATA --name large --store .*'",
+        ),
         ("", "no model ''"),
         ("tiny:3", "no version '3' of model tiny in .*; there is 1, 2"),
         ("tiny:0", "no version '0'"),

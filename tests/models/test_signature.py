@@ -188,8 +188,8 @@ def test_without_the_library_all_else_works_and_the_extra_is_named(
     for name in ("model_signing", "model_signing.signing", "model_signing.verifying"):
         monkeypatch.setitem(sys.modules, name, missing)
     assert registry.verify(signed).id == "tiny:1"
-    assert "install the extra signing (uv sync --extra signing)" in refusal(signed, keys[1])
-    with pytest.raises(PackageError, match="install the extra signing"):
+    assert "'make setup EXTRAS=signing' installs it" in refusal(signed, keys[1])
+    with pytest.raises(PackageError, match="EXTRAS=signing"):
         sign(signed, keys[0])
 
 

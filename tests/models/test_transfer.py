@@ -172,5 +172,5 @@ def test_a_place_that_cannot_be_reached_is_named(address: str, message: str, tmp
 
 def test_without_fsspec_storage_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(PackageError, match=r"s3://bucket needs fsspec: install the extra remote \(uv sync --extra remote\)"):
+    with pytest.raises(PackageError, match=r"s3://bucket needs fsspec, .*: 'make setup EXTRAS=remote' installs it"):
         place.find("s3://bucket")

@@ -132,7 +132,7 @@ def test_a_run_that_was_not_evaluated_since_its_last_epoch_is_not_exported(
         (run / evaluate.FILE).write_text(json.dumps(file))
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
-    with pytest.raises(CheckpointError, match=f"{run / evaluate.FILE} .*run 'python -m training evaluate'"):
+    with pytest.raises(CheckpointError, match=f"{run / evaluate.FILE} .*run '.*hubel evaluate .*'"):
         export.export(run, journey.data)
 
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before

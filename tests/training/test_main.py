@@ -1,4 +1,4 @@
-"""python -m training: help, answers on standard output, errors in one line on standard error."""
+"""hubel run, train and so on: help, answers on standard output, errors in one line on standard error."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert caught.value.code == 0
     said = capsys.readouterr().out
-    assert said.startswith("usage: python -m training")
+    assert said.startswith("usage: hubel")
     assert all(f"\n    {command} " in said for command in EXPLAINED)
 
 
@@ -33,7 +33,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 
     assert caught.value.code == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"usage: python -m training {command}")
+    assert said.startswith(f"usage: hubel {command}")
     assert "--json" in said
 
 
@@ -45,7 +45,7 @@ def test_a_command_line_that_makes_no_sense_exits_2(arguments: list[str], capsys
         main(arguments)
 
     assert caught.value.code == 2
-    assert "usage: python -m training" in capsys.readouterr().err
+    assert "usage: hubel" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -112,7 +112,7 @@ def test_options_of_the_command_line_go_before_the_recipe(tmp_path: Path) -> Non
         pytest.param(["evaluate", "{tmp}/none", "{data}"], "no checkpoint in", id="nothing to evaluate"),
         pytest.param(["evaluate", "{run}", "{tmp}/none"], "not a folder", id="no data to evaluate on"),
         pytest.param(["export", "{tmp}/none", "{data}"], "no checkpoint in", id="nothing to export"),
-        pytest.param(["publish", "{run}", "--name", "x", "--store", "{tmp}/store"], "training evaluate", id="not evaluated"),
+        pytest.param(["publish", "{run}", "--name", "x", "--store", "{tmp}/store"], "hubel evaluate", id="not evaluated"),
         pytest.param(["evaluate", "{damaged}", "{data}"], "damaged", id="a damaged checkpoint"),
     ],
 )

@@ -162,12 +162,12 @@ def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: 
 
 
 def test_the_card_of_a_run_that_started_from_another_names_that_one(journey: Journey, manifest: Manifest) -> None:
-    before = {"command": "python -m training train old", "epochs": 9, "training_seconds": 60, "git_commit": "abc"}
+    before = {"command": "hubel train old", "epochs": 9, "training_seconds": 60, "git_commit": "abc"}
     started = msgspec.structs.replace(manifest, provenance=manifest.provenance | {"started_from": before})
 
     measured = json.loads((journey.run / evaluate.FILE).read_text())
     assert "It started from" not in package.card(manifest, measured)
-    assert "weights of `python -m training train old` (9 epochs in 60 s, commit abc)" in package.card(started, measured)
+    assert "weights of `hubel train old` (9 epochs in 60 s, commit abc)" in package.card(started, measured)
 
 
 def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service(journey: Journey, tmp_path: Path) -> None:
@@ -226,16 +226,16 @@ def cut_off(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "way_out"),
     [
-        pytest.param(without(evaluate.FILE), "does not exist: run 'python -m training evaluate'", id="not evaluated"),
-        pytest.param(without(export.FILE), "does not exist: run 'python -m training export'", id="not exported"),
-        pytest.param(of_another_epoch(evaluate.FILE), "run 'python -m training evaluate' again", id="stale evaluation"),
-        pytest.param(of_another_epoch(export.FILE), "run 'python -m training export' again", id="stale export"),
-        pytest.param(without(MODEL), "does not exist: run 'python -m training export' again", id="no graph"),
+        pytest.param(without(evaluate.FILE), "does not exist: run '.*hubel evaluate .* DATA'", id="not evaluated"),
+        pytest.param(without(export.FILE), "does not exist: run '.*hubel export .* DATA'", id="not exported"),
+        pytest.param(of_another_epoch(evaluate.FILE), "run '.*hubel evaluate .* DATA' again", id="stale evaluation"),
+        pytest.param(of_another_epoch(export.FILE), "run '.*hubel export .* DATA' again", id="stale export"),
+        pytest.param(without(MODEL), "does not exist: run '.*hubel export .* DATA' again", id="no graph"),
         pytest.param(with_evaluation(dataset_sha256="0" * 64), "run both on the same folder", id="different images"),
-        pytest.param(with_evaluation(temperature=2.0), "run 'python -m training export' again", id="another temperature"),
-        pytest.param(with_evaluation(top1=0.5), "run 'python -m training report' again", id="another evaluation"),
-        pytest.param(of_another_epoch(facts.FILE), "run 'python -m training report' again", id="stale report"),
-        pytest.param(cut_off(evaluate.FILE), "damaged: run 'python -m training evaluate' again", id="damaged evaluation"),
+        pytest.param(with_evaluation(temperature=2.0), "run '.*hubel export .* DATA' again", id="another temperature"),
+        pytest.param(with_evaluation(top1=0.5), "run '.*hubel report .* DATA' again", id="another evaluation"),
+        pytest.param(of_another_epoch(facts.FILE), "run '.*hubel report .* DATA' again", id="stale report"),
+        pytest.param(cut_off(evaluate.FILE), "damaged: run '.*hubel evaluate .* DATA' again", id="damaged evaluation"),
     ],
 )
 def test_a_run_that_is_not_ready_is_not_published(

@@ -1,4 +1,4 @@
-"""python -m training probe: a linear layer on the features of a service, of a run and of a package."""
+"""hubel probe: a linear layer on the features of a service, of a run and of a package."""
 
 import json
 from pathlib import Path

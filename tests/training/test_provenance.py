@@ -37,7 +37,7 @@ def test_the_command_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch)
     arguments = ["train", "my photos", "--out", "it's"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/training/__main__.py", *arguments])
 
-    assert shlex.split(str(provenance.describe()["command"])) == ["python", "-m", "training", *arguments]
+    assert shlex.split(str(provenance.describe()["command"])) == ["hubel", *arguments]
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -132,7 +132,7 @@ def test_two_processes_do_not_train_into_one_folder(source: Path, tmp_path: Path
 def test_a_run_that_was_killed_at_ten_random_moments_goes_on_to_the_very_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """python -m training itself, each time killed at another moment of its run and resumed to the end."""
+    """hubel train itself, each time killed at another moment of its run and resumed to the end."""
     source = make_folder(tmp_path / "colours")
     recipe = write_recipe(tmp_path / "tiny.toml", epochs=40, ema=0.9, cutmix=0.5)
     moments = random.Random(1962)

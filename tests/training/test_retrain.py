@@ -86,7 +86,7 @@ def test_a_version_is_trained_further_with_feedback_and_published(
 
     said = json.loads(capsys.readouterr().out)
     assert (said["published"], said["before"], said["new_images"], said["known_images"]) == ("colours:2", "colours:1", 3, 3)
-    assert said["promote"] == f"python -m models promote colours:2 --store {store}"
+    assert said["promote"].endswith(f"hubel models promote colours:2 --store {store}")
     pointer = registry.pointer(store, "colours")
     assert pointer is not None
     assert pointer.version == 1  # left to a person

@@ -198,7 +198,7 @@ def test_without_the_extra_the_error_tells_how_to_install_it(
     assert main(["train", str(source), "--out", str(tmp_path / "run"), "--size", "32", "--mlflow", "http://server"]) == 1
 
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == "error: --mlflow needs the extra mlflow: install it with 'uv sync --inexact --extra mlflow'"
+    assert said == "error: --mlflow needs the library mlflow, which is not installed: 'make setup EXTRAS=mlflow' installs it"
 
 
 def test_mlflow_itself_takes_what_is_sent(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,9 +321,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint_before(
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """python -m training, from the checkout."""
+    """hubel, from the checkout."""
     return subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments],
+        [sys.executable, "-m", "hubel", *arguments],
         cwd=Path(training.__file__).parent.parent,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -346,8 +346,8 @@ def test_ctrl_c_exits_130_keeps_the_last_epoch_and_tells_the_command_that_goes_o
     stopped_at = checkpoints.load(tmp_path / "my run")[0].epoch
     assert 1 <= stopped_at < 12
 
-    again = shlex.split(said[said.index("python -m training train") :])
-    with start(*again[3:], "--json") as process:
+    again = shlex.split(said[said.index("Go on with: ") :].removeprefix("Go on with: "))
+    with start(*again[again.index("train") :], "--json") as process:
         answer, said = process.communicate()
     assert process.returncode == 0, said
 

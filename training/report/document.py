@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from models import program
 from models.manifest import REPORT
 from models.probability import softmax
 from training import calibration, confusion, data, evaluate, provenance
@@ -46,7 +47,8 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
     if data.fingerprint(images) != evaluation["dataset_sha256"]:
-        raise CheckpointError(f"{run} was evaluated on other images than {source} holds: run 'python -m training evaluate' again")
+        again = program.command("evaluate", run, source)
+        raise CheckpointError(f"{run} was evaluated on other images than {source} holds: run '{again}' again")
     began = time.monotonic()
     logits = evaluate.logits_of(model, checkpoint, images)
     rate = len(images) / (time.monotonic() - began)

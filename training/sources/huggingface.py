@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from models import program
 from training.errors import DataError
 from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, read_image
 
@@ -46,10 +47,7 @@ def _library() -> Any:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as err:
-        raise DataError(
-            "hf: needs the library 'datasets', which is not installed; it comes with the extra 'datasets': "
-            "uv sync --inexact --extra train --extra datasets"
-        ) from err
+        raise DataError(f"hf: needs the library datasets, which is not installed: {program.extra('datasets')}") from err
     return datasets
 
 

@@ -12,17 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision import datasets
 
 from training.errors import DataError
 from training.sources.source import Item, Part, Source, make_part
 
-SETS: dict[str, type[datasets.MNIST] | type[datasets.CIFAR10]] = {
-    "mnist": datasets.MNIST,
-    "fashion-mnist": datasets.FashionMNIST,
-    "cifar10": datasets.CIFAR10,
-    "cifar100": datasets.CIFAR100,
-}
+SETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}  # their classes
 DEFAULT_FOLDER = "data"
 
 
@@ -45,9 +39,16 @@ def _part(name: str, root: Path, train: bool) -> Part:
     return make_part(place, items, order=classes)
 
 
+def _kind(name: str) -> Any:
+    from torchvision import datasets  # here, so that other data can be looked at without torch
+
+    return getattr(datasets, SETS[name])
+
+
 def _load(name: str, root: Path, train: bool) -> Any:
+    kind = _kind(name)
     try:
-        return SETS[name](root, train=train, download=True)  # nothing is downloaded that is there
+        return kind(root, train=train, download=True)  # nothing is downloaded that is there
     except Exception as err:
         why = " ".join(str(err).split()) or type(err).__name__
         raise DataError(
@@ -57,8 +58,8 @@ def _load(name: str, root: Path, train: bool) -> Any:
 
 def _files(name: str, root: Path) -> str:
     """What to place where, for those whose machine downloads nothing."""
-    kind: Any = SETS[name]
-    if issubclass(kind, datasets.CIFAR10):
+    kind = _kind(name)
+    if hasattr(kind, "filename"):  # one file, as CIFAR has; MNIST has several
         return f"{root / kind.filename} ({kind.url})"
     return f"{', '.join(file for file, _ in kind.resources)} (from {kind.mirrors[0]}) into {root / kind.__name__ / 'raw'}"
 

@@ -1,4 +1,4 @@
-"""python -m training inspect: what it finds, says, writes and exits with."""
+"""hubel inspect: what it finds, says, writes and exits with."""
 
 import json
 import os

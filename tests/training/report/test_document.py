@@ -91,8 +91,8 @@ def of_other_images(run: Path, source: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (not_evaluated, "run 'python -m training evaluate' first"),
-        (of_another_epoch, "run 'python -m training evaluate' again"),
+        (not_evaluated, "run '.*hubel evaluate .* DATA' first"),
+        (of_another_epoch, "run '.*hubel evaluate .*' again"),
         (of_other_images, "evaluated on other images than"),
     ],
 )

@@ -1,5 +1,6 @@
 """training/report/facts.py: the run's own data, and figures that a hand can check."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,4 +53,4 @@ def test_a_run_that_was_not_exported_says_so(journey: Journey, tmp_path: Path) -
 
     found = facts.exported(tmp_path / "run", checkpoints.load(journey.run)[0], np.zeros((1, 16, 16, 3), np.uint8))
 
-    assert "run 'python -m training export' first" in found["left_out"]
+    assert re.search(r"run '.*hubel export .* DATA' first", found["left_out"])

@@ -38,7 +38,7 @@ def make_table(n: int = 6, labels: list[int] | None = None, **columns: Any) -> A
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
 
-    with pytest.raises(DataError, match=r"needs the library 'datasets'.* extra 'datasets': uv sync"):
+    with pytest.raises(DataError, match=r"needs the library datasets.*: 'make setup EXTRAS=datasets'"):
         data.load_training("hf:somebody/something", SPEC, 0.5, 0)
 
 
