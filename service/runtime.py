@@ -20,6 +20,7 @@ from models.fingerprint import fingerprint
 from models.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
 from models.precision import CPU, CUDA, GOLDEN_TOLERANCE, GRAPHS, OPENVINO, PRECISIONS, Precision
 from models.preprocess import Pixels
+from service import signal_stack
 from service.errors import DeviceLost, OutOfMemory
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -212,7 +213,8 @@ def _session(path: Path, data: bytes, way: Way, threads: int) -> onnxruntime.Inf
         onnxruntime.preload_dlls()
     chosen = (way.provider, precisions.provider_options(way.provider, way.precision, threads))
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=[chosen])
+        with signal_stack.kept():  # whichever thread frees the session, none is left with a stack that went with it
+            session = onnxruntime.InferenceSession(data, options, providers=[chosen])
     except Exception as err:  # ONNX Runtime's own classes share no base
         raise PackageError(f"{path} cannot be opened by ONNX Runtime: {str(err).splitlines()[0]}") from err
     if (used := session.get_providers()[0]) != way.provider:
