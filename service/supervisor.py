@@ -91,11 +91,12 @@ class Supervisor:
         self.rollout = Rollout(watch, lambda: self.workers, follows, loading)
         self.proven = False  # a worker has been ready, so the model can be served
         self.failed = False
+        self.hurried = False  # a second signal came, so that nobody waits for what is in flight
         self.stopping = asyncio.Event()
         self.stopped = 0.0  # when, in seconds of time.monotonic
 
     async def run(self) -> int:
-        """Serve until a signal comes; the exit code."""
+        """Serve until a signal comes; the exit code: 1 where none could serve, or one that drained did not end well."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -120,6 +121,7 @@ class Supervisor:
         """The first signal lets the workers drain; another, not sent along with it, ends them at once."""
         now = time.monotonic()
         if self.stopping.is_set() and now - self.stopped > TOGETHER_SECONDS:
+            self.hurried = True
             for worker in self.workers:
                 worker.kill()
         self.stopped = self.stopped or now
@@ -213,10 +215,18 @@ class Supervisor:
         if worker.ready:
             metrics.WORKER_PID.labels(str(worker.place)).set(0)
         self.count()
-        if not self.stopping.is_set():
-            self.rollout.lose(worker)
-        if not self.stopping.is_set() and self.proven:
+        if self.stopping.is_set():
+            self.check_end(worker, code)
+            return
+        self.rollout.lose(worker)
+        if self.proven:
             log.error("%s ended (%s), another takes its place", worker, _say(code))
+
+    def check_end(self, worker: Worker, code: int) -> None:
+        """Say so where a worker that served did not end as one does that has answered all."""
+        if worker.ready and code and not self.hurried:
+            self.failed = True
+            log.error("%s ended (%s) while it drained, what it had not answered yet is lost", worker, _say(code))
 
     def count(self) -> None:
         metrics.WORKERS_ALIVE.set(sum(worker.ready for worker in self.workers))

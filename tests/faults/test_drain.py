@@ -12,18 +12,22 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from models import registry
+from models.input import InputSpec
 from tests.conftest import StartServer
-from tests.factories import make_image
+from tests.factories import make_image, make_package
 from tests.faults.conftest import Figures, capacity
 from tests.faults.load import Fate, Plan, Seen, driving, request
-from tests.faults.watch import Probed, probe
+from tests.faults.watch import Probed, metrics, probe
 from tests.server import Server
+from tests.test_server_swap import until, versions_served
 
 pytestmark = pytest.mark.server
 
 ROUNDS = 20
 GRACE = 27  # seconds: HUBEL_SHUTDOWN_SECONDS and the drain before
 BEFORE, AFTER = 1.0, 3.0  # seconds of load
+ANSWERED = 'hubel_requests_total{route="/v1/classify",status="200"}'
 UNREAD = 5  # requests that may wait in a round for a service that does not take them any more, when the port is closed
 
 
@@ -63,7 +67,8 @@ def asking_whether_ready(port: int) -> Generator[list[Probed]]:
 def drain(server: Server, rate: float, seed: int = 0) -> Round:
     plan = Plan(server.port, rate, BEFORE + AFTER, patience=GRACE, connections=256, seed=seed)
     with driving(plan, [request("/v1/classify", make_image())]) as load, asking_whether_ready(server.port) as probes:
-        time.sleep(BEFORE + random.Random(seed).random() / 2)
+        until(lambda: metrics(server).get(ANSWERED, 0) > 0, server)
+        time.sleep(BEFORE * (1 + random.Random(seed).random()) / 2)
         began = time.perf_counter()
         os.kill(server.process.pid, signal.SIGTERM)
         code = server.process.wait(GRACE)
@@ -87,6 +92,17 @@ def check(round: Round) -> None:
 
 def test_sigterm_under_load_loses_nothing_and_says_not_ready_first(launched: StartServer, wide_store: Path) -> None:
     check(drain(launched(wide_store, HUBEL_DRAIN_MS="1000"), rate=40))
+
+
+def test_sigterm_under_load_after_a_swap_loses_nothing_either(launched: StartServer, tmp_path: Path) -> None:
+    shapes = {"logits": [3], "features": [128], "feature_map": [128, 64, 64]}
+    for _ in range(2):
+        make_package(tmp_path, input=InputSpec(height=256, width=256, resize=256), outputs=shapes)
+    server = launched(tmp_path, HUBEL_DRAIN_MS="1000")
+    registry.promote(tmp_path, "tiny", 2, "test")
+    until(lambda: versions_served(server)[0] == 2, server)
+    check(drain(server, rate=40))
+    assert " ended (" not in server.output()
 
 
 @pytest.mark.long

@@ -13,8 +13,9 @@ import pytest
 from msgspec import Struct
 from PIL import Image
 
+from models import registry
 from tests.conftest import StartServer
-from tests.factories import encode, make_image
+from tests.factories import encode, make_image, make_package
 from tests.faults.build import build_with
 from tests.faults.conftest import Figures, StartAs, capacity
 from tests.faults.load import Fate, Plan, Seen, drive, driving, request
@@ -225,13 +226,31 @@ def test_a_worker_whose_network_does_not_come_back_is_replaced(launched: StartSe
     assert server.stop() == 0
 
 
+@pytest.mark.long
+def test_a_worker_whose_computing_process_was_killed_drains_ends_well_and_is_replaced(
+    launched: StartServer, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        make_package(tmp_path)
+    server = launched(tmp_path)
+    registry.promote(tmp_path, "tiny", 2, "test")
+    wait_for(lambda: metrics(server)['hubel_model_version{worker="0"}'] == 2, FULL)
+    worker, engine = workers(server)
+    os.kill(engine, signal.SIGKILL)
+    is_back(server)  # that it is gone is seen when it shall compute
+    wait_for(lambda: f"worker 0 (pid {worker}) ended (" in server.output(), FULL)
+    assert f"worker 0 (pid {worker}) ended (exit code 0), another takes its place" in server.output()
+    wait_for(lambda: complete(server, 1, worker) and is_back(server), FULL)
+    assert server.stop() == 0
+
+
 GPU_LOST = """
 _run = Runtime.run
 
 
 def _lose(self, images, outputs):
     if images.size and images.max() < 5 and images.max() > 0:
-        raise _explain(RuntimeError("CUDA failure 700: an illegal memory access was encountered ; GPU=0"))
+        raise _explain(RuntimeError("CUDA failure 700: an illegal memory access was encountered ; GPU=0"), self.provider)
     return _run(self, images, outputs)
 
 

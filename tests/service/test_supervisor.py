@@ -25,13 +25,18 @@ import os, signal, socket, sys, time
 folder, place, listener, pipe = sys.argv[1], *map(int, sys.argv[2:])
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 orders = open(folder + "/orders").read()
-open(folder + f"/{place}.{os.getpid()}", "w").close()
+with open(folder + f"/{place}.{os.getpid()}", "w") as note:
+    note.write(orders)
 if orders == "fail":
     sys.exit(7)
 if orders == "come late":
     time.sleep(0.5)
 if orders == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if orders == "crash":
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGSEGV))
+if orders == "give up":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 pipe = socket.socket(fileno=pipe)
 pipe.setblocking(False)
 pipe.send(b"{}\\n")
@@ -70,6 +75,10 @@ class Scene:
 
     def started(self) -> int:
         return len(list(self.folder.glob("[0-9]*")))
+
+    def told(self, pid: int) -> str:
+        """What a worker in the first place was ordered when it started."""
+        return (self.folder / f"0.{pid}").read_text()
 
     def ready(self) -> list[int]:
         return sorted(worker.process.pid for worker in self.supervisor.workers if worker.ready)
@@ -163,7 +172,7 @@ def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
         scene.order(orders)
         await until(lambda: scene.started() >= 2)
         scene.order("serve")
-        await until(lambda: len(scene.ready()) == 1)
+        await until(lambda: [scene.told(pid) for pid in scene.ready()] == ["serve"])
         scene.supervisor.stop()
 
     assert play(tmp_path, scenario, workers=1, hang_seconds=0.5)[0] == 0
@@ -204,7 +213,23 @@ def test_when_a_later_one_cannot_be_started_it_tries_again_and_again(tmp_path: P
     assert play(tmp_path, scenario, workers=1)[0] == 0
 
 
-def test_one_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("orders", "end"), [("crash", "SIGSEGV"), ("give up", "exit code 3")])
+def test_one_that_ends_badly_while_it_drains_is_told_and_the_exit_code_tells_it_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, orders: str, end: str
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 2)
+        scene.order(orders)
+        os.kill(scene.ready()[0], signal.SIGKILL)
+        await until(lambda: len(scene.ready()) == 2 and scene.started() == 3)
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario)[0] == 1
+    assert caplog.text.count("while it drained") == 1
+    assert f") ended ({end}) while it drained, what it had not answered yet is lost" in caplog.text
+
+
+def test_one_that_does_not_stop_is_killed_and_the_exit_code_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
 
     async def scenario(scene: Scene) -> None:
@@ -212,7 +237,7 @@ def test_one_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.Mo
         await until(lambda: len(scene.ready()) == 1)
         scene.supervisor.stop()
 
-    assert play(tmp_path, scenario, workers=1, stop_seconds=0.2)[0] == 0
+    assert play(tmp_path, scenario, workers=1, stop_seconds=0.2)[0] == 1
 
 
 def test_a_second_signal_ends_all_at_once_but_not_one_sent_along_with_the_first(tmp_path: Path) -> None:
