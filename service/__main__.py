@@ -22,12 +22,11 @@ try:
     from service.keys import KeysError
     from service.log import set_up
     from service.settings import Settings, SettingsError, available_cores
-    from service.status import StatusError, ask, show
+    from service.status import KEY_VARIABLE, StatusError, ask, show
 except ImportError as err:
     raise SystemExit(program.missing("service", err)) from None
 
 FAILED = 1
-KEY_VARIABLE = "HUBEL_API_KEY"  # what status shows where the service wants a key
 log = logging.getLogger("hubel")
 
 
@@ -42,7 +41,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=run_service)
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("serve", help=program.SERVICE["serve"], **more)
-    command = commands.add_parser("status", help=program.SERVICE["status"])
+    command = commands.add_parser(
+        "status",
+        help=program.SERVICE["status"],
+        description=f"Asks the service at HUBEL_HOST and HUBEL_PORT; where it wants an API key, with the one in {KEY_VARIABLE}.",
+    )
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
     command = commands.add_parser("forget", help=program.SERVICE["forget"])

@@ -5,10 +5,14 @@ import json
 import time
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 SECONDS = 5.0  # for each answer
+KEY_VARIABLE = "HUBEL_API_KEY"  # what it shows where the service wants a key
+LOOK = "HUBEL_HOST and HUBEL_PORT say where to look"
 
 
 class StatusError(Exception):
@@ -50,10 +54,10 @@ def ask(host: str, port: int, key: str = "") -> Status:
     """Ask the service at an address; ``key`` where it wants an API key. Raises StatusError."""
     where = "::1" if host == "::" else "127.0.0.1" if host == "0.0.0.0" else host
     ready, body = _get(where, port, "/readyz", key)
-    found, text = _get(where, port, "/metrics", key)
-    if found != 200:
-        raise StatusError(f"{where}:{port} answers {found} for /metrics: {_detail(text)}")
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    if ready == 401:  # which needs no key
+        raise StatusError(f"what answers at {where}:{port} is no Hubel, or stands before it: 401 for /readyz; {LOOK}")
+    readiness = "ready" if ready == 200 else _detail(body)
+    samples = _measure(where, port, key, readiness)
 
     def values(name: str) -> list[tuple[dict[str, str], float]]:
         return [(sample.labels, sample.value) for sample in samples if sample.name == name]
@@ -61,13 +65,13 @@ def ask(host: str, port: int, key: str = "") -> Status:
     def value(name: str) -> int:
         return int(sum(number for _, number in values(name)))
 
-    described = _describe(where, port, key)
+    described = _describe(where, port, key, readiness)
     versions = {labels["worker"]: int(version) for labels, version in values("hubel_model_version")}
     started = {labels["worker"]: at for labels, at in values("hubel_worker_started_timestamp_seconds")}
     now = time.time()
     return Status(
         address=f"{where}:{port}",
-        readiness="ready" if ready == 200 else _detail(body),
+        readiness=readiness,
         models=[
             "{name}:{version} on {provider} in {precision}".format(**labels)
             for labels, there in values("hubel_model_info")
@@ -87,12 +91,35 @@ def ask(host: str, port: int, key: str = "") -> Status:
     )
 
 
-def _describe(where: str, port: int, key: str) -> dict[str, Any]:
+def _measure(where: str, port: int, key: str, readiness: str) -> list[Sample]:
+    """What /metrics tells."""
+    text = _ask(where, port, "/metrics", key, readiness)
+    try:
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except ValueError as err:
+        raise StatusError(f"what answers at {where}:{port} is no Hubel: its /metrics are none; {LOOK}") from err
+
+
+def _describe(where: str, port: int, key: str, readiness: str) -> dict[str, Any]:
     """What /v1/models tells."""
-    found, body = _get(where, port, "/v1/models", key)
+    try:
+        return msgspec.json.decode(_ask(where, port, "/v1/models", key, readiness), type=dict[str, Any])
+    except msgspec.DecodeError as err:
+        raise StatusError(f"what answers at {where}:{port} is no Hubel: its /v1/models is none; {LOOK}") from err
+
+
+def _ask(where: str, port: int, path: str, key: str, readiness: str) -> str:
+    """The answer of a path that needs a key where the service wants one."""
+    found, text = _get(where, port, path, key)
+    if found == 401:
+        reason = f"the key in {KEY_VARIABLE} is none of its" if key else f"it wants an API key, and {KEY_VARIABLE} is not set"
+        raise StatusError(
+            f"{where}:{port} ({readiness}) tells no more (401): {reason}; set {KEY_VARIABLE} to a key, not to a hash from the "
+            "file of keys"
+        )
     if found != 200:
-        raise StatusError(f"{where}:{port} answers {found} for /v1/models: {_detail(body)}")
-    return json.loads(body)
+        raise StatusError(f"{where}:{port} answers {found} for {path}: {_detail(text)}")
+    return text
 
 
 def _say_candidate(found: dict[str, Any] | None) -> str:
@@ -121,9 +148,14 @@ def _get(host: str, port: int, path: str, key: str) -> tuple[int, str]:
         connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
         response = connection.getresponse()
         return response.status, response.read().decode()
-    except (OSError, http.client.HTTPException) as err:
-        reason = getattr(err, "strerror", None) or str(err) or type(err).__name__
-        raise StatusError(f"nothing answers at {host}:{port}: {reason}; HUBEL_HOST and HUBEL_PORT say where to look") from err
+    except TimeoutError as err:
+        raise StatusError(
+            f"{host}:{port} does not answer {path} within {SECONDS:g} s: it hangs or has too much to do, or is no Hubel; {LOOK}"
+        ) from err
+    except (http.client.HTTPException, ConnectionResetError, UnicodeDecodeError) as err:
+        raise StatusError(f"what answers at {host}:{port} is no Hubel, or ended meanwhile: {type(err).__name__}; {LOOK}") from err
+    except OSError as err:
+        raise StatusError(f"nothing answers at {host}:{port}: {err.strerror or err}; {LOOK}") from err
     finally:
         connection.close()
 

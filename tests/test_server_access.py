@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from service import keys
+from service.status import StatusError
+from service.status import ask as ask_how_it_is
 from tests.client import assert_problem, labels_of, results_of, samples, send
 from tests.conftest import StartServer
 from tests.factories import make_image
@@ -112,6 +114,13 @@ def test_with_a_key_images_are_classified_and_counted_by_its_name(visitor: httpx
     assert visitor.get("/openapi.json").json()["security"] == [{"key": []}]
     assert web not in guarded.output()
     assert "API keys in force: web, slow" in guarded.output()
+
+
+def test_status_says_that_a_key_is_wanted_or_wrong_and_shows_all_with_a_right_one(guarded: Server, web: str) -> None:
+    for key, reason in (("", "HUBEL_API_KEY is not set"), ("wrong", "the key in HUBEL_API_KEY is none of its")):
+        with pytest.raises(StatusError, match=rf"127.0.0.1:{guarded.port} \(ready\) tells no more \(401\): .*{reason}"):
+            ask_how_it_is("127.0.0.1", guarded.port, key)
+    assert ask_how_it_is("127.0.0.1", guarded.port, web).well
 
 
 def test_a_limit_counts_images_and_says_when_to_come_back(visitor: httpx.Client, slow: str) -> None:
