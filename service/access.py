@@ -51,11 +51,11 @@ class Client:
     name: str
     digest: bytes
     limit: RateLimitItem | None
-    whole: str  # the key's, for people
+    whole: str  # the key's and that, for people
     counts: SlidingWindowCounterRateLimiter
 
-    def charge(self, images: int, counted: int = 0) -> None:
-        """Count a request of so many images, less what of it was counted already.
+    def charge(self, images: int, counted: int = 0, what: str = "images") -> None:
+        """Count a request of so many images, or of ``what`` counts as they do, less what of it was counted already.
 
         Raises:
             RateLimited: they are more than the limit leaves now.
@@ -63,16 +63,15 @@ class Client:
         """
         if self.limit is None or images <= counted:
             return
+        whole = f"the limit of the key {self.name} is {self.whole}"
         if images > self.limit.amount:
             raise TooManyImages(
-                f"the request holds {images} images, the limit of the key {self.name} allows {self.limit} "
-                f"here ({self.whole} in all); send fewer at once"
+                f"the request holds {images} {what}, {whole}; send at most {self.limit.amount} in one request, "
+                "or ask for a higher limit"
             )
         if not self.counts.hit(self.limit, self.name, cost=images - counted):
             seconds = seconds_until(self.counts, self.limit, self.name, images)
-            raise RateLimited(
-                f"the limit of the key {self.name} is {self.whole}; try again in {seconds} s, or ask for a higher one", seconds
-            )
+            raise RateLimited(f"{whole}; try again in {seconds} s, or ask for a higher one", seconds)
 
 
 def seconds_until(counts: SlidingWindowCounterRateLimiter, limit: RateLimitItem, name: str, images: int) -> int:
@@ -122,7 +121,11 @@ class Access:
 
     def let_in(self, entries: list[Key]) -> list[Client]:
         log.info("API keys in force: %s", ", ".join(key.name for key in entries))
-        return [Client(key.name, key.digest(), self.share(key.limit), key.limit or "", self.counts) for key in entries]
+        shares = [self.share(key.limit) for key in entries]
+        return [
+            Client(key.name, key.digest(), share, self.say(key.limit, share), self.counts)
+            for key, share in zip(entries, shares, strict=True)
+        ]
 
     def share(self, limit: str | None) -> RateLimitItem | None:
         """This process's part of a limit, rounded up."""
@@ -130,6 +133,9 @@ class Access:
             return None
         item = keys.parse_limit(limit)
         return type(item)(math.ceil(item.amount / self.workers), item.multiples)
+
+    def say(self, limit: str | None, share: RateLimitItem | None) -> str:
+        return f"{limit}, of which each of {self.workers} processes allows {share}" if self.workers > 1 else limit or ""
 
     def identify(self, headers: Headers, same: Callable[[bytes, bytes], bool] = compare_digest) -> Client:
         """The client whose key a request carries. Takes as long for each key, and for none. Raises Unauthorized."""

@@ -6,7 +6,7 @@ Each stage is a module of that name; this one wires and times them.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
@@ -40,7 +40,7 @@ from service.keep import DAY, MB, Bounds, Keeper
 from service.openapi import document
 from service.orders import Orders, Report
 from service.postprocess import Row, classify, encode_features, rank
-from service.read import Buffer, Share, images_in, read_body, while_connected
+from service.read import Buffer, Share, images_in, less_than, read_body, while_connected
 from service.recent import RecentAnswers
 from service.remote import Open, Remote
 from service.runtime import Runtime
@@ -222,11 +222,12 @@ class Hubel:
         deadline = time.perf_counter() + seconds
         weight = share_of(request.path)
         images: list[bytes] | None = None
+        less = less_than(request.headers.get("content-type", ""))
         try:
             async with asyncio.timeout(seconds):
                 self.batcher.check(1, weight, seconds)  # before the body is read: what is refused costs little
                 with self.bodies.share() as share:
-                    images = await self.read(request, share)
+                    images = await self.read(request, share, less)
                     request.charge(len(images))
                     if len(images) > INTERACTIVE_IMAGES:
                         weight = BULK_SHARE
@@ -234,11 +235,12 @@ class Hubel:
                     with self.batcher.admit(len(images), weight, left), while_connected(request.receive):
                         metrics.QUEUE_DEPTH.set(self.batcher.admitted)
                         held, jobs = await self.compute_by_turn(request, images, output, deadline)
-        except TimeoutError as err:
-            within = f"within {limit_ms} ms ({name_of_limit(limit_ms)})"
+        except (TimeoutError, DeadlineExceeded) as err:
             if images is None:
-                raise RequestTimeout(f"the body did not arrive {within}; send less at once or faster") from err
-            raise DeadlineExceeded(f"no answer {within}; send fewer images at once or try again") from err
+                limit = f"{limit_ms} ms ({name_of_limit(limit_ms)})"
+                ways = ", or ".join(["send it faster", less, *more_time(limit_ms)])
+                raise RequestTimeout(f"the body did not arrive within {limit}; {ways}") from err
+            raise DeadlineExceeded(describe_delay(len(images), request.stages, limit_ms)) from err
         finally:
             metrics.QUEUE_DEPTH.set(self.batcher.admitted)
         with request.stage("postprocess"):
@@ -262,10 +264,10 @@ class Hubel:
             image, job = next((image, job) for image, job in zip(images, jobs, strict=True) if isinstance(job, Job))
             self.contest.compare(request.key(), held, image, job)
 
-    async def read(self, request: Request, share: Share) -> list[bytes]:
+    async def read(self, request: Request, share: Share, less: str) -> list[bytes]:
         with request.stage("read"):
             kind = request.headers.get("content-type", "")
-            body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share)
+            body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share, less)
             return images_in(body, kind, SETTINGS.max_images)
 
     async def compute_by_turn(
@@ -356,6 +358,23 @@ def deadline_of(request: Request) -> int:
 
 def name_of_limit(limit_ms: int) -> str:
     return "HUBEL_DEADLINE_MS" if limit_ms == SETTINGS.deadline_ms else "X-Deadline-Ms"
+
+
+def describe_delay(images: int, stages: Mapping[str, float], limit_ms: int) -> str:
+    """Where the time went in which a request was not answered, and what may help."""
+    read, decode = (round(1000 * stages.get(stage, 0.0)) for stage in ("read", "decode"))
+    rest = max(0, limit_ms - read - decode)
+    ways = ["send fewer images at once"] if images > 1 else ["send a smaller image"] if decode > rest else []
+    return (
+        f"no answer to {'1 image' if images == 1 else f'{images} images'} within {limit_ms} ms ({name_of_limit(limit_ms)}): "
+        f"{read} ms of these went by until the body was here, {decode} with decoding, {rest} with waiting and computing; "
+        + ", or ".join([*ways, *more_time(limit_ms), "try again"])
+    )
+
+
+def more_time(limit_ms: int) -> list[str]:
+    """What a client may do that allows less time than the service does."""
+    return [f"allow more time (X-Deadline-Ms, at most {SETTINGS.deadline_ms})"] if limit_ms < SETTINGS.deadline_ms else []
 
 
 def choose(given: dict[str, str], name: str, values: dict[str, T]) -> T:

@@ -63,10 +63,14 @@ class Request:
     stages: dict[str, float] = field(default_factory=dict[str, float])
     client: Client | None = None  # None: no keys are needed
 
-    def charge(self, images: int) -> None:
-        """Count its images against its key's limit; the first was counted on its head. Raises RateLimited, TooManyImages."""
+    def charge(self, images: int, what: str = "images") -> None:
+        """Count its images, or ``what`` else counts as they do, against its key's limit; the first was counted on its head.
+
+        Raises:
+            RateLimited, TooManyImages.
+        """
         if self.client is not None:
-            self.client.charge(images, counted=1)
+            self.client.charge(images, counted=1, what=what)
 
     def key(self) -> str:
         """What stays the same for a client with a key, and for others is the request's own."""

@@ -32,17 +32,10 @@ class Keeper(Protocol):
     def tell(self, client: str, request_id: str, index: int, right: bool, given: str | None) -> None: ...
 
 
-def parse(body: bytes, content_type: str) -> list[Feedback]:
-    """One feedback, or a list of them.
-
-    Raises:
-        UnsupportedMediaType: not said to be JSON, which no web page of another origin can send unasked.
-        MalformedRequest, InvalidParameter.
-    """
-    if content_type.partition(";")[0].strip().lower() != JSON:
-        raise UnsupportedMediaType(f"the content type is {content_type[:100]!r}; feedback is sent as {JSON}")
-    if body.count(b"{") > MAX_FEEDBACKS:
-        raise InvalidParameter(f"the request holds more than {MAX_FEEDBACKS} feedbacks, the limit; send several requests")
+def parse(body: bytes) -> list[Feedback]:
+    """One feedback, or a list of them; raises MalformedRequest, InvalidParameter."""
+    if body.count(b'"request_id"') > MAX_FEEDBACKS:  # then they are not even made
+        raise _too_many()
     try:
         found = msgspec.json.decode(body, type=Feedback | list[Feedback])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
@@ -53,7 +46,19 @@ def parse(body: bytes, content_type: str) -> list[Feedback]:
     found = found if isinstance(found, list) else [found]
     if not found:
         raise MalformedRequest("the list holds no feedback; send at least one")
+    if len(found) > MAX_FEEDBACKS:
+        raise _too_many()
     return found
+
+
+def check_type(content_type: str) -> None:
+    """Raises UnsupportedMediaType where it is not said to be JSON, which no web page of another origin can send unasked."""
+    if content_type.partition(";")[0].strip().lower() != JSON:
+        raise UnsupportedMediaType(f"the content type is {content_type[:100]!r}; feedback is sent as {JSON}")
+
+
+def _too_many() -> InvalidParameter:
+    return InvalidParameter(f"the request holds more than {MAX_FEEDBACKS} feedbacks, the limit; send several requests")
 
 
 class Verdicts:
@@ -98,22 +103,30 @@ class Verdicts:
         if self.keeper is not None:
             answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.request_id, index))
         if answer is None:
-            raise UnknownAnswer(
-                f"no label of image {index} of the request {feedback.request_id} is remembered for you; recent answers "
-                "of /v1/classify and /v1/top-k are (HUBEL_FEEDBACK_ANSWERS); send feedback sooner, with the key that asked"
-            )
+            raise UnknownAnswer(self._unknown(feedback.request_id, index))
         right = self._is_right(feedback, answer.version, answer.label)
         if answer.right != right:
             self.count(answer.version, right)
         self._tell(client, feedback, index, right)
         return FeedbackResult(feedback.request_id, index, self.model, answer.version, answer.label, right)
 
+    def _unknown(self, request_id: str, index: int) -> str:
+        """The same for an answer that never was and for one of another key."""
+        kept = "" if self.keeper is None else ", and those whose image is kept (HUBEL_FEEDBACK_DIR)"
+        return (
+            f"no label of image {index} of the request {request_id} is known here for you; known are the last "
+            f"{self.recent.own.entries} of each process since the service was started (HUBEL_FEEDBACK_ANSWERS){kept}, given by "
+            "/v1/classify or /v1/top-k to the same key, and by this service: another one behind the same address knows its own; "
+            "send feedback soon, to the service that answered, or let all share one HUBEL_FEEDBACK_DIR"
+        )
+
     def _labels(self, version: int) -> Sequence[str]:
         try:
             return self.labels(version)
         except PackageError as err:
             raise UnknownAnswer(
-                f"{self.model}:{version}, which answered, is no longer in the store, so its labels are not known"
+                f"{self.model}:{version}, which answered, cannot be read from the store any more, so its labels are not known; "
+                "send feedback again when it is back there"
             ) from err
 
     def _is_right(self, feedback: Feedback, version: int, label: str) -> bool:

@@ -17,6 +17,7 @@ from service.read import Buffer, read_body
 from service.schemas import Deletion, Failure
 
 PATH = "/v1/feedback"
+LESS = "fewer feedbacks in one request"
 
 
 class FeedbackApi:
@@ -38,8 +39,9 @@ class FeedbackApi:
     async def take(self, request: Request) -> Reply:
         """Of several feedbacks, a bad one fails alone."""
         request.parameters()
-        given = feedback.parse(await self.read(request), request.headers.get("content-type", ""))
-        request.charge(len(given))
+        feedback.check_type(request.headers.get("content-type", ""))
+        given = feedback.parse(await self.read(request))
+        request.charge(len(given), "feedbacks")
         if len(given) == 1:
             return reply_json({"results": [self.verdicts.take(client_of(request), given[0])]})
         results: list[object] = []
@@ -55,20 +57,25 @@ class FeedbackApi:
         try:
             async with asyncio.timeout(self.deadline_ms / 1000):
                 with self.bodies.share() as share:
-                    return await read_body(request.receive, request.headers, self.max_body_bytes, share)
+                    return await read_body(request.receive, request.headers, self.max_body_bytes, share, LESS)
         except TimeoutError as err:
             raise RequestTimeout(
-                f"the body did not arrive within {self.deadline_ms} ms (HUBEL_DEADLINE_MS); send less at once or faster"
+                f"the body did not arrive within {self.deadline_ms} ms (HUBEL_DEADLINE_MS); send it faster, or {LESS}"
             ) from err
 
     async def delete(self, request: Request) -> Reply:
         request.parameters()
         request_id, client = request.path.rpartition("/")[2], client_of(request)
         if self.keeper is None:
-            raise UnknownAnswer("no image is kept here: HUBEL_FEEDBACK_DIR is not set")
+            raise UnknownAnswer(
+                "no image is kept here: HUBEL_FEEDBACK_DIR is not set, or could not be written to when this process started"
+            )
         deleted = 0
         if kept.REQUEST_ID.fullmatch(request_id):
             deleted = await asyncio.get_running_loop().run_in_executor(self.pool, self.keeper.delete, client, request_id)
         if not deleted:
-            raise UnknownAnswer(f"nothing is kept of the request {request_id[:64]!r} for you; it may have been removed already")
+            raise UnknownAnswer(
+                f"nothing is kept here of the request {request_id[:64]!r} for you; it may have been removed already, or never "
+                "kept, or be kept by another service behind the same address: ask the one that answered, with the key that asked"
+            )
         return reply_json(Deletion(request_id, deleted))

@@ -65,7 +65,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > 2 * limit:  # most of them are about to be closed
             transport.abort()
         elif len(self.connections) > limit:
-            self._refuse(Overloaded(f"{limit} connections are open, that is the limit (HUBEL_MAX_CONNECTIONS)", 1))
+            self._refuse(
+                Overloaded(f"{limit} connections are open, that is the limit (HUBEL_MAX_CONNECTIONS); try again in 1 s", 1)
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -214,7 +216,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.in_head and self._answering():
             self.arriving = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
         elif self.in_head and self.head_bytes:
-            self._refuse(RequestTimeout(f"the head of the request did not arrive within {self.bounds.seconds:g} s"))
+            self._refuse(_too_slow(self.bounds.seconds))
         else:
             self.transport.close()
 
@@ -238,5 +240,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.leaving = self.leaving or self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
+def _too_slow(seconds: float) -> RequestTimeout:
+    return RequestTimeout(f"the head of the request did not arrive within {seconds:g} s (HUBEL_DEADLINE_MS); send it faster")
+
+
 def _too_large(size: int) -> HeadTooLarge:
-    return HeadTooLarge(f"the request line and headers have {size} bytes or more, the limit is {MAX_HEAD_BYTES}")
+    return HeadTooLarge(
+        f"the request line and headers have {size} bytes or more, the limit is {MAX_HEAD_BYTES}; send fewer or shorter ones"
+    )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DRAIN_FACTOR = 4  # a body of up to this many limits is read to its end, so that the client sees the answer
 RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # and image/*; the last is what curl says by itself
+ELEMENT = re.compile(rb'[\[,]\s*"[^"\\]*(?:\\.[^"\\]*)*"\s*', re.DOTALL)  # of an array of JSON, a string
 MAX_CONTENT_TYPE = 1000  # characters; a boundary has 70 at most (RFC 2046, section 5.1.1)
 
 
@@ -88,18 +89,19 @@ class Share:
             )
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes: int, share: Share) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes: int, share: Share, less: str) -> bytes:
     """The body, at most ``max_body_bytes`` long, whether its length was announced or not; ``share`` counts it.
 
+    less: what to send in place of one that is too large, for people.
+
     Raises:
-        UnsupportedMediaType, UnsupportedEncoding, BodyTooLarge, Overloaded, Disconnected.
+        UnsupportedEncoding, BodyTooLarge, Overloaded, Disconnected.
     """
-    check_type(headers.get("content-type", ""))
     if (encoding := headers.get("content-encoding", "identity")) != "identity":
-        raise UnsupportedEncoding(f"content-encoding is {encoding!r}; send the body as it is, images are compressed already")
+        raise UnsupportedEncoding(f"content-encoding is {encoding[:50]!r}; send the body as it is, nothing is unpacked here")
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > DRAIN_FACTOR * max_body_bytes:
-        raise BodyTooLarge(_too_large(int(announced), max_body_bytes))
+        raise _too_large(announced, max_body_bytes, less)
     if announced.isdigit():
         share.check(min(int(announced), max_body_bytes))
     chunks: list[bytes] = []
@@ -120,7 +122,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes
         if size > DRAIN_FACTOR * max_body_bytes:
             break
     if size > max_body_bytes:
-        raise BodyTooLarge(_too_large(size, max_body_bytes))
+        raise _too_large(f"{size} or more" if more else str(size), max_body_bytes, less)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -153,11 +155,14 @@ def while_connected(receive: Receive) -> Generator[None]:
         watch.cancel()
 
 
-def _too_large(size: int, limit: int) -> str:
-    return (
-        f"the body has {size} bytes or more, the limit is {limit} (HUBEL_MAX_BODY_BYTES); "
-        "send smaller images or fewer in one request"
-    )
+def _too_large(size: str, limit: int, less: str) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has {size} bytes, the limit is {limit} (HUBEL_MAX_BODY_BYTES); send {less}")
+
+
+def less_than(content_type: str) -> str:
+    """What to send in place of a body of images that is too large or too slow, for people."""
+    one = check_type(content_type) not in (b"multipart/form-data", b"application/json")
+    return "a smaller image" if one else "smaller images, or fewer in one request"
 
 
 def check_type(content_type: str) -> bytes:
@@ -239,18 +244,31 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
 
 
 def _base64(body: bytes, max_images: int) -> list[bytes]:
-    many = body.count(b'"') > 2 * max_images + 2  # strings: then they are not even made
+    many = body.count(b'"') > 2 * max_images + 2  # quotation marks: then strings are counted before any is made
     try:
-        images = [] if many and msgspec.json.decode(body, type=AnyList) else msgspec.json.decode(body, type=ImageList).images
+        if not many:
+            return msgspec.json.decode(body, type=ImageList).images
+        array = bytes(msgspec.json.decode(body, type=AnyList).images)
+        if _holds_more(array, max_images):
+            raise _too_many(max_images)
+        return msgspec.json.decode(array, type=list[bytes])
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        if found := re.fullmatch(r"Invalid base64 encoded string - at `\$\.(images\[\d+\])`", str(err)):
+        reason = str(err).replace("`$[", "`$.images[")
+        if found := re.fullmatch(r"Invalid base64 encoded string - at `\$\.(images\[\d+\])`", reason):
             raise MalformedRequest(
                 f"{found[1]} is not base64; send the bytes of the file, encoded, without line breaks or a data: prefix"
             ) from err
-        raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {err}') from err
-    if many:
-        raise _too_many(max_images)
-    return images
+        raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {reason}') from err
+
+
+def _holds_more(array: bytes, strings: int) -> bool:
+    """Whether an array of JSON begins with more strings than that."""
+    at = 0
+    for _ in range(strings + 1):
+        if not (found := ELEMENT.match(array, at)):
+            return False
+        at = found.end()
+    return True
 
 
 def _too_many(limit: int) -> TooManyImages:

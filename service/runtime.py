@@ -27,6 +27,7 @@ Arrays = dict[str, NDArray[np.float32]]
 
 PROVIDERS = {"auto": (CUDA, OPENVINO, CPU), "cuda": (CUDA,), "cpu": (OPENVINO, CPU)}  # best first
 GOLDEN_BYTES = 2**28  # unpacked; 4 images of 4096x4096 pixels have 192 MiB
+NO_MEMORY = ("out of memory", "Failed to allocate memory", "bad_alloc")  # in errors of ONNX Runtime
 EVERY_SIZE = 16  # batches up to this size are computed as they are, larger ones are filled up to the next warm size
 log = logging.getLogger("hubel")
 
@@ -99,7 +100,7 @@ class Runtime:
         try:
             values = session.run(list(outputs), {"images": images})
         except Exception as err:  # ONNX Runtime's own classes share no base
-            raise _explain(err) from err
+            raise _explain(err, self.provider) from err
         return {name: np.asarray(value)[:n] for name, value in zip(outputs, values, strict=True)}
 
     def close(self) -> None:
@@ -126,6 +127,9 @@ class Runtime:
             logits = self.run(images, ["logits"])["logits"]
             limit = GOLDEN_TOLERANCE[self.precision] * max(1.0, float(np.abs(expected).max()))
             difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
+        except (OutOfMemory, DeviceLost) as err:
+            what = "which has no memory left" if isinstance(err, OutOfMemory) else "which failed"
+            raise DeviceError(f"{self.manifest.id} cannot answer its golden inputs on {self.provider}, {what}") from err
         except Exception as err:  # NumPy's, zipfile's and ONNX Runtime's own classes share no base
             raise PackageError(f"{path} does not hold images for this graph and their logits; publish the package again") from err
         if not np.isfinite(logits).all():
@@ -178,11 +182,12 @@ def _no_gpu(reason: str) -> str:
     )
 
 
-def _explain(error: Exception) -> Exception:
+def _explain(error: Exception, provider: str) -> Exception:
     """What ONNX Runtime's error means for the service; errors that mean nothing special stay as they are."""
     text = str(error)
-    if "out of memory" in text or "Failed to allocate memory" in text:
-        return OutOfMemory("the GPU has no memory left for this batch; try again, or lower HUBEL_MAX_BATCH")
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        where = "the GPU has" if provider == CUDA else "there is"
+        return OutOfMemory(f"{where} no memory left for this batch; try again, or lower HUBEL_MAX_BATCH")
     if "CUDA failure" in text or "CUDA error" in text or "CUDNN failure" in text:
         return DeviceLost("the GPU failed; this process ends so that another can take its place")
     return error

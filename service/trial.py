@@ -25,6 +25,7 @@ from models.manifest import OUTPUTS, Manifest
 from models.preprocess import Pixels, preprocess
 from models.trial import SECONDS, Speed, Trial
 from service import settings
+from service.errors import OutOfMemory
 from service.runtime import DeviceError, Runtime
 from service.settings import Settings, SettingsError
 
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = try_out(args.folder, settings.read(), args.data, args.answers)
     except (PackageError, DeviceError, SettingsError) as err:
         return _refuse(str(err))
-    except MemoryError:
+    except (MemoryError, OutOfMemory):
         return _refuse(f"{args.folder} needs more memory than is free")
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return 0

@@ -20,6 +20,7 @@ import uvicorn
 
 from models.manifest import PackageError
 from service import ledger, settings
+from service.errors import DeviceLost, OutOfMemory
 from service.keys import KeysError
 from service.life import Life
 from service.log import set_up
@@ -66,7 +67,7 @@ def load() -> "Edge | Cors":
     try:
         app.access()
         app.load()
-    except (PackageError, DeviceError, KeysError) as err:
+    except (PackageError, DeviceError, OutOfMemory, DeviceLost, KeysError) as err:
         sys.exit(f"error: {err}")
     return app.application()
 

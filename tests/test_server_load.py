@@ -10,10 +10,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.client import assert_problem, labels_of, results_of, samples, send
 from tests.conftest import StartServer
-from tests.factories import make_image
+from tests.factories import encode, make_image
 from tests.server import Server
 
 pytestmark = pytest.mark.server
@@ -169,9 +170,19 @@ def test_a_client_may_ask_for_an_earlier_deadline(workers: Server) -> None:
             yield make_image()
 
         response = client.post("/v1/classify", content=slowly(), headers={"x-deadline-ms": "100"})
-        assert "within 100 ms (X-Deadline-Ms)" in assert_problem(response, 408, "request_timeout")["detail"]
+        detail = assert_problem(response, 408, "request_timeout")["detail"]
+        assert "within 100 ms (X-Deadline-Ms); send it faster, or a smaller image, or allow more time" in detail
         assert time.monotonic() - began < 2
         assert results_of(client.post("/v1/classify", content=make_image(), headers={"x-deadline-ms": "999999999"}))
+
+
+def test_an_answer_that_comes_too_late_is_told_where_the_time_went(workers: Server) -> None:
+    slow = encode(Image.new("RGBA", (7000, 7000)), "WEBP", lossless=True, quality=0, method=0)  # decoded in half a second
+    with workers.client() as client:
+        response = client.post("/v1/classify", content=slow, headers={"x-deadline-ms": "200"})
+    detail = assert_problem(response, 504, "deadline_exceeded")["detail"]
+    assert detail.startswith("no answer to 1 image within 200 ms (X-Deadline-Ms): ")
+    assert detail.endswith("send a smaller image, or allow more time (X-Deadline-Ms, at most 2000), or try again")
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "1.5", "soon", "", "9" * 10, "\xb2"])

@@ -330,9 +330,15 @@ def test_more_images_than_the_limit_ever_allows_are_told_to_be_too_many(tmp_path
     client = limited(tmp_path, "50/second", workers=4)
     with pytest.raises(TooManyImages) as caught:
         client.charge(14, counted=1)
-    detail = "the request holds 14 images, the limit of the key web allows 13 per 1 second here (50/second in all); send fewer"
-    assert str(caught.value).startswith(detail)
+    limit = "the limit of the key web is 50/second, of which each of 4 processes allows 13 per 1 second"
+    ways = "send at most 13 in one request, or ask for a higher limit"
+    assert str(caught.value) == f"the request holds 14 images, {limit}; {ways}"
+    with pytest.raises(TooManyImages, match="the request holds 14 feedbacks, the limit"):
+        client.charge(14, counted=1, what="feedbacks")
     client.charge(13)
+    with pytest.raises(RateLimited) as refused:
+        client.charge(1)
+    assert str(refused.value).startswith(f"{limit}; try again in ")
 
 
 @pytest.mark.parametrize(("workers", "share"), [(1, 50), (2, 25), (3, 17), (4, 13), (64, 1)])

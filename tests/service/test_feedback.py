@@ -13,9 +13,11 @@ from models import kept
 from models.errors import PackageError
 from models.kept import Kept
 from service.errors import InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
-from service.feedback import MAX_FEEDBACKS, Verdicts, parse
+from service.feedback import MAX_FEEDBACKS, Verdicts, check_type, parse
+from service.keep import Bounds, Keeper
 from service.recent import RecentAnswers
 from service.schemas import Feedback
+from tests.factories import make_image
 
 LABELS = {1: ("ant", "bee"), 2: ("ant", "bee", "fly")}
 
@@ -105,6 +107,35 @@ def test_what_is_not_remembered_is_not_found_nor_another_client_s(
     assert not counted
 
 
+def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Verdicts) -> None:
+    with pytest.raises(UnknownAnswer) as caught:
+        verdicts.take("web", Feedback("of-another-replica", index=2, wrong=True))
+    said = str(caught.value)
+    assert said.startswith("no label of image 2 of the request of-another-replica is known here for you; ")
+    assert "the last 16 of each process since the service was started (HUBEL_FEEDBACK_ANSWERS)" in said
+    assert "by this service: another one behind the same address knows its own" in said
+    assert "to the service that answered, or let all share one HUBEL_FEEDBACK_DIR" in said
+    assert "those whose image is kept" in said
+    verdicts.keeper = None
+    with pytest.raises(UnknownAnswer) as caught:
+        verdicts.take("web", Feedback("of-another-replica", index=2, wrong=True))
+    assert "those whose image is kept" not in str(caught.value)
+
+
+def test_a_version_whose_labels_cannot_be_read_is_not_called_removed(verdicts: Verdicts) -> None:
+    with pytest.raises(UnknownAnswer, match="insects:9, which answered, cannot be read from the store any more"):
+        verdicts.take("web", Feedback("r9", wrong=True))
+
+
+def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_another(verdicts: Verdicts, keeper: Told) -> None:
+    kept.prepare(keeper.folder)
+    bounds = Bounds(images=10, seconds=100, bytes=10**6, share=1, wait=100)
+    other = Keeper(keeper.folder, bounds)
+    other.offer(make_image(), Kept("theirs", 0, "web", "", "insects", 1, "bee", 0.9, False, datetime.now(UTC)))
+    other.close()
+    assert not verdicts.take("web", Feedback("theirs", label="ant")).right
+
+
 def test_a_label_that_its_version_does_not_know_is_refused_and_changes_nothing(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
@@ -129,16 +160,16 @@ ONE = {"request_id": "r1", "label": "ant"}
 
 
 def test_one_feedback_or_a_list_of_them_is_read() -> None:
-    assert parse(json.dumps(ONE).encode(), "application/json; charset=utf-8") == [Feedback("r1", label="ant")]
+    assert parse(json.dumps(ONE).encode()) == [Feedback("r1", label="ant")]
     several = [ONE, {"request_id": "r2", "index": 3, "wrong": True}]
-    assert parse(json.dumps(several).encode(), "Application/JSON") == [
+    assert parse(json.dumps(several).encode()) == [
         Feedback("r1", label="ant"),
         Feedback("r2", 3, wrong=True),
     ]
 
 
 def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
-    (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}', "application/json")
+    (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}')
     result = verdicts.take("web", feedback)
     assert (result.index, result.right) == (3, True)
     assert isinstance(result.index, int)
@@ -166,22 +197,38 @@ def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
 )
 def test_what_is_no_feedback_is_refused(body: object) -> None:
     with pytest.raises(MalformedRequest):
-        parse(json.dumps(body).encode(), "application/json")
+        parse(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedRequest):
-        parse(body, "application/json")
+        parse(body)
 
 
 def test_too_many_feedbacks_are_refused_unread() -> None:
-    assert len(parse(json.dumps([ONE] * MAX_FEEDBACKS).encode(), "application/json")) == MAX_FEEDBACKS
+    assert len(parse(json.dumps([ONE] * MAX_FEEDBACKS).encode())) == MAX_FEEDBACKS
     with pytest.raises(InvalidParameter, match="more than 100 feedbacks"):
-        parse(json.dumps([ONE] * (MAX_FEEDBACKS + 1)).encode(), "application/json")
+        parse(json.dumps([ONE] * (MAX_FEEDBACKS + 1)).encode())
+
+
+def test_braces_in_a_label_are_not_taken_for_feedbacks() -> None:
+    label = "{" * 2 * MAX_FEEDBACKS
+    assert parse(json.dumps(ONE | {"label": label}).encode()) == [Feedback("r1", label=label)]
+
+
+def test_more_feedbacks_than_allowed_are_refused_also_where_their_names_are_written_otherwise() -> None:
+    body = json.dumps([ONE] * (MAX_FEEDBACKS + 1)).replace("request_id", "request\\u005fid").encode()
+    with pytest.raises(InvalidParameter, match="more than 100 feedbacks"):
+        parse(body)
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_a_content_type_that_any_web_page_may_send_is_refused(kind: str) -> None:
-    with pytest.raises(UnsupportedMediaType):
-        parse(json.dumps(ONE).encode(), kind)
+    with pytest.raises(UnsupportedMediaType, match="feedback is sent as application/json"):
+        check_type(kind)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+def test_json_is_known_however_it_is_written(kind: str) -> None:
+    check_type(kind)

@@ -154,7 +154,7 @@ def test_a_head_that_is_too_long_is_refused_whether_it_ends_or_not() -> None:
     for parts in ([ends], goes_on, many):
         status, code, detail = problem_in(behind_a_door(lambda door, parts=parts: door.send(*parts, pause=0.005)))
         assert (status, code) == (431, "head_too_large")
-        assert detail.endswith(f"the limit is {MAX_HEAD_BYTES}")
+        assert detail.endswith(f"the limit is {MAX_HEAD_BYTES}; send fewer or shorter ones")
 
 
 def test_a_head_just_within_the_limit_is_read() -> None:
@@ -245,7 +245,7 @@ def test_connections_over_the_limit_are_refused_and_the_others_go_on() -> None:
     second, _ = behind_a_door(scenario, max_connections=1)
     status, code, detail = problem_in(second)
     assert (status, code) == (Overloaded.status, Overloaded.code)
-    assert detail == "1 connections are open, that is the limit (HUBEL_MAX_CONNECTIONS)"
+    assert detail == "1 connections are open, that is the limit (HUBEL_MAX_CONNECTIONS); try again in 1 s"
 
 
 def test_an_offer_of_http_2_is_not_taken_and_the_request_answered_with_its_body() -> None:

@@ -268,6 +268,28 @@ def test_errors_of_a_gpu_are_told_apart(published: Path, text: str, kind: type[E
         runtime.run(pictures("red"), ["logits"])
 
 
+@pytest.mark.parametrize(("provider", "where"), [(CUDA, "the GPU has no"), (BEST, "there is no")])
+@pytest.mark.parametrize("text", ["Failed to allocate memory for requested buffer", "std::bad_alloc"])
+def test_a_gpu_is_named_only_where_one_computes(published: Path, text: str, provider: str, where: str) -> None:
+    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime.session, runtime.provider = cast(Any, Failing(text)), provider
+    with pytest.raises(OutOfMemory, match=f"^{where} memory left for this batch; try again, or lower HUBEL_MAX_BATCH"):
+        runtime.run(pictures("red"), ["logits"])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("CUDA failure 2: out of memory ; GPU=0", "which has no memory left"), ("CUDA failure 700: illegal access", "which failed")],
+)
+def test_a_package_is_not_called_damaged_where_the_device_is_out_of_memory_or_lost(
+    published: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    monkeypatch.setattr("service.runtime._session", lambda *_: Failing(text))
+    monkeypatch.setattr("service.runtime._check_graph", lambda *_: None)
+    with pytest.raises(DeviceError, match=rf"tiny:1 cannot answer its golden inputs on \w+, {reason}"):
+        Runtime(published, "cpu", "auto", threads=1)
+
+
 def test_a_package_that_was_changed_is_refused(package: Path) -> None:
     with open(package / MODEL, "ab") as file:
         file.write(b"\0")

@@ -9,6 +9,7 @@ from models import answers
 from models.answers import Answers
 from models.manifest import PackageError
 from service import trial
+from service.errors import OutOfMemory
 from service.settings import Settings
 from tests.factories import make_image
 
@@ -69,6 +70,19 @@ def test_a_folder_without_a_picture_or_none_at_all_is_refused(tiny_store: Path, 
         answer(tiny_store, tmp_path / "photos", tmp_path / "a.npz")
     with pytest.raises(PackageError, match="is not a folder"):
         answer(tiny_store, tmp_path / "nowhere", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemory("there is no memory left for this batch")], ids=repr)
+def test_one_that_needs_more_memory_than_there_is_is_one_line_of_json(
+    tiny_store: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("signal.setitimer", lambda *_: None)  # it would end the tests
+    monkeypatch.setattr(trial, "try_out", fail)
+    assert trial.main([str(tiny_store / "tiny/1")]) == 1
+    assert json.loads(capsys.readouterr().out)["refused"].endswith("needs more memory than is free")
 
 
 @pytest.mark.parametrize(
