@@ -9,25 +9,15 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-Format = Literal["jpeg", "png", "webp"]
+from models.errors import ImageError
+from models.formats import Format, sniff
 
-FORMATS: tuple[Format, ...] = ("jpeg", "png", "webp")
 MAX_SEGMENTS = 2048  # of a JPEG before its pixels, of 64 KiB at most; a profile of 16 MB takes 255
 MAX_SCANS = 100  # of a JPEG; each costs a pass over all of its pixels. Progressive ones have about 10
 MAX_CHUNKS = 16_384  # of a PNG; libpng writes one for each 8 KiB
 ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4 A
 INTEGERS = {1: "B", 3: "H", 4: "I"}  # the types of TIFF that an orientation may have
-OTHER_FORMATS = (
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"%PDF", "PDF"),
-    (b"<svg", "SVG"),
-    (b"<?xml", "XML or SVG"),
-)
 
 # Of JPEG (ITU-T T.81, table B.1)
 MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -42,14 +32,6 @@ JPEG_UNREAD = {*range(0xE1, 0xEE), 0xEF, COMMENT}  # not JFIF's and Adobe's segm
 PNG_UNREAD = {b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 
 
-class ImageError(ValueError):
-    """An image that cannot be used; ``str()`` says why and what would do."""
-
-
-class UnsupportedFormat(ImageError):
-    """The bytes are not a JPEG, PNG or WebP file."""
-
-
 @dataclass(frozen=True)
 class Header:
     """What the first bytes of an image file announce. Lengths in pixels, before EXIF rotation."""
@@ -61,24 +43,6 @@ class Header:
     @property
     def pixels(self) -> int:
         return self.width * self.height
-
-
-def sniff(data: bytes) -> Format:
-    """Format by magic bytes; raises UnsupportedFormat, naming the format where it is a known one."""
-    if data[:3] == b"\xff\xd8\xff":
-        return "jpeg"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    if not data:
-        raise ImageError("the image is empty (0 bytes); send the bytes of a JPEG, PNG or WebP file")
-    start = data[:64].lstrip()
-    name = next((name for magic, name in OTHER_FORMATS if start.startswith(magic)), None)
-    if data[4:8] == b"ftyp":
-        name = "HEIC, AVIF or a film"
-    what = f"looks like {name}" if name else "is no image format known here"
-    raise UnsupportedFormat(f"the file {what}; accepted are JPEG, PNG and WebP, recognised by their first bytes")
 
 
 def read_header(data: bytes) -> Header:

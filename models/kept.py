@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from models.header import ImageError, read_header
+from models.errors import ImageError
+from models.header import read_header
 
 IMAGES, ANSWERS = "images", "answers"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

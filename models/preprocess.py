@@ -15,7 +15,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from models.header import Header, ImageError, essence, orientation_in, read_header
+from models.errors import ImageError
+from models.header import Header, essence, orientation_in, read_header
 from models.input import InputSpec
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), RGB

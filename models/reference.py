@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import arrays
-from models.errors import PackageError
-from models.header import ImageError, read_header
+from models.errors import ImageError, PackageError
+from models.header import read_header
 
 FILE = "reference.npz"
 MAX_BYTES = 2**26  # unpacked

@@ -5,7 +5,7 @@ Neighbours: app.py answers with it, holding.py holds the versions.
 
 from typing import cast
 
-from models.header import FORMATS
+from models.formats import FORMATS
 from models.manifest import Manifest
 from models.precision import GRAPHS, Precision
 from service import metrics

@@ -4,8 +4,9 @@ models.preprocess does the work; this says what a stranger may ask of it. Runs i
 and Pillow release the interpreter's lock.
 """
 
-from models import header as headers
-from models.header import ImageError, read_header
+from models import errors
+from models.errors import ImageError
+from models.header import read_header
 from models.input import InputSpec
 from models.preprocess import Pixels, preprocess
 from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
@@ -30,7 +31,7 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int, max_side_pixels: int) 
                 "send a smaller one"
             )
         return preprocess(data, spec, max_pixels)
-    except headers.UnsupportedFormat as err:
+    except errors.UnsupportedFormat as err:
         raise UnsupportedFormat(str(err)) from err
     except ImageError as err:
         raise UndecodableImage(str(err)) from err

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from models import answers
 from models.answers import UNKNOWN, Answers, identity
-from models.errors import PackageError
-from models.header import ImageError
+from models.errors import ImageError, PackageError
 from models.manifest import OUTPUTS, Manifest
 from models.preprocess import Pixels, preprocess
 from models.trial import SECONDS, Speed, Trial

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.answers import identity
-from models.header import ImageError
+from models.errors import ImageError
 from models.input import InputSpec
 from models.preprocess import preprocess
 from training.errors import DataError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from models import manifest as manifests
-from models.header import FORMATS
+from models.formats import FORMATS
 from models.manifest import MODEL
 from models.preprocess import preprocess
 from tests.client import assert_problem, results_of

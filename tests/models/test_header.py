@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.errors import ImageError, UnsupportedFormat
+from models.formats import FORMATS, Format
 from models.header import (
-    FORMATS,
     MAX_CHUNKS,
     MAX_SCANS,
     MAX_SEGMENTS,
-    Format,
     Header,
-    ImageError,
-    UnsupportedFormat,
     essence,
     orientation_in,
     read_header,

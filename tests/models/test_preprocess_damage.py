@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from models.header import ImageError, UnsupportedFormat
+from models.errors import ImageError, UnsupportedFormat
 from models.input import InputSpec
 from models.preprocess import ImageTooLarge, decode, preprocess
 from tests.factories import encode, make_image, make_picture

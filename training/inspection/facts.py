@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.header import ImageError, read_header
+from models.errors import ImageError
+from models.header import read_header
 from models.input import InputSpec
 from models.preprocess import TURNED, decode, upright
 from models.reference import sharpness_of

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from models.header import ImageError
+from models.errors import ImageError
 from training import pages
 from training.inspection.page import picture
 from training.review.collect import Case

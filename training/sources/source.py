@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.header import ImageError, sniff
+from models.errors import ImageError
+from models.formats import sniff
 from training.errors import DataError
 
 VALIDATION_NAMES = ("val", "valid", "validation")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from models.header import ImageError
+from models.errors import ImageError
 from tests.factories import encode, make_image, make_picture
 from tests.training.factories import make_folder
 from tests.training.inspection.test_copies import photo
