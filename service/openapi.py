@@ -167,11 +167,12 @@ def _bodies(max_images: int) -> Json:
         "additionalProperties": False,  # files of other names are taken too, form fields are not
         "properties": {"images": images | {"items": BINARY["schema"]}},
     }
+    text = {"type": "string", "format": "byte", "contentEncoding": "base64", "description": "a data URL in base64 is taken too"}
     encoded = {
         "type": "object",
         "required": ["images"],
         "additionalProperties": False,
-        "properties": {"images": images | {"items": {"type": "string", "format": "byte", "contentEncoding": "base64"}}},
+        "properties": {"images": images | {"items": text}},
     }
     raw = dict.fromkeys([*(f"image/{kind}" for kind in FORMATS), "application/octet-stream"], BINARY)
     return raw | {"multipart/form-data": {"schema": files}, "application/json": {"schema": encoded}}

@@ -31,6 +31,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DRAIN_FACTOR = 4  # a body of up to this many limits is read to its end, so that the client sees the answer
 RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # and image/*; the last is what curl says by itself
 ELEMENT = re.compile(rb'[\[,]\s*"[^"\\]*(?:\\.[^"\\]*)*"\s*', re.DOTALL)  # of an array of JSON, a string
+DATA_URL = re.compile(r"\Adata:[^,]{0,200};base64,", re.IGNORECASE)  # what browsers put before base64 (RFC 2397)
 MAX_CONTENT_TYPE = 1000  # characters; a boundary has 70 at most (RFC 2046, section 5.1.1)
 
 
@@ -180,8 +181,8 @@ def check_type(content_type: str) -> bytes:
 
 def images_in(body: bytes, content_type: str, max_images: int) -> list[bytes]:
     """The images of a body, in the order sent. multipart/form-data: every file, whatever its field is called.
-    application/json: ``{"images": ["<base64>", ...]}``. Any other type that is accepted: the body is one image, whatever
-    kind of image the type says it is.
+    application/json: ``{"images": ["<base64 or data URL>", ...]}``. Any other type that is accepted: the body is one
+    image, whatever kind of image the type says it is.
 
     Raises:
         MalformedRequest: empty, or not what its type says.
@@ -246,22 +247,23 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
 def _base64(body: bytes, max_images: int) -> list[bytes]:
     many = body.count(b'"') > 2 * max_images + 2  # quotation marks: then strings are counted before any is made
     try:
-        if not many:
+        urls = b'"data:' in body and body.isascii()  # as text of other characters would take four times the memory
+        if not many and not urls:
             return msgspec.json.decode(body, type=ImageList).images
-        array = bytes(msgspec.json.decode(body, type=AnyList).images)
-        if _holds_more(array, max_images):
+        array = memoryview(msgspec.json.decode(body, type=AnyList).images)
+        if many and _holds_more(array, max_images):
             raise _too_many(max_images)
-        return msgspec.json.decode(array, type=list[bytes])
+        return _decode_urls(array) if urls else msgspec.json.decode(array, type=list[bytes])
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         reason = str(err).replace("`$[", "`$.images[")
         if found := re.fullmatch(r"Invalid base64 encoded string - at `\$\.(images\[\d+\])`", reason):
             raise MalformedRequest(
-                f"{found[1]} is not base64; send the bytes of the file, encoded, without line breaks or a data: prefix"
+                f"{found[1]} is not base64; send the bytes of the file, encoded, without line breaks, or a data URL of them"
             ) from err
         raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {reason}') from err
 
 
-def _holds_more(array: bytes, strings: int) -> bool:
+def _holds_more(array: memoryview, strings: int) -> bool:
     """Whether an array of JSON begins with more strings than that."""
     at = 0
     for _ in range(strings + 1):
@@ -269,6 +271,14 @@ def _holds_more(array: bytes, strings: int) -> bool:
             return False
         at = found.end()
     return True
+
+
+def _decode_urls(array: memoryview) -> list[bytes]:
+    """Data URLs, and plain base64 among them."""
+    texts = msgspec.json.decode(array, type=list[str])
+    for i, text in enumerate(texts):
+        texts[i] = DATA_URL.sub("", text)
+    return msgspec.convert(texts, list[bytes])
 
 
 def _too_many(limit: int) -> TooManyImages:

@@ -305,7 +305,12 @@ def test_json_of_another_shape_is_refused_with_the_right_one(body: bytes) -> Non
     [
         "not base64!",
         "aGk",
-        "data:image/jpeg;base64,aGk=",
+        "data:image/jpeg,aGk=",
+        "data:image/jpeg;base64,not base64!",
+        "data:image/jpeg;base64,data:image/jpeg;base64,aGk=",
+        "data:" + "x" * 300 + ";base64,aGk=",
+        "xdata:image/jpeg;base64,aGk=",
+        "data:image/jpeg;base64,aGk=ü",
         "aGk=\n",
         "aG k=",
         "ünicode",
@@ -317,7 +322,20 @@ def test_text_that_is_not_base64_is_refused_with_its_place(text: str) -> None:
     error = refusal(json.dumps({"images": ["aGk=", text]}).encode(), "application/json")
     assert isinstance(error, MalformedRequest)
     assert str(error).startswith("images[1] is not base64; ")
-    assert "data: prefix" in str(error)
+    assert str(error).endswith("or a data URL of them")
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/png;name=a", "", "IMAGE/JPEG", "image\\/jpeg"])
+def test_data_urls_as_browsers_make_them_are_taken_among_plain_base64(kind: str) -> None:
+    encoded = b64encode(IMAGES[0]).decode()
+    body = f'{{"images": ["data:{kind};base64,{encoded}", "{encoded}"]}}'.encode()
+    assert images_in(body, "application/json", 3) == [IMAGES[0], IMAGES[0]]
+
+
+def test_a_data_url_does_not_make_other_json_right() -> None:
+    url = '"data:image/jpeg;base64,aGk="'
+    for body in (f'{{"urls": [{url}]}}', f'{{"images": {url}}}', f'{{"images": [{url}, 1]}}', f'{{"images": ["aGk="{url[1:]}]}}'):
+        assert isinstance(refusal(body.encode(), "application/json"), MalformedRequest)
 
 
 def test_a_slash_may_be_escaped_as_some_libraries_do() -> None:

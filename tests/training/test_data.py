@@ -83,7 +83,7 @@ def test_hidden_files_and_folders_are_passed_over(hidden: str, tmp_path: Path) -
     [
         pytest.param(make_image("GIF"), "looks like GIF", id="GIF with another ending"),
         pytest.param(make_image("JPEG", 200, 200)[:800], "damaged or cut off", id="cut off"),
-        pytest.param(b"hello", "no image format", id="text"),
+        pytest.param(b"hello", "looks like text", id="text"),
         pytest.param(b"", "0 bytes", id="empty"),
     ],
 )

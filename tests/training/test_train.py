@@ -105,7 +105,7 @@ def test_progress_and_files_left_out_are_told_on_standard_error(
     said = capsys.readouterr()
 
     assert said.out == ""
-    assert f"left out: {source / 'red' / 'note.png'}: the file is no image format" in said.err
+    assert f"left out: {source / 'red' / 'note.png'}: the file looks like text" in said.err
     assert "18 training and 6 validation images of 3 classes" in said.err
     assert "epoch 1  loss " in said.err
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ImageError
-from models.formats import sniff
+from models.formats import LOOKED_AT, sniff
 from training.errors import DataError
 
 VALIDATION_NAMES = ("val", "valid", "validation")
 SPLITS = {"train": "train", "test": "test", **dict.fromkeys(VALIDATION_NAMES, "val")}  # as written -> as meant
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-SNIFFED = 64  # bytes that tell an image from something else
 NAMED = 5  # of many things that are wrong, so many are named
 
 
@@ -105,7 +104,7 @@ def printable(name: str) -> str:
 def read_image(path: Path) -> bytes:
     """All bytes of a file that begins as an image does; of another one, however large, only those that tell it is none."""
     with path.open("rb") as file:
-        start = file.read(SNIFFED)
+        start = file.read(LOOKED_AT)
         try:
             sniff(start)
         except ImageError:
