@@ -11,3 +11,15 @@ class ImageError(ValueError):
 
 class UnsupportedFormat(ImageError):
     """The bytes are not a JPEG, PNG or WebP file."""
+
+
+class ImageTooLarge(ImageError):
+    """The header announces more pixels than the caller allows; nothing was decoded.
+
+    fact: size and limit. limit: which field of models.limits.Limits it is over.
+    """
+
+    def __init__(self, fact: str, limit: str) -> None:
+        super().__init__(f"{fact}; make it smaller")
+        self.fact = fact
+        self.limit = limit

@@ -18,11 +18,11 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from models.errors import ImageError
 from models.header import Header, essence, orientation_in, read_header
 from models.input import InputSpec
+from models.limits import LIMITS, Limits
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 
 PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported here, or Pillow would load all it has to find them
-MAX_PIXELS = 89_478_485  # above, Pillow warns of a bomb; callers that serve strangers pass a lower one
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # for all threads, as only this can be
 # libjpeg can decode at 1/8, 1/4 or 1/2 of the size for much less work. It does so where that leaves MARGIN times the
 # pixels that the resize asks for. Networks resized to fewer than SCALED_FROM pixels see whole images: their answers
@@ -54,10 +54,6 @@ RESAMPLING = {
 }
 
 
-class ImageTooLarge(ImageError):
-    """The header announces more pixels than the caller allows; nothing was decoded."""
-
-
 @dataclass(frozen=True)
 class Stored:
     """Pixels as a file stores them, not turned upright yet.
@@ -73,7 +69,7 @@ class Stored:
     overhang: tuple[float, float] = (0.0, 0.0)
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, spec: InputSpec | None = None) -> Stored:
+def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None) -> Stored:
     """8-bit RGB pixels from the bytes of a JPEG, PNG or WebP file; of an animation, its first frame.
 
     Transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted; ICC profiles
@@ -83,8 +79,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, spec: InputSpec | None = N
         UnsupportedFormat, ImageTooLarge, ImageError: see those.
     """
     header = read_header(data)
-    if header.pixels > max_pixels:
-        raise ImageTooLarge(f"image has {header.pixels} pixels ({header.width}x{header.height}), the limit is {max_pixels}")
+    limits.check(header.width, header.height)
     try:
         data, exif = essence(data, header.format)
         with Image.open(BytesIO(data), formats=[header.format]) as image:
@@ -173,10 +168,10 @@ def fit(stored: Stored, spec: InputSpec) -> Pixels:
     return np.asarray(upright(image, stored.orientation))
 
 
-def preprocess(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Pixels:
+def preprocess(data: bytes, spec: InputSpec, limits: Limits = LIMITS) -> Pixels:
     """Bytes of an image file -> (spec.height, spec.width, 3) uint8 RGB, ready to be stacked into a batch.
 
     Raises:
         ImageError: and its kinds, as ``decode``.
     """
-    return fit(decode(data, max_pixels, spec), spec)
+    return fit(decode(data, limits, spec), spec)

@@ -19,6 +19,7 @@ import msgspec
 from models import kept, reference, registry
 from models import manifest as manifests
 from models.input import InputSpec
+from models.limits import Limits
 from models.manifest import Manifest
 from models.preprocess import Pixels
 from models.reference import Reference
@@ -317,8 +318,8 @@ class Hubel:
         return job
 
     async def decode(self, image: bytes, spec: InputSpec) -> Pixels:
-        limits = (SETTINGS.max_pixels, SETTINGS.max_side_pixels)
-        return await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, spec, *limits)
+        limits = Limits(SETTINGS.max_pixels, SETTINGS.max_side_pixels)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, spec, limits)
 
 
 def make_keeper() -> Keeper | None:

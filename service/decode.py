@@ -6,31 +6,22 @@ and Pillow release the interpreter's lock.
 
 from models import errors
 from models.errors import ImageError
-from models.header import read_header
 from models.input import InputSpec
+from models.limits import Limits
 from models.preprocess import Pixels, preprocess
 from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 
 
-def decode(data: bytes, spec: InputSpec, max_pixels: int, max_side_pixels: int) -> Pixels:
+def decode(data: bytes, spec: InputSpec, limits: Limits) -> Pixels:
     """Pixels ready to be stacked into a batch. Size limits are checked on the header, before pixels are allocated.
 
     Raises:
         UnsupportedFormat, ImageTooLarge, UndecodableImage, OutOfMemory.
     """
     try:
-        header = read_header(data)
-        size = f"{header.width}x{header.height} pixels"
-        if max(header.width, header.height) > max_side_pixels:
-            raise ImageTooLarge(
-                f"image is {size}, the limit is {max_side_pixels} a side (HUBEL_MAX_SIDE_PIXELS); send a smaller one"
-            )
-        if header.pixels > max_pixels:
-            raise ImageTooLarge(
-                f"image has {header.pixels / 1e6:.1f} MP ({size}), the limit is {max_pixels / 1e6:g} MP (HUBEL_MAX_PIXELS); "
-                "send a smaller one"
-            )
-        return preprocess(data, spec, max_pixels)
+        return preprocess(data, spec, limits)
+    except errors.ImageTooLarge as err:
+        raise ImageTooLarge(f"{err.fact} (HUBEL_{err.limit.upper()}); send a smaller one") from err
     except errors.UnsupportedFormat as err:
         raise UnsupportedFormat(str(err)) from err
     except ImageError as err:

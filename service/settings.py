@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models import registry
+from models.limits import BOMB_PIXELS, LIMITS
 from models.precision import Precision
-from models.preprocess import MAX_PIXELS
 
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
@@ -38,10 +38,10 @@ class Settings(Struct, frozen=True):
     precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
     decode_threads: Annotated[int, Meta(ge=0)] = 0
-    max_body_bytes: Count = 10 * 1024 * 1024
+    max_body_bytes: Count = 32 * 1024 * 1024
     max_buffered_bytes: Count = 256 * 1024 * 1024
-    max_pixels: Annotated[int, Meta(ge=1, le=MAX_PIXELS)] = 50_000_000
-    max_side_pixels: Count = 12_000
+    max_pixels: Annotated[int, Meta(ge=1, le=BOMB_PIXELS)] = LIMITS.max_pixels
+    max_side_pixels: Count = LIMITS.max_side_pixels
     max_images: Count = 32
     max_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
     max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0

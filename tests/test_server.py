@@ -100,10 +100,10 @@ def test_the_service_describes_its_limits_and_formats(client: httpx.Client) -> N
     assert (info["precision"], info["passed_over"]) == ("fp32", [])
     assert info["formats"] == ["jpeg", "png", "webp"]
     assert info["limits"] == {
-        "max_body_bytes": 10 * 1024 * 1024,
+        "max_body_bytes": 32 * 1024 * 1024,
         "max_buffered_bytes": 256 * 1024 * 1024,
-        "max_pixels": 50_000_000,
-        "max_side_pixels": 12_000,
+        "max_pixels": 65_000_000,
+        "max_side_pixels": 65_500,
         "max_images": 32,
         "max_batch": 16,
         "max_queue": 512,

@@ -11,17 +11,18 @@ import atheris
 
 with cast(Any, atheris).instrument_imports(include=["models", "service"]):
     from models.input import InputSpec
+    from models.limits import Limits
     from service.decode import decode
     from service.errors import HubelError
 
 SPECS = (InputSpec(height=32, width=32, resize=36), InputSpec(height=224, width=224, resize=256))  # the second uses fractions
-MAX_PIXELS, MAX_SIDE_PIXELS = 4_000_000, 12_000  # few enough for the limit of time on a slow machine
+LIMITS = Limits(4_000_000, 12_000)  # few enough for the limit of time on a slow machine
 
 
 def decode_one(data: bytes) -> None:
     for spec in SPECS:
         try:
-            pixels = decode(data, spec, MAX_PIXELS, MAX_SIDE_PIXELS)
+            pixels = decode(data, spec, LIMITS)
         except HubelError:
             continue
         assert pixels.shape == (spec.height, spec.width, 3)

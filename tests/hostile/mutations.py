@@ -39,7 +39,7 @@ MORE_KINDS: dict[str, dict[str, Any]] = KINDS | {
     "bmp": {"format": "BMP"},
     "bmp with a palette": {"format": "BMP", "mode": "P"},
 }
-SIZES = [(0, 0), (0, 5), (1, 1), (65535, 1), (1, 65535), (12_001, 1), (12_000, 12_000), (65535, 65535), (200, 100)]
+SIZES = [(0, 0), (0, 5), (1, 1), (65535, 1), (1, 65535), (65_501, 1), (12_000, 12_000), (65535, 65535), (200, 100)]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ROUTES = ("/v1/classify", "/v1/top-k", "/v1/features")
 SHAPES = ("raw", "raw", "raw", "multipart", "base64")

@@ -133,8 +133,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "profile in WebP": {"format": "WEBP", "icc_profile": profile()},
     "progressive": {"format": "JPEG", "progressive": True},
     "1x1": {"format": "PNG", "width": 1, "height": 1},
-    "1x12000": {"format": "PNG", "width": 1, "height": 12_000},
-    "12000x1": {"format": "JPEG", "width": 12_000, "height": 1},
+    "1x65500": {"format": "PNG", "width": 1, "height": 65_500},
+    "65500x1": {"format": "JPEG", "width": 65_500, "height": 1},
 }
 
 

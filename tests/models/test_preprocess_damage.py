@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from models.errors import ImageError, UnsupportedFormat
+from models.errors import ImageError, ImageTooLarge, UnsupportedFormat
 from models.input import InputSpec
-from models.preprocess import ImageTooLarge, decode, preprocess
+from models.limits import Limits
+from models.preprocess import decode, preprocess
 from tests.factories import encode, make_image, make_picture
 from tests.hostile.mutations import KINDS, damage
 
@@ -30,7 +31,7 @@ def test_mutated_files_are_decoded_or_refused_but_nothing_else(seed: int, kind: 
     refused = 0
     for data in mutations(make_image(exif=orientation, **KINDS[kind]), seed):
         try:
-            assert preprocess(data, SPEC, max_pixels=1_000_000).shape == (32, 32, 3)
+            assert preprocess(data, SPEC, Limits(1_000_000)).shape == (32, 32, 3)
         except ImageError:
             refused += 1
     assert MUTATIONS // 5 < refused < MUTATIONS

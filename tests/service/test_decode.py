@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.input import InputSpec
+from models.limits import LIMITS, Limits
 from models.preprocess import preprocess
 from service.decode import decode
 from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
@@ -16,7 +17,6 @@ from tests.factories import make_image
 from tests.server import ROOT
 
 SPEC = InputSpec(height=32, width=32, resize=36)
-MAX_PIXELS, MAX_SIDE_PIXELS = 50_000_000, 12_000
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -28,34 +28,34 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_an_image_within_the_limits_becomes_what_was_measured_in_training(format: str) -> None:
     image = make_image(format, 100, 80, seed=3)
-    pixels = decode(image, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+    pixels = decode(image, SPEC, LIMITS)
     assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
     assert np.array_equal(pixels, preprocess(image, SPEC))
 
 
 def test_limits_are_inclusive() -> None:
-    assert decode(make_image("PNG", 40, 50), SPEC, 2000, 50).shape == (32, 32, 3)
+    assert decode(make_image("PNG", 40, 50), SPEC, Limits(2000, 50)).shape == (32, 32, 3)
 
 
 def test_too_many_pixels_are_refused_with_the_value_the_limit_and_the_setting() -> None:
     with pytest.raises(ImageTooLarge) as caught:
-        decode(png_header(9000, 8000), SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+        decode(png_header(9000, 8000), SPEC, LIMITS)
     assert str(caught.value) == (
-        "image has 72.0 MP (9000x8000 pixels), the limit is 50 MP (HUBEL_MAX_PIXELS); send a smaller one"
+        "image has 72.0 MP (9000x8000 pixels), the limit is 65 MP (HUBEL_MAX_PIXELS); send a smaller one"
     )
 
 
 def test_one_pixel_too_many_is_refused() -> None:
     with pytest.raises(ImageTooLarge, match=r"HUBEL_MAX_PIXELS"):
-        decode(make_image("PNG", 40, 50), SPEC, 1999, 50)
+        decode(make_image("PNG", 40, 50), SPEC, Limits(1999, 50))
 
 
-@pytest.mark.parametrize(("width", "height"), [(12_001, 10), (10, 12_001), (60_000, 60_000)])
+@pytest.mark.parametrize(("width", "height"), [(65_501, 10), (10, 65_501), (70_000, 70_000)])
 def test_a_side_too_long_is_refused_with_the_value_the_limit_and_the_setting(width: int, height: int) -> None:
     with pytest.raises(ImageTooLarge) as caught:
-        decode(png_header(width, height), SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+        decode(png_header(width, height), SPEC, LIMITS)
     assert str(caught.value) == (
-        f"image is {width}x{height} pixels, the limit is 12000 a side (HUBEL_MAX_SIDE_PIXELS); send a smaller one"
+        f"image is {width}x{height} pixels, the limit is 65500 a side (HUBEL_MAX_SIDE_PIXELS); send a smaller one"
     )
 
 
@@ -72,7 +72,7 @@ def test_a_side_too_long_is_refused_with_the_value_the_limit_and_the_setting(wid
 )
 def test_another_format_is_refused_with_what_it_looks_like_and_what_is_accepted(data: bytes, what: str) -> None:
     with pytest.raises(UnsupportedFormat) as caught:
-        decode(data, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+        decode(data, SPEC, LIMITS)
     assert what in str(caught.value)
     assert "accepted are JPEG, PNG and WebP" in str(caught.value)
 
@@ -91,26 +91,27 @@ def test_another_format_is_refused_with_what_it_looks_like_and_what_is_accepted(
 )
 def test_a_damaged_image_is_refused_with_its_fault(data: bytes, what: str) -> None:
     with pytest.raises(UndecodableImage) as caught:
-        decode(data, SPEC, MAX_PIXELS, MAX_SIDE_PIXELS)
+        decode(data, SPEC, LIMITS)
     assert what in str(caught.value)
 
 
 MEMORY = """
 import resource, sys
 from models.input import InputSpec
+from models.limits import LIMITS
 from service.decode import decode
 from service.errors import OutOfMemory
 from tests.factories import make_image
 from tests.hostile.mutations import lie, png
 large = png(7000, 7000, 8, 6)
-decode(make_image("PNG"), InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+decode(make_image("PNG"), InputSpec(height=32, width=32, resize=36), LIMITS)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)
 try:
-    decode(large, InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+    decode(large, InputSpec(height=32, width=32, resize=36), LIMITS)
 except OutOfMemory as err:
     print(err)
-decode(make_image("PNG"), InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+decode(make_image("PNG"), InputSpec(height=32, width=32, resize=36), LIMITS)
 """
 
 
@@ -125,6 +126,7 @@ def test_memory_that_runs_out_is_told_and_not_the_image_s_fault() -> None:
 BOMB = """
 import struct, sys, warnings
 from models.input import InputSpec
+from models.limits import LIMITS
 from service.decode import decode
 from service.errors import UndecodableImage
 from tests.factories import make_image
@@ -132,7 +134,7 @@ data = make_image("JPEG")
 at = data.index(b"\\xff\\xc0\\0\\x11")
 other = data[at : at + 5] + struct.pack(">HH", 9000, 10000) + data[at + 9 : at + 19]
 try:
-    decode(data[: at + 19] + other + data[at + 19 :], InputSpec(height=32, width=32, resize=36), 50_000_000, 12_000)
+    decode(data[: at + 19] + other + data[at + 19 :], InputSpec(height=32, width=32, resize=36), LIMITS)
 except UndecodableImage as err:
     print(err)
 """

@@ -48,7 +48,7 @@ async def timed(request: Request) -> Reply:
 
 async def refused(request: Request) -> Reply:
     with request.stage("decode"):
-        raise ImageTooLarge("image has 64 MP, the limit is 50 MP (HUBEL_MAX_PIXELS)")
+        raise ImageTooLarge("image has 72 MP, the limit is 65 MP (HUBEL_MAX_PIXELS)")
 
 
 async def overloaded(request: Request) -> Reply:
@@ -231,7 +231,7 @@ def test_an_error_becomes_its_problem_details_and_headers() -> None:
     assert response.status == 413
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["code"] == "image_too_large"
-    assert response.json()["detail"] == "image has 64 MP, the limit is 50 MP (HUBEL_MAX_PIXELS)"
+    assert response.json()["detail"] == "image has 72 MP, the limit is 65 MP (HUBEL_MAX_PIXELS)"
     assert request("/overloaded").headers["retry-after"] == "3"
 
 

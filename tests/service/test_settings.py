@@ -14,7 +14,7 @@ from service.settings import Settings, SettingsError
 def test_without_variables_everything_has_its_default() -> None:
     assert settings.read({}) == Settings()
     assert settings.read({}).port == 3000
-    assert settings.read({}).max_body_bytes == 10 * 1024 * 1024
+    assert settings.read({}).max_body_bytes == 32 * 1024 * 1024
     assert Path(settings.read({}).store) == Path(models.__file__).parent / "store"
 
 
@@ -102,7 +102,7 @@ def test_a_queue_that_cannot_hold_one_request_is_refused() -> None:
 
 
 def test_a_buffer_that_cannot_hold_one_body_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"max_buffered_bytes is 20, it must hold one body of max_body_bytes \(10485760\)"):
+    with pytest.raises(SettingsError, match=r"max_buffered_bytes is 20, it must hold one body of max_body_bytes \(33554432\)"):
         settings.read({"HUBEL_MAX_BUFFERED_BYTES": "20"})
     assert settings.read({"HUBEL_MAX_BUFFERED_BYTES": "20", "HUBEL_MAX_BODY_BYTES": "20"}).max_buffered_bytes == 20
 
