@@ -19,7 +19,7 @@ pytestmark = pytest.mark.server
 
 MAX_SECONDS = 1.0
 PERIOD = 0.05  # seconds from one large body to the next
-FULL = 32 * MIB - 1000
+FULL = 10 * MIB - 1000
 END = b"--xyz--\r\n"
 
 
@@ -34,10 +34,10 @@ FORMS: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {  # a maker, an
     "a header of 1 MB": (lambda: part(b"x", b"form-data; filename=" + b"x" * 1_000_000) + END, (400,)),
     "a header of a million options": (lambda: part(b"x", b"form-data" + b";a=b" * 1_000_000) + END, (400,)),
     "a million headers": (lambda: part(b"x", more=b"a: b\r\n" * 1_000_000) + END, (400,)),
-    "a header name of 32 MB": (lambda: b"--xyz\r\n" + b"a" * FULL, (400,)),
-    "a preamble of 32 MB": (lambda: b"x" * (FULL - 1000) + part(b"x") + END, (400,)),
-    "a preamble of 32 MB of lines": (lambda: b"\r\n" * (FULL // 2 - 500) + part(make_image()) + END, (200,)),
-    "an epilogue of 32 MB": (lambda: part(make_image()) + END + b"x" * (FULL - 5000), (200,)),
+    "a header name of 10 MB": (lambda: b"--xyz\r\n" + b"a" * FULL, (400,)),
+    "a preamble of 10 MB": (lambda: b"x" * (FULL - 1000) + part(b"x") + END, (400,)),
+    "a preamble of 10 MB of lines": (lambda: b"\r\n" * (FULL // 2 - 500) + part(make_image()) + END, (200,)),
+    "an epilogue of 10 MB": (lambda: part(make_image()) + END + b"x" * (FULL - 5000), (200,)),
     "no last boundary": (lambda: part(bytes(FULL - 1000)), (400,)),
     "half of the last boundary": (lambda: part(bytes(FULL - 1000)) + END[:4], (400,)),
     "boundaries that are almost one": (lambda: part(b"\r\n--xy" * (FULL // 6 - 100)) + END, (415,)),
@@ -50,18 +50,18 @@ FORMS: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {  # a maker, an
     "a transfer encoding": (lambda: part(b"x", more=b"content-transfer-encoding: base64\r\n") + END, (415,)),
 }
 DOCUMENTS: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {
-    "32 MB of brackets": (lambda: b"[" * FULL, (400,)),
+    "10 MB of brackets": (lambda: b"[" * FULL, (400,)),
     "brackets where an image should be": (lambda: b'{"images": [' + b"[" * FULL, (400,)),
     "brackets under an unknown name": (lambda: b'{"x": ' + b'{"x":' * (FULL // 6), (400,)),
-    "a number of 32 MB": (lambda: b'{"images": [' + b"1" * FULL + b"]}", (400,)),
-    "an exponent of 32 MB": (lambda: b'{"images": 1e' + b"1" * FULL + b"}", (400,)),
+    "a number of 10 MB": (lambda: b'{"images": [' + b"1" * FULL + b"]}", (400,)),
+    "an exponent of 10 MB": (lambda: b'{"images": 1e' + b"1" * FULL + b"}", (400,)),
     "a million strings": (lambda: b'{"images": [' + b'"aGk=",' * 1_000_000 + b'""]}', (413,)),
     "a name 500,000 times": (lambda: b"{" + b'"images": [],' * 500_000 + b'"images": []}', (413,)),
-    "a name of 32 MB": (lambda: b'{"' + b"x" * FULL + b'": 1}', (400,)),
-    "32 MB of spaces": (lambda: b" " * (FULL - 100) + b'{"images": ["aGk="]}', (415,)),
-    "32 MB of escapes": (lambda: b'{"images": ["' + rb"\u0041" * (FULL // 6 - 10) + b'"]}', (400, 415)),
-    "base64 of 32 MB": (lambda: b'{"images": ["' + b"A" * (FULL // 4 * 4 - 100) + b'"]}', (415,)),
-    "base64 of 32 MB with a fault at its end": (lambda: b'{"images": ["' + b"A" * (FULL - 102) + b'!"]}', (400,)),
+    "a name of 10 MB": (lambda: b'{"' + b"x" * FULL + b'": 1}', (400,)),
+    "10 MB of spaces": (lambda: b" " * (FULL - 100) + b'{"images": ["aGk="]}', (415,)),
+    "10 MB of escapes": (lambda: b'{"images": ["' + rb"\u0041" * (FULL // 6 - 10) + b'"]}', (400, 415)),
+    "base64 of 10 MB": (lambda: b'{"images": ["' + b"A" * (FULL // 4 * 4 - 100) + b'"]}', (415,)),
+    "base64 of 10 MB with a fault at its end": (lambda: b'{"images": ["' + b"A" * (FULL - 102) + b'!"]}', (400,)),
 }
 
 

@@ -131,7 +131,7 @@ def _sort(look: Look, groups: Groups) -> tuple[Groups, Groups, Groups]:
 def _left_out(look: Look) -> Iterator[Finding]:
     if lines := [line for lines in look.left_out.values() for line in lines]:
         title = counted(len(lines), "file or folder is", "files or folders are") + " left out"
-        yield Finding("left-out", "warning", title, "Repair, convert or remove them", lines=lines)
+        yield Finding("left-out", "warning", title, "Repair, convert or remove them; the service refuses them too", lines=lines)
 
 
 def _balance(look: Look) -> Iterator[Finding]:
