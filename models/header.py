@@ -52,8 +52,8 @@ LEFT_OUT = 2
 NOISE = bytes(range(0xFE, 0x80, -3))  # pixels like no others
 
 # Of PNG (ISO 15948)
-PALETTE = 3  # a colour type; in the others a palette is a hint
-TRANSPARENCY = {0: (2,), 2: (6,), PALETTE: range(1, 257)}  # bytes that tRNS has, by colour type
+PALETTE = 3  # a colour type
+TRANSPARENCY = {0: 2, 2: 6, PALETTE: 1}  # the bytes that tRNS has at least, by colour type
 
 
 class ImageError(ValueError):
@@ -277,7 +277,7 @@ def endings(data: bytes) -> tuple[bytes, bytes]:
 def _png_essence(data: bytes) -> tuple[bytes, bytes]:
     view = memoryview(data)
     kept, exif = list[memoryview](), b""
-    seen = set[bytes]()
+    read = set[bytes]()
     start = at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):  # the end, or cut off
@@ -286,10 +286,11 @@ def _png_essence(data: bytes) -> tuple[bytes, bytes]:
         end = at + 12 + length
         if kind == b"eXIf":
             exif = exif or data[at + 8 : end - 4]
-        if _is_unread(data, at, end, kind, seen):
+        if _is_unread(data, at, end, kind, read):
             kept.append(view[start:at])
             start = end
-        seen.add(kind)
+        else:
+            read.add(kind)
         at = end
         if kind == b"IEND":
             break
@@ -300,11 +301,9 @@ def _png_essence(data: bytes) -> tuple[bytes, bytes]:
 
 def _is_unread(data: bytes, at: int, end: int, kind: bytes, before: set[bytes]) -> bool:
     """Whether the pixels do not depend on a chunk of a PNG: as in browsers, on none that is ancillary but a sound tRNS."""
-    if kind == b"PLTE":
-        return data[25] != PALETTE
     if kind != b"tRNS":
         return kind.isalpha() and kind[:1].islower()  # ancillary
-    if before & {b"tRNS", b"IDAT"} or end - at - 12 not in TRANSPARENCY.get(data[25], ()):
+    if before & {b"tRNS", b"IDAT"} or end - at - 12 < TRANSPARENCY.get(data[25], len(data)):
         return True
     return zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big")
 
