@@ -40,7 +40,8 @@ UNREAD_PROCESSES = dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE), "hi
 }
 START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, *UNREAD_PROCESSES}
 PROGRESSIVE = {0xC2, 0xCA}
-ARITHMETIC = {0xC9, 0xCA}
+FRAME = re.compile(rb"\xff([\xc0-\xc3\xc9\xca])\x00[\x0b\x11\x14]\x08")  # of 1, 3 or 4 channels of 8 bits, which are read
+ARITHMETIC = (b"\xc9", b"\xca")
 RESTART, START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = 0xD0, 0xD8, 0xD9, 0xDA
 JFIF, EXIF, ADOBE, COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
 PASSED_OVER = {*range(0xE0, 0xF0), COMMENT}  # what libjpeg passes over or only looks into
@@ -258,7 +259,8 @@ def _scans(data: bytes, at: int) -> tuple[list[int], int]:
 
 def is_arithmetic(data: bytes) -> bool:
     """Whether a JPEG is of a kind for whose missing pixels libjpeg takes zeros without a warning."""
-    return next(marker in ARITHMETIC for marker, _, _ in _segments(data) if marker in START_OF_FRAME)
+    frame = FRAME.search(data)
+    return frame is not None and frame[1] in ARITHMETIC
 
 
 def endings(data: bytes) -> tuple[bytes, bytes]:
