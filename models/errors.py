@@ -9,6 +9,15 @@ class ImageError(ValueError):
     """An image that cannot be used; ``str()`` says why and what would do."""
 
 
+class CutOff(ImageError):
+    """Pixels are missing at the end of the file."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"the {kind.upper()} file is cut off, or damaged so that pixels are missing; send all of it, or save it anew"
+        )
+
+
 class UnsupportedFormat(ImageError):
     """The bytes are not a JPEG, PNG or WebP file."""
 

@@ -13,10 +13,10 @@ from io import BytesIO
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageChops, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from models.errors import ImageError
-from models.header import Header, essence, orientation_in, read_header
+from models.errors import CutOff, ImageError
+from models.header import END, PALETTE, Header, endings, essence, is_arithmetic, is_cut_off, orientation_in, read_header
 from models.input import InputSpec
 from models.limits import LIMITS, Limits
 
@@ -41,6 +41,12 @@ UPRIGHT = {  # what undoes each orientation; 1 is upright already
     8: Image.Transpose.ROTATE_90,
 }
 TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
+# What libjpeg says where it has no pixels to show, and shows grey; and where it shows what the file has.
+MISSING = ("premature end of data segment", "instead of RST")
+SHOWN = (
+    *("Corrupt JPEG data", "Premature end", "Invalid SOS parameters", "Inconsistent progression"),
+    *("unknown JFIF revision", "Unknown Adobe color transform", "two SOI markers"),
+)
 # What Pillow raises for damaged files; AssertionError for a PNG that lacks its palette.
 DAMAGED = (
     *(OSError, ValueError, SyntaxError, EOFError, AssertionError, struct.error),
@@ -73,10 +79,11 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None) 
     """8-bit RGB pixels from the bytes of a JPEG, PNG or WebP file; of an animation, its first frame.
 
     Transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted; ICC profiles
-    are ignored. Given a spec, a JPEG that is much larger than it needs is decoded at a fraction of its size.
+    are ignored. Given a spec, a JPEG that is much larger than it needs is decoded at a fraction of its size. Harmless
+    damage is passed over: a JPEG or PNG that has all of its pixels may lack its end.
 
     Raises:
-        UnsupportedFormat, ImageTooLarge, ImageError: see those.
+        UnsupportedFormat, ImageTooLarge, CutOff, ImageError: see those.
     """
     header = read_header(data)
     limits.check(header.width, header.height)
@@ -86,6 +93,8 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None) 
             if image.size != (header.width, header.height):
                 raise ImageError(f"the {header.format.upper()} file announces two different sizes")
             orientation = orientation_in(exif or image.info.get("exif", b"")) or 1
+            if header.format == "png" and data[25] != PALETTE and "transparency" in image.info:
+                return Stored(_keyed_to_rgb(image, data), orientation)
             if header.format != "jpeg":
                 return Stored(_to_rgb(image), orientation)
             n = denominator(header, spec)
@@ -95,7 +104,10 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None) 
     except ImageError:
         raise
     except DAMAGED as err:
-        raise ImageError(f"the {header.format.upper()} file is damaged or cut off and cannot be decoded") from err
+        if is_cut_off(data, header.format):
+            raise CutOff(header.format) from err
+        name = header.format.upper()
+        raise ImageError(f"the {name} file is damaged or cut off and cannot be decoded; send all of it, or save it anew") from err
 
 
 def denominator(header: Header, spec: InputSpec | None) -> int:
@@ -107,24 +119,53 @@ def denominator(header: Header, spec: InputSpec | None) -> int:
 
 
 def _decode_jpeg(data: bytes, image: Image.Image, n: int) -> Image.Image:
-    """1/n of the size, sides rounded up. libjpeg-turbo for grey and YCbCr; Pillow for the rest (CMYK, odd files).
+    """1/n of the size, sides rounded up, by libjpeg-turbo. A missing end of the file is put there.
 
     It writes the four bytes a pixel that Pillow works with. Pillow takes a buffer over if it is to resize all four, and
     copies it if only three.
     """
     width, height = -(-image.width // n), -(-image.height // n)
-    least = (width, height) if n > 1 else (0, 0)  # what is decoded is the smallest that is at least so large
-    if image.mode in ("L", "RGB"):
-        try:
-            array = simplejpeg.decode_jpeg(data, colorspace="RGBX", min_width=least[0], min_height=least[1])
-            if width * height < UNCOPIED_FROM:
-                return Image.frombytes("RGB", (width, height), array, "raw", "RGBX")
-            return Image.frombuffer("RGBX", (width, height), array, "raw", "RGBX", 0, 1)
-        except ValueError:
-            pass  # a warning of libjpeg is an error there; Pillow tells harmless ones from cut-off files
-    if n > 1:
-        image.draft(None, (image.width // n, image.height // n))
-    return _to_rgb(image)
+    pixels = np.empty((height, width, 4), np.uint8)
+    mode = "CMYK" if image.mode == "CMYK" else "RGBX"
+    said = _turbo(data if data.endswith(END) else data + END, mode, n, pixels)
+    if any(text in said for text in MISSING):
+        raise CutOff("jpeg")
+    if said or is_arithmetic(data):
+        plain, noisy = endings(data)
+        if said and not any(text in said for text in SHOWN):  # such as a subsampling that TurboJPEG has no name for
+            return _decode_oddly(plain, noisy, n)
+        others = ~pixels  # so what is not written differs
+        _turbo(noisy, mode, n, others)
+        if not np.array_equal(pixels.view(np.uint32), others.view(np.uint32)):
+            raise CutOff("jpeg")
+    if mode == "CMYK":
+        return Image.frombuffer(mode, (width, height), pixels, "raw", "CMYK;I", 0, 1).convert("RGB")
+    if width * height < UNCOPIED_FROM:
+        return Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX")
+    return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+
+
+def _turbo(data: bytes, mode: str, n: int, into: Pixels) -> str:
+    """The first thing that libjpeg warns of, or why it fails; "" if all is well."""
+    height, width = into.shape[:2] if n > 1 else (0, 0)  # what is decoded is the smallest that is at least so large
+    try:
+        made = simplejpeg.decode_jpeg(data, mode, min_height=height, min_width=width, buffer=into)
+    except ValueError as err:
+        return str(err)
+    return "" if made.shape == into.shape else "another size"
+
+
+def _decode_oddly(plain: bytes, noisy: bytes, n: int) -> Image.Image:
+    """By Pillow, which says nothing of warnings, so twice: what stands after the last pixel must make no difference."""
+    decoded = list[Image.Image]()
+    for data in (plain, noisy):
+        with Image.open(BytesIO(data), formats=["jpeg"]) as image:
+            if n > 1:
+                image.draft(None, (image.width // n, image.height // n))
+            decoded.append(_to_rgb(image))
+    if ImageChops.difference(*decoded).getbbox():
+        raise CutOff("jpeg")
+    return decoded[0]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -137,10 +178,46 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        canvas = Image.new("RGB", rgba.size, BACKGROUND)
-        canvas.paste(rgba, mask=rgba)
-        return canvas
+        return _on_white(rgba, rgba)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image, opacity: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", image.size, BACKGROUND)
+    canvas.paste(image, mask=opacity)
+    return canvas
+
+
+def _keyed_to_rgb(image: Image.Image, data: bytes) -> Image.Image:
+    """A PNG that marks one colour as transparent. That is told in the file's own depth, and Pillow compares 8-bit samples."""
+    key, depth = image.info.pop("transparency"), data[24]
+    image.load()
+    if isinstance(key, tuple):
+        opacity = _unlike(image, [value >> max(depth - 8, 0) & 255 for value in key])
+        if depth == 16:
+            opacity = ImageChops.lighter(opacity, _unlike(_low_bytes(data), [value & 255 for value in key]))
+    else:
+        highest = (1 << depth) - 1
+        level = (key & highest) * (1 if depth == 16 else 255 // highest)
+        grey = np.asarray(image.convert("L") if depth == 1 else image)
+        opacity = Image.fromarray((grey != level).astype(np.uint8) * 255)
+    return _on_white(_to_rgb(image), opacity)
+
+
+def _unlike(image: Image.Image, colour: list[int]) -> Image.Image:
+    """255 where an RGB image has another colour, 0 where it has this one."""
+    image.info["transparency"] = tuple(colour)
+    opacity = image.convert("RGBA").getchannel("A")
+    del image.info["transparency"]
+    return opacity
+
+
+def _low_bytes(data: bytes) -> Image.Image:
+    """The lower 8 bits of a PNG of 16-bit colours, of which Pillow keeps the upper: read as if they came first."""
+    with Image.open(BytesIO(data), formats=["png"]) as image:
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+        image.load()
+        return image
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -28,7 +28,7 @@ def test_it_is_a_sha256_in_hexadecimal() -> None:
     [
         ("BACKGROUND = ", "BACKGROUND = ", True),
         ("BACKGROUND = (255, 255, 255)", "BACKGROUND = (0, 0, 0)", False),
-        ('colorspace="RGBX"', 'colorspace="BGRX"', False),
+        ('else "RGBX"', 'else "BGRX"', False),
     ],
     ids=["same code", "other background", "other colours of JPEG"],
 )

@@ -41,7 +41,7 @@ def test_mutated_files_are_decoded_or_refused_but_nothing_else(seed: int, kind: 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_file_cut_off_within_its_pixels_is_refused(kind: str, share: float) -> None:
     data = make_image(**KINDS[kind])
-    with pytest.raises(ImageError, match="damaged or cut off") as raised:
+    with pytest.raises(ImageError, match="is cut off") as raised:
         decode(data[: int(len(data) * share)])
     assert not isinstance(raised.value, (UnsupportedFormat, ImageTooLarge))
 

@@ -82,10 +82,10 @@ def test_another_format_is_refused_with_what_it_looks_like_and_what_is_accepted(
     [
         pytest.param(b"", "the image is empty (0 bytes)", id="no bytes"),
         pytest.param(b"\xff\xd8\xff", "the JPEG header is damaged or cut off", id="three bytes"),
-        pytest.param(make_image("JPEG")[:-200], "the JPEG file is damaged or cut off", id="cut off JPEG"),
-        pytest.param(make_image("PNG")[:-200], "the PNG file is damaged or cut off", id="cut off PNG"),
-        pytest.param(make_image("WEBP")[:-50], "the WEBP file is damaged or cut off", id="cut off WebP"),
-        pytest.param(png_header(10, 10), "the PNG file is damaged or cut off", id="a header alone"),
+        pytest.param(make_image("JPEG")[:-200], "the JPEG file is cut off", id="cut off JPEG"),
+        pytest.param(make_image("PNG")[:-200], "the PNG file is cut off", id="cut off PNG"),
+        pytest.param(make_image("WEBP")[:-50], "the WEBP file is cut off", id="cut off WebP"),
+        pytest.param(png_header(10, 10), "the PNG file is cut off", id="a header alone"),
         pytest.param(png_header(0, 10), "the PNG header announces 0x10 pixels", id="no width"),
     ],
 )
@@ -142,5 +142,5 @@ except UndecodableImage as err:
 
 def test_a_file_that_lies_of_its_size_is_refused_without_a_warning_of_pillow() -> None:
     result = subprocess.run([sys.executable, "-c", BOMB], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.stdout == "the JPEG file is damaged or cut off and cannot be decoded\n", result.stderr
+    assert result.stdout.startswith("the JPEG file is damaged or cut off and cannot be decoded; "), result.stderr
     assert result.stderr == ""

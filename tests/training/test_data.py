@@ -82,7 +82,9 @@ def test_hidden_files_and_folders_are_passed_over(hidden: str, tmp_path: Path) -
     ("content", "reason"),
     [
         pytest.param(make_image("GIF"), "looks like GIF", id="GIF with another ending"),
-        pytest.param(make_image("JPEG", 200, 200)[:800], "damaged or cut off", id="cut off"),
+        pytest.param(make_image("JPEG", 200, 200)[:800], "is cut off", id="cut off"),
+        pytest.param(make_image("JPEG", 200, 200)[:800] + b"\xff\xd9", "pixels are missing", id="cut off, with an end"),
+        pytest.param(make_image("JPEG").replace(b"\x00\x11\x08", b"\x00\x11\x0c"), "12 bits a sample", id="not read"),
         pytest.param(b"hello", "looks like text", id="text"),
         pytest.param(b"", "0 bytes", id="empty"),
     ],
@@ -100,6 +102,17 @@ def test_a_file_that_cannot_be_decoded_is_left_out_and_named_with_the_reason(con
     assert images.paths == good.paths
     np.testing.assert_array_equal(images.pixels, good.pixels)
     np.testing.assert_array_equal(images.targets, good.targets)
+
+
+def test_a_jpeg_without_its_end_is_trained_on(tmp_path: Path) -> None:
+    whole = make_image("JPEG", 200, 200)
+    make_folder(tmp_path, each=1)
+    (tmp_path / "green" / "whole.jpg").write_bytes(whole[:-2])
+
+    images = data.load_folder(tmp_path, SPEC)
+
+    assert images.skipped == ()
+    np.testing.assert_array_equal(images.pixels[images.paths.index("green/whole.jpg")], preprocess(whole, SPEC))
 
 
 def test_more_pixels_than_memory_are_refused_before_anything_is_read(tmp_path: Path) -> None:
