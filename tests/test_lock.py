@@ -61,6 +61,10 @@ def test_each_platform_gets_one_onnx_runtime(extra: str, system: str, machine: s
     assert names == [runtime]
 
 
+def test_looking_at_data_needs_neither_torch_nor_a_runtime() -> None:
+    assert not {name for name in locked_for("inspect") if name.startswith(("torch", "onnx", "bentoml"))}
+
+
 def test_a_training_environment_has_torch_and_no_bentoml() -> None:
     names = locked_for("train")
     assert {"torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-openvino"} <= names
