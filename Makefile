@@ -130,7 +130,7 @@ data-exists:  # before anything is installed for it; what has a colon is no fold
 	@touch $@
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
-	@echo "$(if $(wildcard .venv-serve),bringing .venv-serve up to date,installing what a service needs into .venv-serve ($(SERVE_SIZE), once))" >&2
+	@echo "$(if $(wildcard .venv-serve),bringing .venv-serve up to date,installing what a service and inspect need into .venv-serve ($(SERVE_SIZE), once))" >&2
 	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect
 	@rm -f .venv-serve/.synced-*; touch $@
 

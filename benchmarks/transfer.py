@@ -167,7 +167,8 @@ def report(options: argparse.Namespace, results: Results) -> str:
 def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     results = load(options)
-    results["command"] = shlex.join(["python", "-m", "benchmarks.transfer", *(sys.argv[1:] if arguments is None else arguments)])
+    given = sys.argv[1:] if arguments is None else arguments
+    results["command"] = shlex.join([".venv/bin/python", "-m", "benchmarks.transfer", *given])
     keep(results, options.out)
     try:
         base = learn_others(options)

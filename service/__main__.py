@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from models import program
 
@@ -32,7 +33,7 @@ log = logging.getLogger("hubel")
 
 def make_parser() -> argparse.ArgumentParser:
     defaults = [f"  {settings.PREFIX}{name.upper()}={value}" for name, value in msgspec.structs.asdict(Settings()).items()]
-    more = {
+    more: dict[str, Any] = {
         "description": "Serve one model over HTTP until SIGTERM or Ctrl-C.",
         "epilog": "Settings are environment variables; docs/settings.md describes them. Defaults:\n" + "\n".join(defaults),
         "formatter_class": argparse.RawDescriptionHelpFormatter,

@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.kept import REQUEST_ID
+from models.prediction import Classification as Classification
+from models.prediction import Prediction as Prediction
+from models.prediction import Ranking as Ranking
 
 Encoding = Literal["float", "base64"]
 
@@ -33,28 +36,6 @@ class Failure(Struct):
     """In the place of an image that could not be used, where the request holds several."""
 
     error: Problem
-
-
-class Prediction(Struct):
-    """One class and its probability, between 0 and 1."""
-
-    label: str
-    probability: float
-
-
-class Classification(Struct):
-    """The likeliest class. ``unsure``: its probability is below the model's threshold."""
-
-    label: str
-    probability: float
-    unsure: bool
-
-
-class Ranking(Struct):
-    """The k likeliest classes, likeliest first."""
-
-    top: list[Prediction]
-    unsure: bool
 
 
 class Features(Struct):

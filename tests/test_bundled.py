@@ -4,6 +4,7 @@ HUBEL_CIFAR10 names a folder with test/CLASS/*, the images that the manifest's f
 """
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_the_picture_of_the_readme_is_a_ship(bundled: Server) -> None:
         answer = client.post("/v1/classify", content=PICTURE.read_bytes()).json()
     assert answer["model"] == "cifar10"
     assert answer["results"][0]["label"] == "ship"
+
+
+@pytest.mark.server
+def test_the_python_of_the_readme_runs(
+    bundled: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    monkeypatch.chdir(ROOT)
+    exec(code.replace("localhost:3000", f"127.0.0.1:{bundled.port}"), {})
+    label, top = capsys.readouterr().out.splitlines()
+    assert label == "ship"
+    assert top.startswith("[Prediction(label='ship', probability=0.")
 
 
 @pytest.mark.server

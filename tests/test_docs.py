@@ -45,8 +45,8 @@ def read(name: str) -> str:
 
 
 def fenced(text: str) -> list[str]:
-    """Its blocks of code."""
-    return re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+    """Its blocks of lines for a shell."""
+    return re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S)
 
 
 def code_in(text: str) -> list[str]:

@@ -18,10 +18,11 @@ GOVERNED = {*FOLDERS, *TRAINING_TOOLS, "bentoml", "onnxruntime", SIGNING, STORAG
 ALLOWED = {  # of what is governed, what every file of a folder may import
     "models": {"models"},
     "service": {"models", "service"},
-    "training": {"models", "training", *TRAINING_TOOLS},
-    "hubel": {"models", "hubel"},  # the programs are imported when they are asked for
+    "training": {"models", "hubel", "training", *TRAINING_TOOLS},
+    "hubel": {"models", "hubel"},  # the programs are imported when they are asked for, by their names
 }
 ALSO = {  # and single files more
+    "hubel/model.py": {"service"},
     "models/place.py": {STORAGE},
     "models/signature.py": {SIGNING},
     "service/app.py": {"bentoml"},

@@ -1,5 +1,6 @@
 """What uv.lock installs for a service: one ONNX Runtime, and nothing of training."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ def test_each_platform_gets_one_onnx_runtime(extra: str, system: str, machine: s
     wanted = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"][extra]]
     names = [w.name for w in wanted if w.name.startswith("onnxruntime") and (w.marker is None or w.marker.evaluate(place))]
     assert names == [runtime]
+
+
+def test_the_project_is_built_by_the_uv_of_the_verbs_itself() -> None:
+    (version,) = re.findall(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
+    (builder,) = PROJECT["build-system"]["requires"]
+    assert version in Requirement(builder).specifier
+    assert version in Requirement(f"uv{PROJECT['tool']['uv']['required-version']}").specifier
+
+
+def test_looking_at_data_needs_neither_torch_nor_a_runtime() -> None:
+    assert not {name for name in locked_for("inspect") if name.startswith(("torch", "onnx", "bentoml"))}
 
 
 def test_a_training_environment_has_torch_and_no_bentoml() -> None:

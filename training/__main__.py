@@ -4,7 +4,6 @@ What computes is imported by the command that needs it, so that help needs no to
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from models import program
 
 try:
+    from hubel.errors import ServiceError
     from models import registry
     from models.manifest import REPORT, Manifest, PackageError
     from training import options, torchrun
@@ -124,14 +124,15 @@ def run_export(args: argparse.Namespace) -> object:
 
 
 def run_probe(args: argparse.Namespace) -> object:
+    from hubel.client import Client
     from training import origin, probe
-    from training.client import Service
 
     settings = probe.settle(c=args.c, validation_share=args.validation_share, seed=args.seed)
     if args.service:
         if args.out:
             raise RecipeError("--out writes a checkpoint, and a service gives no weights; probe the run or package with --run")
-        return probe.probe_service(Service(args.service, os.environ.get("HUBEL_API_KEY")), args.data, settings)
+        with Client(args.service) as client:
+            return probe.probe_service(client, args.data, settings)
     folder = origin.find(args.probed, args.store)
     if origin.is_package(folder) and not origin.has_weights(folder) and not args.out:
         return probe.probe_package(folder, args.data, settings)
@@ -318,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank = torchrun.rank()
     try:
         result = args.run(args)
-    except (TrainingError, PackageError) as err:
+    except (TrainingError, PackageError, ServiceError) as err:
         print(f"error{f' in process {rank}' if rank else ''}: {err}", file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as err:

@@ -6,7 +6,6 @@ TrainingError
     CheckpointError  a checkpoint that is missing, damaged, of other images, or in the way
     DivergenceError  the loss is no longer a number
     TrackingError    the figures cannot be sent to where they should be drawn
-    ServiceError     a service does not give what it was asked for
     ExportError      the exported graph does not compute what the checkpoint does
 """
 
@@ -33,10 +32,6 @@ class DivergenceError(TrainingError):
 
 class TrackingError(TrainingError):
     """Names the address, or what is missing."""
-
-
-class ServiceError(TrainingError):
-    """Names the address."""
 
 
 class ExportError(TrainingError):

@@ -1,6 +1,6 @@
 """A linear probe: how well a linear layer tells new classes apart by the features that a network gives already.
 
-The network is one that a service serves, a run, or a package. Neighbours: linear.py fits, client.py asks a service,
+The network is one that a service serves, a run, or a package. Neighbours: linear.py fits, hubel/client.py asks a service,
 fitting.py fits within a run.
 """
 
@@ -16,11 +16,11 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hubel.client import Client, Refusal
 from models import manifest as manifests
 from models import registry
 from training import checkpoint as checkpoints
 from training import data, evaluate, export, train
-from training.client import Service
 from training.data import ImageSet
 from training.errors import DataError, RecipeError
 from training.fitting import logits_of
@@ -58,7 +58,7 @@ class Features:
         return Features(self.vectors[indices], self.targets[indices], self.skipped)
 
 
-def probe_service(service: Service, source: str | Path, settings: Settings) -> dict[str, Any]:
+def probe_service(service: Client, source: str | Path, settings: Settings) -> dict[str, Any]:
     """Probe the network of a running service on the images of ``source``, which it decodes itself.
 
     Raises:
@@ -77,15 +77,15 @@ def probe_service(service: Service, source: str | Path, settings: Settings) -> d
     return _fit(found, classes, settings, service.model)
 
 
-def _served(service: Service, part: Part, classes: tuple[str, ...]) -> Features:
+def _served(service: Client, part: Part, classes: tuple[str, ...]) -> Features:
     kept: list[NDArray[np.float32]] = []
     targets: list[int] = []
     skipped: list[str] = []
-    answers = service.features(_contents(part))
+    answers = service.features_all(_contents(part), normalize=False)
     bar = tqdm(answers, f"features of {part.place}", len(part.items), unit=" images", leave=False)
     for item, answer in zip(part.items, bar, strict=True):
-        if isinstance(answer, str):
-            skipped.append(f"{item.name}: {answer}")
+        if isinstance(answer, Refusal):
+            skipped.append(f"{item.name}: {answer.reason}")
         else:
             kept.append(answer)
             targets.append(classes.index(item.label))

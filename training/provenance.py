@@ -19,12 +19,19 @@ LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-openvin
 def describe() -> dict[str, object]:
     """Command line, git commit, library versions and hardware of this process."""
     return {
-        "command": shlex.join([program.NAME, *sys.argv[1:]]),
+        "command": command(),
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "libraries": libraries(),
         "hardware": ", ".join([processor(), f"{len(os.sched_getaffinity(0))} cores", *gpu()]),
     }
+
+
+def command() -> str:
+    """The command line of this process: of hubel, however it was started, or of what else trains."""
+    started = Path(sys.argv[0])
+    ours = started.name == program.NAME or (started.name == "__main__.py" and started.parent.name in (program.NAME, "training"))
+    return shlex.join([program.NAME, *sys.argv[1:]] if ours else sys.orig_argv)
 
 
 def libraries() -> dict[str, str]:

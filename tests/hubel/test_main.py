@@ -5,16 +5,17 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-import models.__main__
-import service.__main__
-import training.__main__
 from hubel.__main__ import main
+from models import __main__ as models
 from models import program
+from service import __main__ as service
 from tests.factories import make_image
+from training import __main__ as training
 
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "bentoml", "matplotlib", "scipy", "sklearn", "skimage", "tqdm", "jinja2")
 HELP = """
@@ -65,12 +66,12 @@ def test_help_of_every_command_comes_without_the_libraries_that_compute() -> Non
 
 
 def test_the_overview_has_the_commands_of_the_programs_and_no_others() -> None:
-    for module, names in ((training, program.TRAINING), (service, program.SERVICE), (models, program.STORE)):
-        (commands,) = (action for action in module.__main__.make_parser()._actions if action.nargs == "A...")
+    for folder, names in ((training, program.TRAINING), (service, program.SERVICE), (models, program.STORE)):
+        (commands,) = (action for action in folder.make_parser()._actions if action.nargs == "A...")
         assert set(commands.choices or ()) == set(names)
 
 
-def without(libraries: set[str], *lines: list[str]) -> list[tuple[int, str, str]]:
+def without(libraries: Collection[str], *lines: list[str]) -> list[tuple[int, str, str]]:
     """Exit code, standard output and standard error of each command line, in an environment that lacks the libraries."""
     return json.loads(run(WITHOUT, json.dumps([sorted(libraries), lines])).stdout)
 

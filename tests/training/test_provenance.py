@@ -33,11 +33,19 @@ def test_versions_are_those_of_the_libraries_in_use(module: str) -> None:
     assert libraries[name] == build.partition("+")[0]
 
 
-def test_the_command_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("started", ["training/__main__.py", "hubel/__main__.py", ".venv/bin/hubel"])
+def test_the_command_can_be_pasted_into_a_shell(started: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["train", "my photos", "--out", "it's"]
-    monkeypatch.setattr(sys, "argv", ["/somewhere/training/__main__.py", *arguments])
+    monkeypatch.setattr(sys, "argv", [f"/somewhere/{started}", *arguments])
 
     assert shlex.split(str(provenance.describe()["command"])) == ["hubel", *arguments]
+
+
+def test_what_else_trains_is_told_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/benchmarks/transfer.py", "--data", "cifar10"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.transfer", "--data", "cifar10"])
+
+    assert provenance.describe()["command"] == "python -m benchmarks.transfer --data cifar10"
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -57,7 +57,7 @@ def test_every_cell_is_measured_once_and_becomes_a_table(
     assert (out / transfer.BASE / checkpoints.SIDECAR).read_bytes() == first
     assert "| images a class | frozen trunk | fine-tuning | from scratch | linear probe |" in said
     assert [line.count("±") for line in said.splitlines() if line.startswith("| 3 |")] == [4]
-    assert "`python -m benchmarks.transfer --data" in said
+    assert "`.venv/bin/python -m benchmarks.transfer --data" in said
     assert checkpoints.load(out / transfer.BASE)[0].classes == ("black", "green")
 
 

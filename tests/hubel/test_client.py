@@ -1,4 +1,4 @@
-"""training/client.py: batches that fit, waiting as long as asked, and one message where it is of no use."""
+"""hubel/client.py: batches that fit, waiting as long as asked, and one message where it is of no use."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hubel import client
+from hubel.client import Client, Refusal
+from hubel.errors import ServiceError
 from tests.factories import make_image
 from tests.training.feature_server import Script, serving
-from training import client
-from training.client import Service
-from training.errors import ServiceError
 
 FILES = [make_image("PNG", 8, 8, seed=i, color="red") for i in range(10)]
 
@@ -37,17 +37,16 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def service(script: Script) -> Iterator[Service]:
+def service(script: Script) -> Iterator[Client]:
     with serving(script) as url:
-        yield Service(url)
+        yield Client(url)
 
 
-def ask(service: Service, files: list[bytes]) -> list[Any]:
-    service.connect()
-    return list(service.features(iter(files)))
+def ask(service: Client, files: list[bytes]) -> list[Any]:
+    return list(service.features_all(iter(files), normalize=False))
 
 
-def test_images_go_in_batches_as_large_as_the_service_takes(service: Service, script: Script) -> None:
+def test_images_go_in_batches_as_large_as_the_service_takes(service: Client, script: Script) -> None:
     found = ask(service, FILES)
 
     assert script.batches == [4, 4, 2]
@@ -59,7 +58,7 @@ def test_images_go_in_batches_as_large_as_the_service_takes(service: Service, sc
     assert len({tuple(vector) for vector in found}) == 10
 
 
-def test_a_batch_is_no_longer_than_a_body_may_be(service: Service, script: Script) -> None:
+def test_a_batch_is_no_longer_than_a_body_may_be(service: Client, script: Script) -> None:
     script.max_body_bytes = 2 * (max(map(len, FILES)) + client.ROOM)
 
     ask(service, FILES)
@@ -67,26 +66,26 @@ def test_a_batch_is_no_longer_than_a_body_may_be(service: Service, script: Scrip
     assert script.batches == [2] * 5
 
 
-def test_a_file_longer_than_a_body_may_be_is_not_sent(service: Service, script: Script) -> None:
+def test_a_file_longer_than_a_body_may_be_is_not_sent(service: Client, script: Script) -> None:
     long = make_image("PNG", 300, 300, seed=1) + b"\0" * 100_000
 
     first, second, third = ask(service, [FILES[0], long, FILES[1]])
 
-    assert second == f"it has {len(long):,} bytes, the service takes 100,000"
+    assert second.reason == f"it has {len(long):,} bytes, the service takes 100,000"
     assert (first.shape, third.shape) == ((3,), (3,))
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_bad_image_is_told_in_its_place(n: int, service: Service) -> None:
+def test_a_bad_image_is_told_in_its_place(n: int, service: Client) -> None:
     *others, bad = ask(service, [*FILES[: n - 1], b"no image"])
 
-    assert bad == "the file is no image"
+    assert bad == Refusal("the file is no image")
     assert len(others) == n - 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_service_is_asked_again_after_as_long_as_it_says(
-    status: int, service: Service, script: Script, waited: list[float]
+    status: int, service: Client, script: Script, waited: list[float]
 ) -> None:
     script.refusals = [(status, {"Retry-After": "7"}), (status, {"Retry-After": "0"}), (status, {})]
 
@@ -96,7 +95,7 @@ def test_a_busy_service_is_asked_again_after_as_long_as_it_says(
     assert script.batches == [4]
 
 
-def test_a_service_that_only_refuses_is_given_up(service: Service, script: Script, waited: list[float]) -> None:
+def test_a_service_that_only_refuses_is_given_up(service: Client, script: Script, waited: list[float]) -> None:
     script.refusals = [(503, {"Retry-After": "60"})] * 20
 
     with pytest.raises(ServiceError, match=r"http://127.0.0.1:\d+ refused with status 503: refused 503"):
@@ -106,7 +105,7 @@ def test_a_service_that_only_refuses_is_given_up(service: Service, script: Scrip
 
 
 @pytest.mark.parametrize("status", [413, 504])
-def test_what_is_too_much_is_asked_in_halves(status: int, service: Service, script: Script, waited: list[float]) -> None:
+def test_what_is_too_much_is_asked_in_halves(status: int, service: Client, script: Script, waited: list[float]) -> None:
     script.refusals = [(status, {}), (status, {})]
 
     found = ask(service, FILES[:4])
@@ -116,7 +115,7 @@ def test_what_is_too_much_is_asked_in_halves(status: int, service: Service, scri
     np.testing.assert_array_equal(np.stack(found), np.stack(ask(service, FILES[:4])))
 
 
-def test_a_limit_below_that_of_the_service_is_found(service: Service, script: Script) -> None:
+def test_a_limit_below_that_of_the_service_is_found(service: Client, script: Script) -> None:
     script.most = 1
 
     assert len(ask(service, FILES)) == 10
@@ -126,25 +125,25 @@ def test_a_limit_below_that_of_the_service_is_found(service: Service, script: Sc
 def test_a_key_is_sent_and_its_lack_is_told(script: Script) -> None:
     script.key = "secret"
     with serving(script) as url:
-        assert len(ask(Service(url, "secret"), FILES)) == 10
+        assert len(ask(Client(url, "secret"), FILES)) == 10
         with pytest.raises(ServiceError, match=r"status 401: the key is missing or wrong; put its key into .*HUBEL_API_KEY"):
-            ask(Service(url), FILES)
+            ask(Client(url), FILES)
 
 
 def test_a_service_that_ends_in_between_is_waited_for_and_given_up(script: Script, waited: list[float]) -> None:
     with serving(script) as url:
-        service = Service(url)
+        service = Client(url)
         service.connect()
 
     with pytest.raises(ServiceError, match="does not answer any more"):
-        list(service.features(iter(FILES)))
+        list(service.features_all(iter(FILES)))
 
     assert 200 < len(waited) <= client.PATIENCE
 
 
 def test_nobody_there_is_told_at_once(waited: list[float]) -> None:
     with pytest.raises(ServiceError, match=r"no service answers at http://127\.0\.0\.1:9"):
-        Service("http://127.0.0.1:9").connect()
+        Client("http://127.0.0.1:9").connect()
 
     assert waited == []
 
@@ -152,21 +151,21 @@ def test_nobody_there_is_told_at_once(waited: list[float]) -> None:
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://host", "http://", "http://host/?a=b"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ServiceError, match="is no address of a service"):
-        Service(url)
+        Client(url)
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ([], "something else than features"),
-        ({"model": "fake", "version": 1, "results": [{}]}, "something else than features"),
-        ({"model": "fake", "version": 1, "results": [{"features": "AAAA"}]}, "something else than features"),
+        ([], "something else than it was asked for"),
+        ({"model": "fake", "version": 1, "results": [{}]}, "something else than it was asked for"),
+        ({"model": "fake", "version": 1, "results": [{"features": "AAAA"}]}, "something else than it was asked for"),
         ({"model": "fake", "version": 1, "results": [{"features": "AADAfw=="}]}, "not a finite number"),
         ({"model": "fake", "version": 1, "results": []}, "0 results"),
         ({"model": "fake", "version": 2, "results": []}, "went from fake:1 to fake:2 in between"),
     ],
 )
-def test_answers_that_cannot_be_used_are_told(broken: object, reason: str, service: Service, script: Script) -> None:
+def test_answers_that_cannot_be_used_are_told(broken: object, reason: str, service: Client, script: Script) -> None:
     script.broken = broken
 
     with pytest.raises(ServiceError, match=reason):
