@@ -69,9 +69,10 @@ def find(sets: dict[str, ImageSet], past: Past) -> tuple[list[str], list[str]]:
 def stop(errors: Sequence[str], source: str | Path) -> None:
     """Raises DataError where there are any."""
     if errors:
+        shows = program.command("inspect", source)
         raise DataError(
-            f"{'; '.join(errors)}. Nothing was trained: correct the data ('{program.command('inspect', source)}' shows all of it), "
-            "or add --anyway to train all the same"
+            f"{'; '.join(errors)}. Nothing was trained: correct the data ('{shows}' shows all of it), or add --anyway to train all "
+            "the same"
         )
 
 
