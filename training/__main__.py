@@ -35,7 +35,7 @@ def run_everything(args: argparse.Namespace) -> object:
     overrides, folder = options.given(args), args.out or Path("runs") / args.name
     goes_on = (folder / checkpoint.SIDECAR).is_file() and not (args.recipe or overrides)
     recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
-    begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow)
+    begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow, anyway=args.anyway)
     made = pipeline.Made(args.fp16, not args.without_images, args.with_weights)
     return pipeline.run(args.data, folder, args.name, args.store, begin, made)
 
@@ -52,7 +52,7 @@ def run_train(args: argparse.Namespace) -> object:
     if recipe and torchrun.restarts() and checkpoints.is_of(args.out, recipe):
         recipe = None  # go on with what the processes before this one saved
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow)
+        checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow, anyway=args.anyway)
     except KeyboardInterrupt:
         if torchrun.rank() == 0:
             print(f"\n{after_a_stop(args)}", file=sys.stderr)
@@ -169,7 +169,7 @@ def run_retrain(args: argparse.Namespace) -> object:
         raise RecipeError("--canary, --requests and --max-disagreement say how to promote; add --promote")
     promotion = asked if args.promote else None
     overrides = options.given(args)
-    return retrain.retrain(args.name, args.data, args.feedback, args.store, overrides, args.out, made, promotion)
+    return retrain.retrain(args.name, args.data, args.feedback, args.store, overrides, args.out, made, promotion, args.anyway)
 
 
 def run_reference(args: argparse.Namespace) -> object:
@@ -272,6 +272,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
+    _add_anyway(command)
     options.add(command)
 
 
@@ -286,10 +287,16 @@ def _add_retrain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--requests", type=int, metavar="N", help="of --canary: decide after so many")
     text = "of --canary: share of images that may get another answer than before, as more do the more it learns"
     command.add_argument("--max-disagreement", type=float, metavar="SHARE", help=text)
+    _add_anyway(command)
     _add_fp16(command)
     _add_without_images(command)
     options.add(command)
     command.set_defaults(run=run_retrain)
+
+
+def _add_anyway(command: argparse.ArgumentParser) -> None:
+    text = "train also on data that make figures false, as with the same picture in two splits"
+    command.add_argument("--anyway", action="store_true", help=text)
 
 
 def _add_fp16(command: argparse.ArgumentParser) -> None:

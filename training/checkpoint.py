@@ -22,6 +22,7 @@ from models import program
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
 from training.errors import CheckpointError
+from training.past import Past
 from training.recipe import Recipe
 
 SIDECAR = "checkpoint.json"
@@ -44,6 +45,12 @@ class Checkpoint(Struct, forbid_unknown_fields=True):
     data: dict[str, Any] = {}  # folder, counts, SHA-256, files left out
     provenance: dict[str, Any] = {}
     weights: str = ""  # file name
+    held_out: bytes = b""  # identities of the validation images; none in checkpoints of an earlier version
+    trained: bytes = b""  # and of what the weights have seen, in the runs before too
+
+    @property
+    def past(self) -> Past:
+        return Past(self.trained, self.held_out)
 
     def build(self) -> Classifier:
         return catalogue.build(self.recipe.architecture, len(self.classes))

@@ -16,25 +16,26 @@ from training import data, geometry
 from training.data import ImageSet
 from training.errors import DataError
 from training.geometry import Pixels
+from training.past import Past, past_of
 from training.recipe import Recipe
 
 RATIO = 4 / 3  # a crop is at most so much wider, or higher, than the input
 MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "bicubic"}  # torch has no lanczos
 
 
-def load(source: str | Path, recipe: Recipe) -> tuple[ImageSet, ImageSet]:
+def load(source: str | Path, recipe: Recipe, past: Past | None = None) -> tuple[ImageSet, ImageSet]:
     """Training and validation images, as data.load_training gives them; the training images larger when crops are to be
     cut out of them.
 
     Raises:
         DataError: see there; and an image that can be decoded in one of the two sizes alone.
     """
-    training, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
+    training, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed, past)
     if recipe.scale == 1 or recipe.fit == "linear":  # which augments nothing
         return training, validation
-    known = training.paths
+    known, classes, chosen = training.paths, training.classes, past_of(training.identities, validation.identities)
     del training  # before the larger ones come
-    training, _ = data.load_training(source, wider(recipe.input, recipe.scale), recipe.validation_share, recipe.seed)
+    training, _ = data.load_run(source, wider(recipe.input, recipe.scale), classes, chosen)
     if training.paths != known:
         odd = sorted(set(training.paths) ^ set(known))
         raise DataError(f"{', '.join(odd) or source} changed, or is damaged, while {source} was read; try again, or remove it")

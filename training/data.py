@@ -1,11 +1,8 @@
-"""Sources -> arrays. Pixels come from models.preprocess, as in serving.
-
-Neighbours: sources/ lists what there is, augmentation.py makes batches of it, train.py and evaluate.py read from here.
-"""
+"""Sources -> arrays. Pixels come from models.preprocess, as in serving."""
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +11,15 @@ from numpy.typing import NDArray
 from models.answers import identity
 from models.errors import ImageError
 from models.input import InputSpec
-from models.preprocess import preprocess
+from models.preprocess import decode as decode_file
+from models.preprocess import fit
+from training import split as splits
 from training.errors import DataError
+from training.inspection.copies import SIDE, small_copy
+from training.past import Past
 from training.sources.catalogue import open_source
 from training.sources.folder import list_folder
-from training.sources.source import Part, reason
+from training.sources.source import Part, Source, reason
 from training.threads import in_threads
 
 
@@ -31,6 +32,8 @@ class ImageSet:
     paths: names of the images in their part, which can be printed.
     skipped: "path: reason" for each file that was left out.
     identities: (n,) uint64, models.answers.identity of each file; empty for images that were made.
+    small: (n, SIDE, SIDE) uint8, grey copies by which near copies are found; empty for images that were made.
+    groups: what the source says belongs together, "" where it says nothing; empty for images that were made.
     """
 
     pixels: NDArray[np.uint8]
@@ -39,38 +42,121 @@ class ImageSet:
     paths: tuple[str, ...]
     skipped: tuple[str, ...]
     identities: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    small: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, SIDE, SIDE), np.uint8))
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSet":
-        paths = tuple(self.paths[i] for i in indices)
-        identities = self.identities[indices] if len(self.identities) else self.identities
-        return ImageSet(self.pixels[indices], self.targets[indices], self.classes, paths, self.skipped, identities)
+        return ImageSet(
+            self.pixels[indices],
+            self.targets[indices],
+            self.classes,
+            tuple(self.paths[i] for i in indices),
+            self.skipped,
+            self.identities[indices] if len(self.identities) else self.identities,
+            self.small[indices] if len(self.small) else self.small,
+            tuple(self.groups[i] for i in indices) if self.groups else (),
+        )
 
 
-def load_training(source: str | Path, spec: InputSpec, validation_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+@dataclass(frozen=True)
+class Sets:
+    """What a source gives to train with. pool: images to train on, and to hold some out of where ``validation`` is not given.
+    more: images to train on that nothing is held out of."""
+
+    pool: ImageSet
+    validation: ImageSet | None
+    more: ImageSet | None
+
+    def apart(self, held: NDArray[np.int64]) -> tuple[ImageSet, ImageSet]:
+        """Training and validation images: of the pool, those of the indices ``held`` are validated on."""
+        rest = self.pool.subset(np.setdiff1d(np.arange(len(self.pool)), held))
+        validation = self.pool.subset(held) if self.validation is None else self.validation
+        return rest if self.more is None else joined(rest, self.more), validation
+
+
+def load_training(
+    source: str | Path, spec: InputSpec, validation_share: float, seed: int, past: Past | None = None
+) -> tuple[ImageSet, ImageSet]:
     """Training and validation images of ``source``, which sources/catalogue.py opens.
 
-    Where it gives no validation images, ``validation_share`` of each class is split off the training images with
-    ``seed``, before those that the source has beside them are added. Test images are never decoded here.
+    Where it gives no validation images, about ``validation_share`` of each class is held out of the training images with
+    ``seed``, but for those whose place ``past`` has set. Test images are never decoded here.
 
     Raises:
-        DataError: fewer than two classes, a class without one good image, or one that only the validation images have.
+        DataError: fewer than two classes, a class without one good image, or one that only the validation images have; and
+            see split.held_out.
     """
-    found = open_source(source)
-    train = decode(found.train, spec)
-    if found.validation is not None:
-        train, validation = train, decode(found.validation, spec, train.classes)
+    sets = load_sets(source, spec)
+    if sets.validation is None:
+        return sets.apart(splits.held_out(pool_of(sets.pool), validation_share, seed, past or Past()))
+    return sets.apart(np.empty(0, np.int64))
+
+
+def load_run(source: str | Path, spec: InputSpec, classes: tuple[str, ...], past: Past) -> tuple[ImageSet, ImageSet]:
+    """Those images of ``source`` that a run of these classes has trained on and held out, in the order of the source; what came
+    to it since is left out."""
+    sets = load_sets(source, spec, classes)
+    if sets.validation is not None:
+        held = np.flatnonzero(past.has_held_out(sets.validation.identities))
+        sets = replace(sets, validation=sets.validation.subset(held))
+        known, validation = sets.apart(np.empty(0, np.int64))
     else:
-        train, validation = split(train, validation_share, seed)
-    return (train if found.more is None else joined(train, decode(found.more, spec, train.classes))), validation
+        known, validation = sets.apart(np.flatnonzero(past.has_held_out(sets.pool.identities)))
+    return known.subset(np.flatnonzero(past.has_trained(known.identities))), validation
+
+
+def load_sets(source: str | Path, spec: InputSpec, classes: tuple[str, ...] | None = None) -> Sets:
+    """Decode what ``source`` gives to train and to validate; given ``classes``, the images of others are left out.
+
+    A class that only the images beside the first source have takes part in the split, where there is one: it would not be
+    measured otherwise.
+    """
+    found = open_source(source) if classes is None else _of_classes(open_source(source), classes)
+    pool = decode(found.train, spec, classes)
+    known = classes or (*pool.classes, *(c for c in (found.more.classes if found.more else ()) if c not in pool.classes))
+    pool = replace(pool, classes=known)
+    validation = None if found.validation is None else decode(found.validation, spec, known)
+    if found.more is None:
+        return Sets(pool, validation, None)
+    more = decode(found.more, spec, known)
+    new = ~np.isin(more.targets, [known.index(name) for name in found.train.classes])
+    if validation is None and new.any():
+        pool, more = joined(pool, more.subset(np.flatnonzero(new))), more.subset(np.flatnonzero(~new))
+    return Sets(pool, validation, more)
+
+
+def _of_classes(source: Source, classes: tuple[str, ...]) -> Source:
+    """The source without the images of other classes."""
+    kept = {name: None if part is None else _part_of(part, classes) for name, part in vars(source).items()}
+    return Source(**kept)
+
+
+def _part_of(part: Part, classes: tuple[str, ...]) -> Part:
+    wanted = set(classes)
+    items = tuple(item for item in part.items if item.label in wanted)
+    return replace(part, classes=tuple(name for name in part.classes if name in wanted), items=items)
 
 
 def joined(images: ImageSet, more: ImageSet) -> ImageSet:
     """Both, of the same classes."""
-    pixels, targets = np.concatenate([images.pixels, more.pixels]), np.concatenate([images.targets, more.targets])
-    return ImageSet(pixels, targets, images.classes, images.paths + more.paths, images.skipped + more.skipped)
+    return ImageSet(
+        np.concatenate([images.pixels, more.pixels]),
+        np.concatenate([images.targets, more.targets]),
+        images.classes,
+        images.paths + more.paths,
+        images.skipped + tuple(line for line in more.skipped if line not in images.skipped),
+        np.concatenate([images.identities, more.identities]),
+        np.concatenate([images.small, more.small]),
+        images.groups + more.groups,
+    )
+
+
+def pool_of(images: ImageSet) -> splits.Pool:
+    """The images for ``split.held_out``."""
+    return splits.Pool(images.classes, images.targets, images.identities, images.small, images.groups)
 
 
 def load_test(source: str | Path, spec: InputSpec, classes: tuple[str, ...]) -> ImageSet | None:
@@ -93,17 +179,19 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     """
     check_classes(part, classes)
     classes = classes or part.classes
-    pixels, identities = _room_for(part, spec), np.empty(len(part.items), np.uint64)
+    n, pixels = len(part.items), _room_for(part, spec)
+    identities, small = np.empty(n, np.uint64), np.empty((n, SIDE, SIDE), np.uint8)
 
     def read(i: int) -> str | None:
         try:
             file = part.items[i].read()
-            pixels[i], identities[i] = preprocess(file, spec), identity(file)
+            stored = decode_file(file, spec=spec)
+            pixels[i], small[i], identities[i] = fit(stored, spec), small_copy(stored), identity(file)
         except (ImageError, OSError) as err:
             return reason(err)
         return None
 
-    reasons = list(in_threads(read, len(part.items), f"decode {part.place}"))
+    reasons = list(in_threads(read, n, f"decode {part.place}"))
     kept = [i for i, why in enumerate(reasons) if why is None]
     skipped = [f"{item.name}: {why}" for item, why in zip(part.items, reasons, strict=True) if why is not None]
     if empty := [name for name in part.classes if name not in {part.items[i].label for i in kept}]:
@@ -111,8 +199,10 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     number = {name: i for i, name in enumerate(classes)}
     targets = np.array([number[part.items[i].label] for i in kept], np.int64)
     paths = tuple(part.items[i].path for i in kept)
-    pixels = pixels if len(kept) == len(reasons) else pixels[kept]
-    return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped), identities[kept])
+    if len(kept) < n:
+        pixels, small, identities = pixels[kept], small[kept], identities[kept]
+    groups = tuple(part.items[i].group for i in kept)
+    return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped), identities, small, groups)
 
 
 def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
@@ -136,25 +226,6 @@ def _room_for(part: Part, spec: InputSpec) -> NDArray[np.uint8]:
             f"this machine has {memory / 2**30:.1f} GiB; lower input.height and input.width, or take fewer images"
         )
     return np.empty((len(part.items), spec.height, spec.width, 3), np.uint8)
-
-
-def split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split ``share`` of each class off, one image at least and not all; raises DataError when a class has only one."""
-    validation = held_out(images.targets, images.classes, share, seed)
-    training = np.setdiff1d(np.arange(len(images)), validation)
-    return images.subset(training), images.subset(validation)
-
-
-def held_out(targets: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int) -> NDArray[np.int64]:
-    """Indices of the images to validate on, ascending: ``share`` of each class, as ``split``."""
-    order = np.random.default_rng(seed).permutation(len(targets))
-    held: list[NDArray[np.int64]] = []
-    for c, name in enumerate(classes):
-        members = order[targets[order] == c]
-        if len(members) < 2:
-            raise DataError(f"class {name} has {len(members)} usable image; at least 2 are needed, 1 of them to validate")
-        held.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
-    return np.sort(np.concatenate(held))
 
 
 def fingerprint(images: ImageSet) -> str:

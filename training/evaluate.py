@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models import program
-from training import calibration, confusion, data
+from training import calibration, confusion, data, earlier
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import CheckpointError
 from training.normalisation import normalise
+from training.past import unpack
 
 FILE = "evaluation.json"
 TABLES = ("classes", "confusion", "reliability")  # what of it does not fit on a line
@@ -33,11 +34,18 @@ def evaluation_images(source: str | Path, checkpoint: Checkpoint) -> tuple[Image
 
 
 def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
-    """What was trained on and what was held out; raises CheckpointError when ``source`` no longer holds the same."""
+    """What was trained on, as far as ``source`` still holds it, and all that was held out; raises CheckpointError when it does
+    not hold all of that. What came to ``source`` since is left out."""
     recipe = checkpoint.recipe
-    trained, held_out = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
-    if data.fingerprint(held_out) != checkpoint.data["validation_sha256"]:
-        raise CheckpointError(f"{source} does not hold the validation images that this checkpoint was trained beside")
+    if not checkpoint.past:
+        return earlier.training_images(source, checkpoint)
+    trained, held_out = data.load_run(source, recipe.input, checkpoint.classes, checkpoint.past)
+    before = unpack(checkpoint.held_out)
+    if missing := len(np.setdiff1d(before, held_out.identities)):
+        raise CheckpointError(
+            f"{source} lacks {missing} of the {len(before)} validation images that this checkpoint was trained "
+            "beside: bring them back, as they were; or train on what is there now, with another --out"
+        )
     return trained, held_out
 
 

@@ -7,15 +7,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch import Tensor
+
 from models import manifest as manifests
 from models import program, registry
 from models.errors import PackageError
 from training import checkpoint as checkpoints
 from training import download, pretrained
 from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, Weights
 from training.errors import CheckpointError
 
+HEADS = ("head.", "auxiliary.")
 PACKAGE = re.compile(rf"{manifests.NAME[1:-1]}(:[0-9]+)?")
 
 
@@ -58,8 +61,8 @@ def is_package(folder: Path) -> bool:
 
 
 def take_over(checkpoint: Checkpoint, model: Classifier, folder: Path) -> None:
-    """Begin with weights and normalisation of the checkpoint in ``folder``, and note where they come from. Its head stays
-    when the classes are the same.
+    """Begin with weights and normalisation of the checkpoint in ``folder``, and note where they come from. The rows of its head
+    stay for the classes that both know.
 
     Raises:
         CheckpointError: it holds none of this architecture.
@@ -72,8 +75,8 @@ def take_over(checkpoint: Checkpoint, model: Classifier, folder: Path) -> None:
         )
     weights = trained.state_dict()
     if before.classes != checkpoint.classes:
-        weights = {name: value for name, value in weights.items() if not name.startswith(("head.", "auxiliary."))}
-    model.load_state_dict(weights, strict=False)
+        weights |= dict(_heads(weights, model.state_dict(), before.classes, checkpoint.classes))
+    model.load_state_dict(weights)
     checkpoint.mean, checkpoint.std = before.mean, before.std
     checkpoint.provenance["started_from"] = {
         "command": before.provenance["command"],
@@ -84,6 +87,21 @@ def take_over(checkpoint: Checkpoint, model: Classifier, folder: Path) -> None:
     }
     if is_package(folder):
         checkpoint.provenance["started_from"]["package"] = manifests.read(folder).id
+
+
+def _heads(weights: Weights, fresh: Weights, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    """Head and auxiliary heads for the classes ``new``: their layers of a row for each class take over the rows of those that
+    ``old`` has; where there are none in common, all of them begin anew."""
+    common = [(i, old.index(name)) for i, name in enumerate(new) if name in old]
+    for name, begun in fresh.items():
+        if not name.startswith(HEADS):
+            continue
+        if not common:
+            yield name, begun
+        elif begun.ndim in (1, 2) and begun.shape[0] == len(new) and weights[name].shape == (len(old), *begun.shape[1:]):
+            rows = begun.clone()
+            rows[[i for i, _ in common]] = weights[name][[i for _, i in common]]
+            yield name, rows
 
 
 def take_published(checkpoint: Checkpoint, model: Classifier) -> None:

@@ -139,6 +139,11 @@ def _started_from(source: dict[str, Any]) -> str:
     )
 
 
+def _despite(data: dict[str, Any]) -> str:
+    known = "; ".join(data.get("trained_despite", ()))
+    return f"**Its figures are too good to be true**, by what was known of the data: {known}.\n\n" if known else ""
+
+
 def _more(manifest: Manifest) -> str:
     report = manifests.REPORT
     what = "curves, confusions, mistakes, robustness, and what the network sees"
@@ -196,7 +201,7 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 out; seed {recipe["seed"]}; {source["epochs"]} epochs in {source["training_seconds"]} s on {source["hardware"]};
 commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
 
-{_started_from(source)}{_more(manifest)}## Limits
+{_started_from(source)}{_despite(data)}{_more(manifest)}## Limits
 
 {_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
 of something else gets a wrong answer, though often an "unsure" one.

@@ -31,11 +31,14 @@ STAGES = ("train", "evaluate", "export", "report", "publish")
 
 class Beginning(NamedTuple):
     """How a run is to be trained: by which recipe, None for that of a run that was begun, from which weights, and which
-    MLflow server gets the figures."""
+    MLflow server gets the figures. after: a run or package before it, whose held-out images stay held out though its weights
+    are not taken. anyway: also on data that make figures false."""
 
     recipe: Recipe | None
     start_from: Path | None = None
     mlflow: str | None = None
+    after: Path | None = None
+    anyway: bool = False
 
 
 class Made(NamedTuple):
@@ -113,7 +116,8 @@ def _train(source: str | Path, folder: Path, beginning: Beginning) -> None:
     if (folder / SIDECAR).is_file():
         train(source, folder, None, mlflow=beginning.mlflow)
     else:
-        train(source, folder, beginning.recipe, start_from=beginning.start_from, mlflow=beginning.mlflow)
+        recipe, start_from, mlflow, after, anyway = beginning
+        train(source, folder, recipe, start_from=start_from, mlflow=mlflow, after=after, anyway=anyway)
 
 
 def _is_trained(folder: Path) -> bool:

@@ -19,15 +19,22 @@ from tqdm import tqdm
 from hubel.client import Client, Refusal
 from models import manifest as manifests
 from models import registry
+from models.answers import identity
+from models.errors import ImageError
+from models.preprocess import decode
 from training import checkpoint as checkpoints
 from training import data, evaluate, export, train
 from training.data import ImageSet
 from training.errors import DataError, RecipeError
 from training.fitting import logits_of
+from training.inspection.copies import SIDE, small_copy
+from training.inspection.facts import LOOK
 from training.linear import fit_head
+from training.past import Past
 from training.recipe import LINEAR_C, NO_WEIGHTS
 from training.sources.catalogue import open_source
 from training.sources.source import Part
+from training.split import Pool, held_out
 
 
 class Settings(Struct, frozen=True):
@@ -69,37 +76,55 @@ def probe_service(service: Client, source: str | Path, settings: Settings) -> di
     for split, part in parts.items():
         data.check_classes(part, None if split == "train" else classes)
     service.connect()
-    found = {split: _served(service, part, classes) for split, part in parts.items()}
+    served = {split: _served(service, part, classes) for split, part in parts.items()}
+    found = {split: features for split, (features, _) in served.items()}
     if "val" not in found:
-        held = data.held_out(found["train"].targets, classes, settings.validation_share, settings.seed)
-        rest = np.setdiff1d(np.arange(len(found["train"].targets)), held)
-        found |= {"train": found["train"].subset(rest), "val": found["train"].subset(held)}
+        features, pool = served["train"]
+        held = held_out(pool, settings.validation_share, settings.seed, Past())
+        rest = np.setdiff1d(np.arange(len(features.targets)), held)
+        found |= {"train": features.subset(rest), "val": features.subset(held)}
     return _fit(found, classes, settings, service.model)
 
 
-def _served(service: Client, part: Part, classes: tuple[str, ...]) -> Features:
+def _served(service: Client, part: Part, classes: tuple[str, ...]) -> tuple[Features, Pool]:
+    """Features of the images of a part, and what says which of them are held out."""
     kept: list[NDArray[np.float32]] = []
-    targets: list[int] = []
+    looks: list[tuple[int, NDArray[np.uint8]]] = []
+    numbers: list[int] = []
     skipped: list[str] = []
-    answers = service.features_all(_contents(part), normalize=False)
+    answers = service.features_all(_contents(part, looks), normalize=False)
     bar = tqdm(answers, f"features of {part.place}", len(part.items), unit=" images", leave=False)
-    for item, answer in zip(part.items, bar, strict=True):
+    for i, (item, answer) in enumerate(zip(part.items, bar, strict=True)):
         if isinstance(answer, Refusal):
             skipped.append(f"{item.name}: {answer.reason}")
         else:
             kept.append(answer)
-            targets.append(classes.index(item.label))
-    if empty := sorted({classes.index(name) for name in part.classes} - set(targets)):
+            numbers.append(i)
+    targets = np.array([classes.index(part.items[i].label) for i in numbers], np.int64)
+    if empty := sorted({classes.index(name) for name in part.classes} - set(targets.tolist())):
         raise DataError(f"no usable image of the class {', '.join(classes[c] for c in empty)} in {part.place}; add some")
-    return Features(np.stack(kept), np.array(targets, np.int64), (*part.left_out, *skipped))
+    identities, small = np.array([looks[i][0] for i in numbers], np.uint64), np.stack([looks[i][1] for i in numbers])
+    pool = Pool(classes, targets, identities, small, [part.items[i].group for i in numbers])
+    return Features(np.stack(kept), targets, (*part.left_out, *skipped)), pool
 
 
-def _contents(part: Part) -> Iterator[bytes]:
+def _contents(part: Part, looks: list[tuple[int, NDArray[np.uint8]]]) -> Iterator[bytes]:
+    """The files of a part; of each that was read, identity and small copy are added to ``looks``."""
     for item in part.items:
         try:
-            yield item.read()
+            file = item.read()
         except OSError as err:
             raise DataError(f"{item.name} cannot be read: {err.strerror}") from err
+        looks.append((identity(file), _small(file)))
+        yield file
+
+
+def _small(file: bytes) -> NDArray[np.uint8]:
+    """Of one colour where the file is no image, which the service then says."""
+    try:
+        return small_copy(decode(file, spec=LOOK))
+    except ImageError:
+        return np.zeros((SIDE, SIDE), np.uint8)
 
 
 def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | None = None) -> dict[str, Any]:
@@ -114,7 +139,7 @@ def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | 
     as_it_is = {"weights": NO_WEIGHTS, "freeze": 0, "unfreeze_every": 0, "precision": "fp32"}
     with tempfile.TemporaryDirectory() as beside:
         place = out or Path(beside) / "run"
-        train.train(source, place, msgspec.structs.replace(recipe, **facts, **as_it_is), start_from=folder)
+        train.train(source, place, msgspec.structs.replace(recipe, **facts, **as_it_is), start_from=folder, anyway=True)
         checkpoint, model, _ = checkpoints.load(place)
     tops = {"train": checkpoint.history[0]["accuracy"], "val": checkpoint.history[0]["validation_accuracy"]}
     images = {"train": checkpoint.data["training_images"], "val": checkpoint.data["validation_images"]}

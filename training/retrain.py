@@ -1,7 +1,7 @@
 """From the version in service, its data and feedback to the next version: train, evaluate, export, report, publish, promote.
 
-What the version before was held out from stays held out: new images are added to the training images alone, and those that
-are among the old ones already are left out. Neighbours: pipeline.py does the stages, review/ judges kept images.
+What the version before was held out from stays held out, also where the data grew: their new images are placed as in every
+training. Images of feedback are trained on alone, and those that are among the old ones already are left out.
 """
 
 import csv
@@ -17,14 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models import kept, program, registry
 from models import manifest as manifests
 from training import checkpoint as checkpoints
-from training import data, evaluate, origin, pipeline
+from training import data, earlier, origin, pipeline
 from training.checkpoint import Checkpoint
+from training.data import Sets
 from training.errors import CheckpointError, DataError, RecipeError, TrainingError
+from training.inspection.copies import near_copies
+from training.past import Past, unpack
 from training.pipeline import Beginning, Made
 from training.recipe import NO_WEIGHTS, Recipe
 from training.review.collect import collect
@@ -33,6 +38,7 @@ from training.sources.source import Item, Part, make_part, read_image
 
 NEW, LIST = "new", "feedback.csv"  # of a run: copies of the images that it adds, and their labels
 FIXED = ("size", "architecture", "weights", "seed", "validation_share")  # as before, or held-out images would change
+ENOUGH = 0.5  # of the images that were held out must be there still
 EPOCHS_SHARE, RATE_SHARE = 1 / 3, 0.1  # of the recipe before: it begins with weights that are good already
 
 
@@ -54,11 +60,13 @@ def retrain(
     folder: Path | None = None,
     made: Made | None = None,
     promotion: Promotion | None = None,
+    anyway: bool = False,
 ) -> dict[str, Any]:
     """Train ``name`` anew from the version in service, on ``source``, which that was trained on, and on ``feedback``: a
     folder of kept images, or the one that ``hubel feedback`` made of it and a person looked at.
 
-    ``overrides`` are keys of the recipe. Returns what was published; promotes it with ``promotion`` alone.
+    ``overrides`` are keys of the recipe. Returns what was published; promotes it with ``promotion`` alone. ``anyway`` as in
+    train.
 
     Raises:
         CheckpointError: the version has no weights, or ``source`` does not hold the images that it was validated on.
@@ -71,16 +79,25 @@ def retrain(
     origin.check_weights(before)
     checkpoint = checkpoints.load(before)[0]
     recipe = recipe_after(checkpoint.recipe, overrides or {})
-    new, known = new_images(source, labelled(feedback), checkpoint)
-    folder = put(new, [folder] if folder else runs_after(name, before.name))
+    old = old_images(source, checkpoint, f"{name}:{before.name}")
+    new = new_images(source, labelled(feedback), checkpoint, old)
+    folder = put(new.items, [folder] if folder else runs_after(name, before.name))
     joined = join(source, folder / NEW / LIST)
-    result = pipeline.run(joined, folder, name, store, Beginning(recipe, before), made or Made(with_weights=True))
-    manifest = manifests.read(before)
-    facts = {"new_images": len(new), "known_images": known, "before": manifest.id, "top1_before": manifest.evaluation.top1}
+    beginning = Beginning(recipe, before, anyway=anyway)
+    result = pipeline.run(joined, folder, name, store, beginning, made or Made(with_weights=True))
+    manifest, labels = manifests.read(before), manifests.read(Path(result["folder"])).labels
+    counts = {"new_images": len(new.items), "known_images": new.known, "near_copies": new.near, "held_out_gone": old.gone}
+    facts = counts | {"before": manifest.id, "top1_before": manifest.evaluation.top1}
+    command = promote_command(result["published"], store, manifest.labels != labels)
     if promotion is not None:
-        reason = f"retrained with {len(new)} images of feedback"
-        return facts | result | {"promoted": promote(result["published"], store, promotion, reason)}
-    return facts | result | {"promote": program.command("models", "promote", result["published"], "--store", store)}
+        reason = f"retrained with {len(new.items)} images of feedback"
+        return facts | result | {"promoted": promote(result["published"], store, promotion, reason, command)}
+    return facts | result | {"promote": command}
+
+
+def promote_command(package: str, store: Path, other_classes: bool) -> str:
+    why = ("--classes-change", "why") if other_classes else ()  # the gate wants a reason
+    return program.command("models", "promote", package, "--store", store, *why)
 
 
 def recipe_after(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
@@ -115,41 +132,130 @@ def labelled(folder: Path) -> Part:
     return make_part(str(folder), items)
 
 
-def new_images(source: str | Path, feedback: Part, checkpoint: Checkpoint) -> tuple[list[Item], int]:
-    """Those images of ``feedback`` that are not among the ones of ``source``, each once, and how many are. Two images are the
-    same where the network sees the same pixels.
+class Old(NamedTuple):
+    """What the version before knows, as far as it is there still. classes: of the version and of the data. pictures: digests of
+    what the network sees. measured: small copies of the images held out and of the test images. gone: how many were held out
+    and are there no more."""
+
+    classes: tuple[str, ...]
+    pictures: set[bytes]
+    measured: NDArray[np.uint8]
+    gone: int
+
+
+class New(NamedTuple):
+    """Images of feedback to train on. known: how many more are among the old ones; near: how many are near copies of images
+    that are measured on, and left out too."""
+
+    items: list[Item]
+    known: int
+    near: int
+
+
+def old_images(source: str | Path, checkpoint: Checkpoint, version: str) -> Old:
+    """Read the data that ``version``, of this checkpoint, was trained on, which may have grown.
 
     Raises:
-        CheckpointError: ``source`` does not hold the images that the checkpoint was validated on.
-        DataError: there is none, or one of a class that the network does not know.
+        CheckpointError: what it was validated on is not there, or a class is gone.
     """
     spec = checkpoint.recipe.input
-    found = data.decode(feedback, spec, checkpoint.classes)
-    seen = seen_before(source, checkpoint)
+    past = checkpoint.past or earlier.past(source, checkpoint)
+    if past is None:
+        raise CheckpointError(
+            f"{source} does not hold the images that {version} was validated on, or has changed since an earlier version of "
+            "Hubel trained it, which noted no more of them: what was held out must stay held out; give the data as they were, or "
+            f"train anew with '{_anew(source, version)}'"
+        )
+    sets = data.load_sets(source, spec)
+    measured = sets.pool if sets.validation is None else sets.validation
+    gone = _check_held_out(source, sets, past, version)
+    _check_classes(source, sets, checkpoint, past, version)
+    test = data.load_test(source, spec, sets.pool.classes)
+    held_out = measured.subset(np.flatnonzero(past.has_held_out(measured.identities)))
+    everything = [images for images in (sets.pool, sets.validation, sets.more, test) if images is not None]
+    return Old(
+        tuple(dict.fromkeys((*checkpoint.classes, *sets.pool.classes))),
+        {_digest(pixels) for images in everything for pixels in images.pixels},
+        held_out.small if test is None else np.concatenate([held_out.small, test.small]),
+        gone,
+    )
+
+
+def _check_held_out(source: str | Path, sets: Sets, past: Past, version: str) -> int:
+    """How many of the images that were held out are gone; raises CheckpointError where they are too many."""
+    measured = sets.pool if sets.validation is None else sets.validation
+    before = unpack(past.held_out)
+    gone, n = np.setdiff1d(before, measured.identities), len(before)
+    if len(gone) <= (1 - ENOUGH) * n:
+        if len(gone):
+            tqdm.write(f"{len(gone)} of the {n} images that {version} was validated on are gone; the others stay", sys.stderr)
+        return len(gone)
+    trained = int(np.isin(gone, sets.pool.identities).sum())
+    where = f", {trained} of them lie among its training images now" if trained else ""
+    what = "none" if len(gone) == n else f"only {n - len(gone)}"
+    raise CheckpointError(
+        f"{source} holds {what} of the {n} images that {version} was validated on{where}: what was held out must stay held "
+        "out; give the data that it was trained on, or what they have grown to"
+    )
+
+
+def _check_classes(source: str | Path, sets: Sets, checkpoint: Checkpoint, past: Past, version: str) -> None:
+    """Raises CheckpointError for a class that the version knows and the data do not, with the name that it may have now."""
+    gone = [name for name in checkpoint.classes if name not in sets.pool.classes]
+    if not gone:
+        return
+    known = past.has_trained(sets.pool.identities) | past.has_held_out(sets.pool.identities)
+    added = {c: name for c, name in enumerate(sets.pool.classes) if name not in checkpoint.classes}
+    renamed = [name for c, name in added.items() if known[sets.pool.targets == c].mean() > 0.5]  # pyright: ignore
+    now = f", and {', '.join(renamed)} holds images that it knows by another name" if renamed else ""
+    raise CheckpointError(
+        f"{source} has no class {', '.join(gone)} any more, which {version} knows{now}: give the folder its old name, rename the "
+        f"class of the model first, or train anew with '{_anew(source, version)}'"
+    )
+
+
+def _anew(source: str | Path, version: str) -> str:
+    return program.command("run", source, "--name", version.partition(":")[0])
+
+
+def new_images(source: str | Path, feedback: Part, checkpoint: Checkpoint, old: Old) -> New:
+    """Those images of ``feedback`` that are not among the ones of ``source``, each once. Two images are the same where the
+    network sees the same pixels; near copies are left out where the old image is one to measure on.
+
+    Raises:
+        DataError: there is none.
+    """
+    classes = tuple(dict.fromkeys((*old.classes, *feedback.classes)))
+    found = data.decode(feedback, checkpoint.recipe.input, classes)
+    near = _near(old.measured, found.small)
+    seen = set(old.pictures)
     items = {item.path: item for item in feedback.items}
     new: list[Item] = []
-    for path, pixels in zip(found.paths, found.pixels, strict=True):
-        if (digest := hashlib.sha256(pixels.tobytes()).digest()) not in seen:
+    known = alike = 0
+    for i, (path, pixels) in enumerate(zip(found.paths, found.pixels, strict=True)):
+        if (digest := _digest(pixels)) in seen:
+            known += 1
+        elif i in near:
+            alike += 1
+        else:
             seen.add(digest)
             new.append(items[path])
-    known = len(found) - len(new)
     if not new:
-        raise DataError(f"all {known} images of {feedback.place} with a label are among those of {source}: nothing is new")
-    return new, known
+        more = f", or near copies of images that it is measured on ({alike})" if alike else ""
+        raise DataError(
+            f"all {len(found)} images of {feedback.place} with a label are among those of {source}{more}: nothing is new"
+        )
+    return New(new, known, alike)
 
 
-def seen_before(source: str | Path, checkpoint: Checkpoint) -> set[bytes]:
-    """Digests of the images that were trained, validated and tested on."""
-    try:
-        trained, held_out = evaluate.training_images(source, checkpoint)
-    except CheckpointError as err:
-        raise CheckpointError(
-            f"{source} does not hold the images that the version in service was validated on: what was held out must stay held "
-            "out; give the data that it was trained on"
-        ) from err
-    test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
-    sets = [trained, held_out, *([] if test is None else [test])]
-    return {hashlib.sha256(pixels.tobytes()).digest() for images in sets for pixels in images.pixels}
+def _near(measured: NDArray[np.uint8], small: NDArray[np.uint8]) -> set[int]:
+    """Which images are near copies of one that is measured on; those that may be so by chance are none."""
+    pairs, n = near_copies(np.concatenate([measured, small]), []), len(measured)
+    return {pair.second - n for pair in pairs if pair.first < n <= pair.second and not pair.flat}
+
+
+def _digest(pixels: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(pixels.tobytes()).digest()
 
 
 def runs_after(name: str, version: str) -> Iterable[Path]:
@@ -185,7 +291,7 @@ def _file_name(image: bytes) -> str:
     return f"{name[:32]}.{ending}"
 
 
-def promote(package: str, store: Path, promotion: Promotion, reason: str) -> str:
+def promote(package: str, store: Path, promotion: Promotion, reason: str, by_hand: str = "") -> str:
     """Have ``hubel models promote`` put the package into service, behind its gate; raises TrainingError where it refuses."""
     command = [*program.module("models"), "promote", package, "--store", str(store), "--reason", reason]
     if promotion.canary is not None:
@@ -197,5 +303,6 @@ def promote(package: str, store: Path, promotion: Promotion, reason: str) -> str
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # what it refuses stands on standard error
     if done.returncode != 0:
         tqdm.write(done.stdout, file=sys.stderr, end="")
-        raise TrainingError(f"{package} is published and was not promoted; the lines above say why")
+        way_out = f"; by hand: {by_hand}" if by_hand else ""
+        raise TrainingError(f"{package} is published and was not promoted; the lines above say why{way_out}")
     return done.stdout.strip()

@@ -7,26 +7,30 @@ Neighbours: epoch.py is what an epoch does, state.py what it changes, checkpoint
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
+from training import crop, data, earlier, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
 from training.data import ImageSet
 from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError, RecipeError
+from training.inspection import before
+from training.inspection.findings import HELD_OUT
 from training.pace import Pace
+from training.past import Past, pack, unpack
 from training.processes import Processes
 from training.recipe import NO_WEIGHTS, Recipe
-from training.sources.catalogue import title
+from training.sources.catalogue import open_source, title
 from training.sources.source import first_of_each
 from training.state import State, begin, copied
 
@@ -38,9 +42,10 @@ def start(
     train_images: ImageSet,
     validation: ImageSet,
     start_from: Path | None = None,
+    past: Past | None = None,
 ) -> tuple[Checkpoint, Classifier]:
     """Checkpoint and network of a run that has not begun: random weights, or those of the checkpoint ``start_from``, or
-    those that the recipe names.
+    those that the recipe names, which have seen what ``past`` says.
 
     Raises:
         CheckpointError: ``folder`` holds a checkpoint already, or ``start_from`` holds none of this architecture.
@@ -57,8 +62,11 @@ def start(
         "skipped": [*train_images.skipped, *(s for s in validation.skipped if s not in train_images.skipped)],
     }
     checkpoint = Checkpoint(recipe, train_images.classes, mean, std, data=facts, provenance=provenance.describe())
+    checkpoint.held_out = pack(validation.identities)
+    checkpoint.trained = pack(train_images.identities)
     model = checkpoint.build()
     if start_from is not None:
+        checkpoint.trained = pack(np.concatenate([train_images.identities, unpack((past or Past()).trained)]))
         origin.take_over(checkpoint, model, start_from)
     elif recipe.weights != NO_WEIGHTS:
         origin.take_published(checkpoint, model)
@@ -69,14 +77,15 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
     """Raises CheckpointError when the checkpoint in ``folder`` was trained on other images."""
     if checkpoint.data["training_sha256"] != data.fingerprint(train_images):
         raise CheckpointError(
-            f"{folder} was trained on other images or classes than {checkpoint.data['folder']} holds now; "
+            f"{folder} was trained on other images or classes than {checkpoint.data['folder']} holds now, or by other names; "
             "bring the data back, or start again with another --out"
         )
 
 
 @dataclass
 class Run:
-    """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names."""
+    """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names. found: lines about the
+    images."""
 
     checkpoint: Checkpoint
     state: State
@@ -85,6 +94,7 @@ class Run:
     images: ImageSet
     validation: ImageSet
     processes: Processes
+    found: Sequence[str] = ()
 
 
 def train(
@@ -94,11 +104,15 @@ def train(
     say: bool = True,
     start_from: Path | None = None,
     mlflow: str | None = None,
+    after: Path | None = None,
+    anyway: bool = False,
 ) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
-    A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. Saves a
-    checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets the figures too.
+    A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. What that checkpoint
+    has held out, or the one in ``after`` whose weights are not taken, stays held out. Data that make figures false are refused,
+    but ``anyway``. Saves a checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets
+    the figures too.
     Processes that torchrun started share the work; the first of them alone writes and speaks.
 
     Raises:
@@ -108,7 +122,7 @@ def train(
     with processes.joined() as all_of_them, lock.held(folder) if all_of_them.first else nullcontext():
         all_of_them.wait()  # until the folder is locked
         with all_of_them.speech():
-            run = prepare(source, folder, recipe, start_from, all_of_them)
+            run = prepare(source, folder, recipe, start_from, all_of_them, after, anyway)
         return follow(run, folder, say and all_of_them.first, mlflow)
 
 
@@ -136,27 +150,64 @@ def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
     return checkpoint
 
 
-def prepare(source: str | Path, folder: Path, recipe: Recipe | None, start_from: Path | None, processes: Processes) -> Run:
+def prepare(
+    source: str | Path,
+    folder: Path,
+    recipe: Recipe | None,
+    start_from: Path | None,
+    processes: Processes,
+    after: Path | None = None,
+    anyway: bool = False,
+) -> Run:
     """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
     recipe = saved[0].recipe if saved else cast(Recipe, recipe)
     device = choose_device(recipe.precision)
     if not saved and not start_from and recipe.weights != NO_WEIGHTS:
         pretrained.find(recipe.architecture, recipe.weights)  # before the images are decoded, which can take long
-    images, validation = crop.load(source, recipe)
+    past, found = (saved[0].past, list[str]()) if saved else past_of(start_from or after, source)
+    images, validation = earlier.training_images(source, saved[0]) if saved and not past else crop.load(source, recipe, past)
     torch.manual_seed(recipe.seed)
     if saved:
         checkpoint, model, content = saved
         check_images(checkpoint, folder, images)
     else:
-        (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from), None
+        seen = past if start_from else Past()
+        errors, warnings = look(source, recipe, images, validation, seen)
+        if not anyway:
+            before.stop(errors, source)
+        found += [*(f"error, gone past: {line}" for line in errors), *(f"warning: {line}" for line in warnings)]
+        (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from, seen), None
+        if errors:
+            checkpoint.data["trained_despite"] = errors
     check_processes(checkpoint, processes)
     checkpoint.provenance["processes"] = processes.size
     kept = copied(model.state_dict())
     state = begin(model, recipe, device, processes)
     if content:
         restore(state, content, folder)
-    return Run(checkpoint, state, kept, device, images, validation, processes)
+    return Run(checkpoint, state, kept, device, images, validation, processes, found)
+
+
+def past_of(folder: Path | None, source: str | Path) -> tuple[Past, list[str]]:
+    """What the run or package in ``folder`` has trained on and held out, and a line where that is not known."""
+    if folder is None:
+        return Past(), []
+    checkpoint = checkpoints.load(folder)[0]
+    if past := checkpoint.past or earlier.past(source, checkpoint):
+        return past, []
+    return Past(), [
+        f"warning: {folder} is of an earlier version and does not say what it held out: it may have been trained on images that "
+        "this run is measured on"
+    ]
+
+
+def look(source: str | Path, recipe: Recipe, images: ImageSet, validation: ImageSet, past: Past) -> tuple[list[str], list[str]]:
+    """What makes figures false, and what is only worth knowing, of all images that are trained and measured on."""
+    is_given = open_source(source).validation is not None
+    sets = {"train": images, "val" if is_given else HELD_OUT: validation}
+    test = data.load_test(source, recipe.input, images.classes)
+    return before.find(sets | ({"test": test} if test else {}), past)
 
 
 def check_processes(checkpoint: Checkpoint, processes: Processes) -> None:
@@ -223,6 +274,7 @@ def opening(run: Run) -> Iterator[str]:
     """What is said before the first epoch."""
     facts, model = run.checkpoint.data, run.state.model
     yield from (f"left out: {line}" for line in first_of_each(facts["skipped"]))
+    yield from run.found
     yield (
         f"{run.checkpoint.recipe.architecture}: {sum(p.numel() for p in model.parameters())} parameters, "
         f"{facts['training_images']} training and {facts['validation_images']} validation images "

@@ -65,11 +65,11 @@ def test_images_that_change_while_they_are_read_are_refused_by_name(tmp_path: Pa
 
     def load_and_change(*arguments: object) -> object:
         found = load(*arguments)  # type: ignore[arg-type]
-        (tmp_path / "train" / "red" / "more.png").write_bytes(make_image("PNG", seed=99, color="red"))
+        (tmp_path / "train" / "red" / "001.png").write_bytes(make_image("PNG", seed=99, color="red"))
         return found
 
     monkeypatch.setattr(data, "load_training", load_and_change)
-    with pytest.raises(DataError, match=r"red/more\.png changed, or is damaged, while .* was read"):
+    with pytest.raises(DataError, match=r"red/001\.png changed, or is damaged, while .* was read"):
         crop.load(tmp_path, make_recipe(scale=0.5))
 
 

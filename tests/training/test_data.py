@@ -1,5 +1,6 @@
 """training/data.py: which files become which images, and how they are split."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import answers, comparison
 from models.input import InputSpec
 from models.preprocess import preprocess
 from tests.factories import make_image
@@ -15,6 +17,7 @@ from tests.training.factories import COLOURS, SPEC, make_folder, make_images
 from training import data
 from training.data import ImageSet
 from training.errors import DataError
+from training.past import past_of
 from training.sources.catalogue import open_source
 from training.sources.source import VALIDATION_NAMES, first_of_each
 
@@ -216,8 +219,10 @@ def test_without_validation_images_a_share_of_the_training_images_is_held_out(la
 
     training, validation = data.load_training(tmp_path, SPEC, 0.25, seed=0)
 
-    assert np.bincount(training.targets).tolist() == [6, 6, 6]
-    assert np.bincount(validation.targets).tolist() == [2, 2, 2]
+    assert set(training.targets) == set(validation.targets) == {0, 1, 2}
+    assert len(training) + len(validation) == 24
+    assert 3 <= len(validation) <= 12
+    assert not set(training.paths) & set(validation.paths)
 
 
 def test_test_images_are_never_read_for_training(tmp_path: Path) -> None:
@@ -230,37 +235,42 @@ def test_test_images_are_never_read_for_training(tmp_path: Path) -> None:
     assert [data.fingerprint(images) for images in after] == [data.fingerprint(images) for images in before]
 
 
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.75, 0.9])
-def test_a_split_leaves_every_class_in_both_parts_and_no_image_in_two(share: float) -> None:
-    images = make_images([2, 3, 40])
+def test_two_versions_of_a_folder_that_grew_are_compared_on_all_that_the_first_held_out(tmp_path: Path) -> None:
+    first = data.load_training(make_folder(tmp_path, each=24), SPEC, 0.25, 0)
+    make_folder(tmp_path / "more", each=12, seed=300)
+    for path in (tmp_path / "more").rglob("*.png"):
+        path.rename(tmp_path / path.parent.name / f"0-{path.name}")  # before the others
+    shutil.rmtree(tmp_path / "more")
 
-    training, validation = data.split(images, share, seed=0)
+    second = data.load_training(tmp_path, SPEC, 0.25, 0)
 
-    assert set(training.targets) == set(validation.targets) == {0, 1, 2}
-    assert sorted([*training.paths, *validation.paths]) == sorted(images.paths)
-    for part in (training, validation):
-        index = [images.paths.index(path) for path in part.paths]
-        np.testing.assert_array_equal(part.pixels, images.pixels[index])
-        np.testing.assert_array_equal(part.targets, images.targets[index])
-
-
-def test_a_split_takes_the_share_of_each_class() -> None:
-    _, validation = data.split(make_images([10, 20, 50]), 0.2, seed=0)
-
-    assert np.bincount(validation.targets).tolist() == [2, 4, 10]
+    old, new = (answers.of_logits(v.identities, v.targets, np.eye(3, dtype=np.float32)[v.targets]) for v in (first[1], second[1]))
+    assert len(second[1]) > len(first[1])
+    assert len(comparison.pair(old, [*COLOURS], new, [*COLOURS]).target) == len(first[1])
+    assert not set(first[0].identities) & set(second[1].identities)
 
 
-def test_a_split_depends_on_the_seed_alone() -> None:
-    images = make_images([20, 20])
+def test_another_name_or_folder_changes_nothing(tmp_path: Path) -> None:
+    before = data.load_training(make_folder(tmp_path / "a", each=24), SPEC, 0.25, 0)
+    for i, path in enumerate(sorted((tmp_path / "a").rglob("*.png"), reverse=True)):
+        place = tmp_path / "b" / path.parent.name / str(i % 3)
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / f"{i:03d}.png")
 
-    held_out = [data.split(images, 0.2, seed)[1].paths for seed in (0, 0, 1)]
+    after = data.load_training(tmp_path / "b", SPEC, 0.25, 0)
 
-    assert held_out[0] == held_out[1] != held_out[2]
+    assert [set(images.identities) for images in after] == [set(images.identities) for images in before]
 
 
-def test_a_class_of_one_image_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="class class-1 has 1 usable image"):
-        data.split(make_images([5, 1]), 0.2, seed=0)
+def test_the_images_of_a_run_are_found_among_others(tmp_path: Path) -> None:
+    training, validation = data.load_training(make_folder(tmp_path, each=12), SPEC, 0.25, 0)
+    make_folder(tmp_path, ("violet",), each=4, seed=300)
+    (tmp_path / training.paths[0]).unlink()
+
+    found = data.load_run(tmp_path, SPEC, COLOURS, past_of(training.identities, validation.identities))
+
+    assert data.fingerprint(found[1]) == data.fingerprint(validation)
+    assert found[0].paths == training.paths[1:]
 
 
 def other_pixel(images: ImageSet) -> ImageSet:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import kept, registry
+from models import answers, comparison, kept, registry
 from models import manifest as manifests
 from models.kept import Kept
 from models.precision import CPU
 from models.reference import FILE as REFERENCE
-from tests.factories import make_image
+from tests.factories import encode, make_image
 from tests.training.conftest import Journey
-from tests.training.factories import make_folder, make_recipe
+from tests.training.factories import COLOURS, SPEC, make_folder, make_recipe, make_run
+from tests.training.inspection.test_copies import photo, saved_anew
 from training import checkpoint as checkpoints
-from training import data, export, package, retrain
+from training import data, evaluate, export, package, retrain
 from training.__main__ import main
 from training.errors import CheckpointError, DataError, RecipeError, TrainingError
+from training.past import unpack
 from training.report import page, robustness, speed
 from training.sources.catalogue import join, open_source, title
 
@@ -110,7 +113,8 @@ def test_a_version_is_trained_further_with_feedback_and_published(
 
 def test_what_was_trained_validated_or_tested_on_is_not_new(journey: Journey, feedback: Path) -> None:
     checkpoint = checkpoints.load(journey.run)[0]
-    new, known = retrain.new_images(journey.data, retrain.labelled(feedback), checkpoint)
+    old = retrain.old_images(journey.data, checkpoint, "colours:1")
+    new, known, _ = retrain.new_images(journey.data, retrain.labelled(feedback), checkpoint, old)
     assert known == 3
     recipe = checkpoint.recipe
     old = data.load_training(journey.data, recipe.input, recipe.validation_share, recipe.seed)
@@ -231,10 +235,139 @@ def test_joined_sources_hold_out_the_same_as_the_first_alone(tmp_path: Path) -> 
     assert len(data.load_training(join(source, new), spec, 0.25, 0)[0]) == len(alone[0]) + 6
 
 
-def test_a_class_that_only_the_new_images_have_is_refused(tmp_path: Path) -> None:
-    old, new = make_folder(tmp_path / "old", each=8), make_folder(tmp_path / "new", ("violet",), each=3)
-    with pytest.raises(DataError, match="violet"):
-        data.load_training(join(old, new), make_recipe().input, 0.25, 0)
+def test_a_class_that_only_the_new_images_have_is_learnt_and_held_out_from(tmp_path: Path) -> None:
+    old, new = make_folder(tmp_path / "old", each=8), make_folder(tmp_path / "new", ("violet",), each=3, seed=70)
+    alone = data.load_training(old, SPEC, 0.25, 0)
+    training, held_out = data.load_training(join(old, new), SPEC, 0.25, 0)
+    assert training.classes == (*COLOURS, "violet")
+    assert 3 in training.targets
+    assert 3 in held_out.targets
+    assert set(alone[1].identities.tolist()) < set(held_out.identities.tolist())
+
+
+def grown(journey: Journey, tmp_path: Path) -> Path:
+    """The journey's data, with more pictures, among them of a new class, and other names."""
+    folder = Path(shutil.copytree(journey.data, tmp_path / "colours"))
+    for path in make_folder(tmp_path / "more", ("blue", "violet"), each=30, seed=4000).rglob("*.png"):
+        place = folder / "train" / path.parent.name
+        place.mkdir(exist_ok=True)
+        path.rename(place / f"more-{path.name}")
+    for path in (folder / "train" / "green").iterdir():
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    return folder
+
+
+def test_data_that_grew_are_trained_on_and_what_was_held_out_stays_so(journey: Journey, tmp_path: Path) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+    source = grown(journey, tmp_path)
+
+    old = retrain.old_images(source, checkpoint, "colours:1")
+    training, held_out = data.load_training(source, checkpoint.recipe.input, 0.25, 0, checkpoint.past)
+
+    assert old.gone == 0
+    assert old.classes == (*COLOURS, "violet")
+    assert set(unpack(checkpoint.held_out)) < set(held_out.identities)
+    assert not set(unpack(checkpoint.held_out)) & set(training.identities)
+    assert not set(unpack(checkpoint.trained)) & set(held_out.identities)
+    assert set(held_out.targets) == set(training.targets) == {0, 1, 2, 3}
+
+
+def test_a_new_class_of_the_data_and_one_of_feedback_are_learnt(
+    journey: Journey, store: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = grown(journey, tmp_path)
+    folder = make_folder(tmp_path / "labelled", ("yellow", "red"), each=4, seed=8000)
+    command = ["retrain", "colours", source, folder, "--store", store, "--out", tmp_path / "run", "--epochs", 1, "--json"]
+
+    assert main([*map(str, command)]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["promote"] == f'hubel models promote colours:2 --store {store} --classes-change "why"'
+    after = manifests.read(store / "colours" / "2")
+    assert sorted(after.labels) == ["blue", "green", "red", "violet", "yellow"]
+    before = checkpoints.load(store / "colours" / "1")[0]
+    assert set(unpack(before.trained)) < set(unpack(checkpoints.load(store / "colours" / "2")[0].trained))
+    old, new = (answers.read((store / "colours" / v / "answers.npz").read_bytes(), 9, Path(v)) for v in ("1", "2"))
+    assert len(comparison.pair(old, list(before.classes), new, after.labels).target) == len(set(old.image))
+
+
+def test_images_that_are_gone_are_counted_and_half_of_what_was_held_out_must_be_left(
+    journey: Journey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+    source = Path(shutil.copytree(journey.data, tmp_path / "colours"))
+    training, held_out = data.load_run(source, checkpoint.recipe.input, checkpoint.classes, checkpoint.past)
+    for path in (training.paths[0], held_out.paths[0]):
+        (source / "train" / path).unlink()
+
+    assert retrain.old_images(source, checkpoint, "colours:1").gone == 1
+    assert f"1 of the {len(held_out)} images that colours:1 was validated on are gone" in capsys.readouterr().err
+
+    for path in held_out.paths[1 : len(held_out) // 2 + 2]:
+        (source / "train" / path).unlink()
+    left = len(held_out) - len(held_out) // 2 - 2
+    with pytest.raises(CheckpointError, match=f"holds only {left} of the {len(held_out)} images"):
+        retrain.old_images(source, checkpoint, "colours:1")
+
+
+@pytest.mark.parametrize("change", ["renamed", "gone", "val"])
+def test_the_true_reason_is_given_for_data_that_cannot_be_gone_on_with(change: str, journey: Journey, tmp_path: Path) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+    source = Path(shutil.copytree(journey.data, tmp_path / "colours"))
+    if change == "val":
+        make_folder(source / "val", each=2, seed=7000)
+        reason = (
+            f"holds none of the .* colours:1 was validated on, {len(unpack(checkpoint.held_out))} of them lie among its training"
+        )
+    else:
+        shutil.rmtree(source / "test")
+        (source / "train" / "red").rename(source / "train" / "rouge" if change == "renamed" else tmp_path / "red")
+        reason = "has no class red any more, which colours:1 knows"
+        reason += ", and rouge holds images that it knows by another name: give" if change == "renamed" else ": give"
+    with pytest.raises(CheckpointError, match=reason):
+        retrain.old_images(source, checkpoint, "colours:1")
+
+
+def test_near_copies_of_what_is_measured_on_are_not_trained_on(journey: Journey, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    for i in range(16):
+        folder = source / ("train" if i < 12 else "test") / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.png").write_bytes(encode(photo(i, 64)))
+    checkpoint = make_run(tmp_path / "run", source)[0]
+    for i in (*range(16), 50):
+        (tmp_path / "sent" / "b").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sent" / "b" / f"{i}.jpg").write_bytes(saved_anew(photo(i, 64)))
+    measured = len(unpack(checkpoint.held_out)) + 4
+
+    old = retrain.old_images(source, checkpoint, "photos:1")
+    part = open_source(tmp_path / "sent").train
+    new = retrain.new_images(source, part, checkpoint, old)
+
+    assert (len(new.items), new.known, new.near) == (17 - measured, 0, measured)
+
+
+def test_a_version_that_noted_no_identities_goes_on_with_its_data_and_says_why_with_others(
+    journey: Journey, tmp_path: Path
+) -> None:
+    """As a run of an earlier version, which drew what it held out by the order of the images."""
+    source = Path(shutil.copytree(journey.data, tmp_path / "colours"))
+    checkpoint = checkpoints.load(journey.run)[0]
+    sets = data.load_sets(source, checkpoint.recipe.input)
+    order = np.random.default_rng(0).permutation(72)
+    drawn = np.sort(np.concatenate([order[sets.pool.targets[order] == c][:6] for c in range(3)]))
+    checkpoint.held_out = checkpoint.trained = b""
+    checkpoint.data["validation_sha256"] = data.fingerprint(sets.pool.subset(drawn))
+
+    trained, held_out = evaluate.training_images(source, checkpoint)
+    assert data.fingerprint(held_out) == checkpoint.data["validation_sha256"]
+    assert len(trained) == 54
+    retrain.old_images(source, checkpoint, "colours:1")
+
+    make_folder(source / "train", ("red",), each=1, seed=600)
+    (source / "train" / "red" / "000.png").rename(source / "train" / "red" / "more.png")
+    with pytest.raises(CheckpointError, match="has changed since an earlier version of Hubel trained it"):
+        retrain.old_images(source, checkpoint, "colours:1")
 
 
 def test_joining_nothing_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from training import data, train
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError, DivergenceError
+from training.past import unpack
 
 STEPS_AN_EPOCH = 3  # of the pictures below: 24, of which 6 to validate, in batches of 6
 
@@ -240,6 +241,38 @@ def test_a_run_that_starts_from_one_of_other_classes_gets_a_head_of_its_own(sour
 
     differing = {name for name, value in model.named_parameters() if not torch.equal(value, trained.get_parameter(name))}
     assert differing == {"head.weight", "head.bias"}
+
+
+def test_a_run_that_starts_from_one_of_other_classes_keeps_the_rows_of_those_that_both_know(source: Path, tmp_path: Path) -> None:
+    before, trained = make_run(tmp_path / "before", source, seed=7)
+    make_folder(source, ("black",), seed=5000)
+    shutil.rmtree(source / "green")
+    images = data.load_training(source, make_recipe().input, 0.25, 0)
+
+    checkpoint, model = train.start(tmp_path / "run", source, make_recipe(), *images, tmp_path / "before")
+
+    assert (before.classes, checkpoint.classes) == (("blue", "green", "red"), ("black", "blue", "red"))
+    assert torch.equal(model.head.weight[1:], trained.head.weight[[0, 2]])
+    assert torch.equal(model.head.bias[1:], trained.head.bias[[0, 2]])
+    assert not any(torch.equal(model.head.weight[0], row) for row in trained.head.weight)
+
+
+def test_what_a_run_held_out_stays_held_out_in_one_that_starts_from_it(source: Path, tmp_path: Path) -> None:
+    """Whatever the seed; the other way round, its weights would be measured on what they know."""
+    before, _ = make_run(tmp_path / "before", source, seed=7)
+    make_folder(tmp_path / "more", each=6, seed=5000)
+    for path in (tmp_path / "more").rglob("*.png"):
+        path.rename(source / path.parent.name / f"more-{path.name}")
+
+    after = train.train(source, tmp_path / "run", make_recipe(epochs=1, seed=8), say=False, start_from=tmp_path / "before")
+    beside = train.train(source, tmp_path / "beside", make_recipe(epochs=1, seed=8), say=False, after=tmp_path / "before")
+
+    for run in (after, beside):
+        trained, held_out = (set(unpack(stored)) for stored in (run.trained, run.held_out))
+        assert set(unpack(before.held_out)) <= held_out
+        assert set(unpack(before.trained)) <= trained
+        assert not trained & held_out
+        assert len(trained | held_out) == 24 + 18
 
 
 def test_auxiliary_heads_are_saved_and_begin_anew_for_other_classes(source: Path, tmp_path: Path) -> None:

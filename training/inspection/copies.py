@@ -3,21 +3,25 @@
 Two pictures are nearly the same where their small grey copies, freed of brightness and contrast, correlate: whole, and in
 their details. That finds copies that were saved anew, resized or brightened. A difference hash of 64 bits finds fewer of
 small images and takes strangers for copies where there is little detail: LOG.md has the figures. Pairs are looked up in a
-tree. Neighbours: facts.py makes the small copies, findings.py says what the pairs mean.
+tree.
 """
 
 import math
 from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import uniform_filter
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from training.inspection.facts import Facts, Look
+from models.preprocess import Stored, upright
 
+SIDE = 32  # of the small copy, in pixels
+QUICKER = 3.0  # a large image is first reduced by whole numbers to so many times the small copy, which is quicker
 ALIKE = 0.97  # correlation at half the size, from which a pair is looked at closer
 CLOSER = 0.85  # and at the full size, where noise and softness count more
 CLOSER_FLAT = 0.99  # the same where most of the picture is flat: two handwritten ones reach 0.97 by chance
@@ -43,34 +47,51 @@ class Pair(NamedTuple):
     flat: bool
 
 
-def exact_copies(facts: list[Facts]) -> list[list[int]]:
-    """Indices of images with the same pixels, for each picture that is there more than once."""
-    groups: defaultdict[bytes, list[int]] = defaultdict(list)
-    for i, one in enumerate(facts):
-        groups[one.pixels].append(i)
+def squeeze(image: Image.Image) -> Image.Image:
+    """The whole image in SIDE x SIDE pixels."""
+    return image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=QUICKER)
+
+
+def small_copy(stored: Stored) -> NDArray[np.uint8]:
+    """Grey and upright, (SIDE, SIDE) uint8."""
+    return np.asarray(upright(squeeze(stored.image), stored.orientation).convert("L"))
+
+
+def exact_copies(pictures: Iterable[Hashable]) -> list[list[int]]:
+    """Indices of equal ones, for each that is there more than once."""
+    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for i, one in enumerate(pictures):
+        groups[one].append(i)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_copies(look: Look, exact: list[list[int]]) -> list[Pair]:
-    """Pairs of images that are nearly the same, the likest first.
+def near_copies(small: NDArray[np.uint8], exact: Sequence[Sequence[int]]) -> list[Pair]:
+    """Pairs of images that are nearly the same, the likest first. small: (n, SIDE, SIDE), as ``small_copy``.
 
     Of exact copies the first stands for all; images of one colour are passed over.
     """
-    repeated = {i for group in exact for i in group[1:]}
-    index = np.array([i for i, facts in enumerate(look.facts) if facts.deviation >= PLAIN and i not in repeated], np.int64)
+    compared = ~is_plain(small)
+    compared[[i for group in exact for i in group[1:]]] = False
+    index = np.flatnonzero(compared)
     if len(index) < 2:
         return []
-    coarse = np.concatenate([normalise(halve(look.small[index[b : b + CHUNK]])) for b in range(0, len(index), CHUNK)])
+    coarse = np.concatenate([normalise(halve(small[index[b : b + CHUNK]])) for b in range(0, len(index), CHUNK)])
     pairs = index[candidates(coarse)]
     found: list[Pair] = []
     for b in range(0, len(pairs), CHUNK):
-        first, second = (look.small[pairs[b : b + CHUNK, side]] for side in (0, 1))
+        first, second = (small[pairs[b : b + CHUNK, side]] for side in (0, 1))
         likeness, flat = correlation(first, second), np.minimum(flat_share(first), flat_share(second)) > FLAT_SHARE
         same = (likeness >= np.where(flat, CLOSER_FLAT, CLOSER)) & (correlation(details(first), details(second)) >= DETAILS)
         for k in np.flatnonzero(same):
             a, z = pairs[b + k].tolist()
             found.append(Pair(a, z, float(likeness[k]), bool(flat[k])))
     return sorted(found, key=lambda pair: -pair.likeness)
+
+
+def is_plain(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Of one colour, (n,)."""
+    chunks = (small[b : b + CHUNK].std(axis=(1, 2)) < PLAIN for b in range(0, len(small), CHUNK))
+    return np.concatenate([np.empty(0, np.bool_), *chunks])
 
 
 def candidates(vectors: Floats) -> NDArray[np.int64]:

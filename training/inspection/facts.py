@@ -15,10 +15,10 @@ from models.header import read_header
 from models.input import InputSpec
 from models.preprocess import TURNED, decode, upright
 from models.reference import sharpness_of
+from training.inspection.copies import SIDE, squeeze
 from training.sources.source import Item, Source, reason
 from training.threads import in_threads
 
-SIDE = 32  # of the small copy, in pixels
 LOOK = InputSpec(height=128, width=128, resize=128)  # JPEGs of 768 pixels and more are decoded at a fraction of their size
 SHARPNESS_SIDE = 256  # pixels; sharpness depends on the size it is measured at
 COLOURED = 2.0  # mean distance between the channels, of 255, from which an image is not grey
@@ -66,6 +66,26 @@ class Look:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def labels(self) -> list[str]:
+        return [item.label for item in self.items]
+
+    @property
+    def groups(self) -> list[str]:
+        return [item.group for item in self.items]
+
+    @property
+    def files(self) -> list[bytes]:
+        return [facts.file for facts in self.facts]
+
+    @property
+    def seen(self) -> list[bytes]:
+        return [facts.pixels for facts in self.facts]
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        return {split: part.classes for split, part in self.source.parts.items()}
+
 
 def look(source: Source) -> Look:
     """Read and decode every image of every part once."""
@@ -95,7 +115,7 @@ def examine_file(data: bytes) -> tuple[Facts, NDArray[np.uint8]]:
     image = upright(stored.image, stored.orientation)
     turned = stored.orientation in TURNED
     width, height = (header.height, header.width) if turned else (header.width, header.height)
-    reduced = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    reduced = squeeze(image)
     channels = np.asarray(reduced).astype(np.int16)
     coloured = float((channels.max(2) - channels.min(2)).mean()) >= COLOURED
     seen = hashlib.blake2b(np.asarray(image).tobytes(), digest_size=16, salt=f"{width}x{height}".encode()).digest()

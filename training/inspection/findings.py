@@ -1,12 +1,13 @@
-"""What is wrong with the images of a source, what looks odd, and what to do about it; the gravest first.
+"""What is wrong with the images of a source, what looks odd, and what to do about it; the gravest first."""
 
-Neighbours: facts.py, copies.py and suspects.py find it, summary.py and page.py show it.
-"""
-
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training.inspection import suspects
 from training.inspection.copies import Pair, exact_copies, near_copies
@@ -15,6 +16,7 @@ from training.inspection.suspects import Suspects
 
 IMBALANCE = 3.0  # largest over smallest class, from which training should make up for it
 SCARCE = 20  # training images of a class below which figures mean little
+TRAINED = ("train", HELD_OUT := "held out")  # splits of the images to train on; the second is what a training leaves out of them
 
 Group = tuple[int, ...]  # indices of images of a look that belong together
 Groups = Sequence[tuple[Group, str]]  # with a note each
@@ -50,12 +52,44 @@ class Finding:
     lines: Sequence[str] = ()
 
 
+class Pictures(Protocol):
+    """Images to compare, one entry each: split, label, group ("" where none is given), what tells one file from another, what
+    tells one picture from another, and small: (n, SIDE, SIDE) uint8, grey. classes: by split."""
+
+    @property
+    def splits(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def groups(self) -> Sequence[str]: ...
+    @property
+    def files(self) -> Sequence[Hashable]: ...
+    @property
+    def seen(self) -> Sequence[Hashable]: ...
+    @property
+    def small(self) -> NDArray[np.uint8]: ...
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]: ...
+
+
 def find(look: Look) -> list[Finding]:
     """Everything that was found, errors first."""
-    exact = exact_copies(look.facts)
-    near = near_copies(look, exact)
-    found = [*_unusable(look), *_copies(look, exact, near), *_left_out(look), *_balance(look), *_suspects(look)]
-    return sorted(found, key=lambda finding: finding.level)  # "error" before "warning"; each kind stays in its order
+    return by_level([*_unusable(look), *compare(look), *_left_out(look), *_suspects(look)])
+
+
+def compare(pictures: Pictures) -> Iterator[Finding]:
+    """What is found without another look into the files: what training says, too, before it begins."""
+    exact = exact_copies(pictures.seen)
+    yield from _names(pictures)
+    yield from _copies(pictures, exact, near_copies(pictures.small, exact))
+    yield from _groups(pictures)
+    yield from _lacking(pictures)
+    yield from _balance(pictures)
+
+
+def by_level(found: Sequence[Finding]) -> list[Finding]:
+    """Errors before warnings; each kind stays in its order."""
+    return sorted(found, key=lambda finding: finding.level)
 
 
 def counted(n: int, one: str, more: str = "") -> str:
@@ -66,7 +100,7 @@ def counted(n: int, one: str, more: str = "") -> str:
 def _unusable(look: Look) -> Iterator[Finding]:
     """What makes training fail."""
     train, parts = look.source.train, look.source.parts
-    counts = Counter(zip(look.splits, (item.label for item in look.items), strict=True))
+    counts = Counter(zip(look.splits, look.labels, strict=True))
     empty = [f"{name} in {part.place}" for split, part in parts.items() for name in part.classes if not counts[split, name]]
     unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in train.classes]
     single = [name for name in train.classes if counts["train", name] == 1 and look.source.validation is None]
@@ -87,13 +121,26 @@ def _unusable(look: Look) -> Iterator[Finding]:
         yield Finding("single", "error", title, "At least 2 are needed, 1 of them to validate", lines=single)
 
 
-def _copies(look: Look, exact: list[list[int]], near: list[Pair]) -> Iterator[Finding]:
+def _names(pictures: Pictures) -> Iterator[Finding]:
+    """Classes whose names differ by case or by Unicode form alone; of single letters that is what they mean."""
+    names = dict.fromkeys(name for classes in pictures.classes.values() for name in classes)
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        alike.setdefault(folded, []).append(name)
+    if lines := [", ".join(same) for folded, same in alike.items() if len(same) > 1 and len(folded) > 1]:
+        title = counted(len(lines), "name stands", "names stand") + " for more than one class"
+        advice = "They differ by upper and lower case, or by how an accent is written, alone: give their images one name"
+        yield Finding("alike", "error", title, advice, lines=lines)
+
+
+def _copies(pictures: Pictures, exact: list[list[int]], near: list[Pair]) -> Iterator[Finding]:
     """The same picture twice: in two splits, with two labels, or only more than once."""
-    groups = [(tuple(group), "the same file" if _same_file(look, group) else "the same pixels") for group in exact]
-    leaks, labels, rest = _sort(look, groups)
-    near_leaks, near_labels, near_rest = _sort(look, [((pair.first, pair.second), _likeness(pair)) for pair in near])
+    groups = [(tuple(group), "the same file" if _same_file(pictures, group) else "the same pixels") for group in exact]
+    leaks, labels, rest = _sort(pictures, groups)
+    near_leaks, near_labels, near_rest = _sort(pictures, [((pair.first, pair.second), _likeness(pair)) for pair in near])
     apart = "What is measured on images that were trained on is too good: keep each picture in one split"
-    once = "Remove all but one" + ("" if look.source.validation else ", or some are trained on and others validated on")
+    once = "Remove all but one: each counts as often as it is there"
     if leaks:
         yield Finding("leak", "error", counted(len(leaks), "picture is", "pictures are") + " in two splits", apart, leaks)
     if labels:
@@ -117,15 +164,42 @@ def _likeness(pair: Pair) -> str:
     return f"{pair.likeness:.3f} alike" + (", perhaps by chance: there is little to see" if pair.flat else "")
 
 
-def _same_file(look: Look, group: Sequence[int]) -> bool:
-    return len({look.facts[i].file for i in group}) == 1
+def _same_file(pictures: Pictures, group: Sequence[int]) -> bool:
+    files = pictures.files
+    return len({files[i] for i in group}) == 1
 
 
-def _sort(look: Look, groups: Groups) -> tuple[Groups, Groups, Groups]:
+def _sort(pictures: Pictures, groups: Groups) -> tuple[Groups, Groups, Groups]:
     """Groups over two splits, groups of two labels (one can be both), and the others."""
-    leaks = [group for group in groups if len({look.splits[i] for i in group[0]}) > 1]
-    labels = [group for group in groups if len({look.items[i].label for i in group[0]}) > 1]
-    return leaks, labels, [group for group in groups if group not in leaks and group not in labels]
+    splits, names = pictures.splits, pictures.labels
+    leaks = [group for group in groups if len({splits[i] for i in group[0]}) > 1]
+    labels = [group for group in groups if len({names[i] for i in group[0]}) > 1]
+    either = {group[0] for group in (*leaks, *labels)}
+    return leaks, labels, [group for group in groups if group[0] not in either]
+
+
+def _groups(pictures: Pictures) -> Iterator[Finding]:
+    """What the source says belongs together, and is in two splits."""
+    splits: dict[str, dict[str, None]] = {}
+    for name, split in zip(pictures.groups, pictures.splits, strict=True):
+        if name:
+            splits.setdefault(name, {})[split] = None
+    if lines := [f"{name}: {', '.join(where)}" for name, where in splits.items() if len(where) > 1]:
+        title = counted(len(lines), "group is", "groups are") + " in two splits"
+        advice = "What is measured on groups that were trained on is too good: keep each in one split; a class needs two at least"
+        yield Finding("groups", "error", title, advice, lines=lines)
+
+
+def _lacking(pictures: Pictures) -> Iterator[Finding]:
+    """Classes that are trained on and not measured."""
+    present = {split: set[str]() for split in pictures.classes}
+    for split, label in zip(pictures.splits, pictures.labels, strict=True):
+        present[split].add(label)
+    others = [split for split in pictures.classes if split != "train"]
+    lines = [f"{name}: none in {split}" for split in others for name in pictures.classes["train"] if name not in present[split]]
+    if lines:
+        title = counted(len(lines), "class", "classes") + " to train on cannot be measured"
+        yield Finding("lacking", "warning", title, "How well it is known stays unseen: add images of it there", lines=lines)
 
 
 def _left_out(look: Look) -> Iterator[Finding]:
@@ -134,12 +208,12 @@ def _left_out(look: Look) -> Iterator[Finding]:
         yield Finding("left-out", "warning", title, "Repair, convert or remove them; the service refuses them too", lines=lines)
 
 
-def _balance(look: Look) -> Iterator[Finding]:
-    counts = training_counts(look)
+def _balance(pictures: Pictures) -> Iterator[Finding]:
+    counts = training_counts(pictures)
     if scarce := [f"{name}: {counted(n, 'image')}" for name, n in sorted(counts.items()) if n < SCARCE]:
         title = counted(len(scarce), "class has", "classes have") + f" fewer than {SCARCE} training images"
         yield Finding("scarce", "warning", title, "Collect more: too few are left to train on and to measure with", lines=scarce)
-    if (ratio := imbalance(look)) > IMBALANCE:
+    if (ratio := imbalance(pictures)) > IMBALANCE:
         (most, n), (least, m) = counts.most_common()[0], counts.most_common()[-1]
         advice = 'Collect more of the small ones, or set balance = "weights" or balance = "sampler" in the recipe'
         title = f"the largest class has {ratio:.1f} times the images of the smallest"
@@ -148,13 +222,13 @@ def _balance(look: Look) -> Iterator[Finding]:
         )
 
 
-def training_counts(look: Look) -> Counter[str]:
-    return Counter(item.label for split, item in zip(look.splits, look.items, strict=True) if split == "train")
+def training_counts(pictures: Pictures) -> Counter[str]:
+    return Counter(label for split, label in zip(pictures.splits, pictures.labels, strict=True) if split in TRAINED)
 
 
-def imbalance(look: Look) -> float:
+def imbalance(pictures: Pictures) -> float:
     """Training images of the largest class over those of the smallest one that has any; 1 where there are none."""
-    counts = training_counts(look).values()
+    counts = training_counts(pictures).values()
     return max(counts) / min(counts) if counts else 1.0
 
 

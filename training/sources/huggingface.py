@@ -13,13 +13,13 @@ from models import program
 from training.errors import DataError
 from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, read_image
 
-OPTIONS = ("config", "image", "label", "revision")
+OPTIONS = ("config", "image", "label", "group", "revision")
 LABELS = ("label", "labels", "class", "target")  # tried in this order where no column is a ClassLabel
 
 
 def open_saved(address: str) -> Source:
     """A folder that ``save_to_disk`` wrote, a folder of parquet files, or a name on the hub; after ``?`` may follow
-    ``config``, ``image``, ``label`` (columns) and ``revision``, as in ``uoft-cs/cifar100?label=coarse_label``.
+    ``config``, ``image``, ``label``, ``group`` (columns) and ``revision``, as in ``uoft-cs/cifar100?label=coarse_label``.
 
     Raises:
         DataError: the library is missing, the data cannot be loaded, or it is not clear which columns to take.
@@ -71,6 +71,7 @@ def _part(place: str, table: Any, options: dict[str, str]) -> Part | None:
     named: list[str] | None = getattr(table.features[label], "names", None)
     labels: list[Any] = table.select_columns([label])[:][label]
     files = table.select_columns([image]).cast_column(image, _library().Image(decode=False))
+    groups = _groups(place, table, options)
     items: list[Item] = []
     left_out: list[str] = []
     for i, value in enumerate(labels):
@@ -79,8 +80,19 @@ def _part(place: str, table: Any, options: dict[str, str]) -> Part | None:
             left_out.append(f"{row}: it has no class")
         else:
             text = named[value] if named else str(value).strip()
-            items.append(Item(printable(row), f"{i:06d}", text, partial(_read, files, image, i)))
+            items.append(Item(printable(row), f"{i:06d}", text, partial(_read, files, image, i), group=groups[i]))
     return make_part(place, items, left_out, named) if items else None
+
+
+def _groups(place: str, table: Any, options: dict[str, str]) -> list[str]:
+    """Of each row, "" where no column is named."""
+    column = options.get("group")
+    if column is None:
+        return [""] * len(table)
+    if column not in table.features:
+        raise DataError(f"{place} has no column {column!r}; it has {', '.join(table.features)}")
+    values: list[Any] = table.select_columns([column])[:][column]
+    return ["" if value is None else printable(str(value)) for value in values]
 
 
 def _columns(place: str, table: Any, options: dict[str, str]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A list of files with their classes: CSV with the header path,label[,split], or JSONL with the same keys.
+"""A list of files with their classes: CSV with the header path,label[,split][,group], or JSONL with the same keys.
 
 Neighbours: source.py says what comes out.
 """
@@ -20,11 +20,12 @@ EXAMPLE = '{"path": "a.jpg", "label": "cat"}'
 
 
 class Row(Struct):
-    """One line of a list. Further columns and keys are ignored; a label of digits alone may be a number in JSON."""
+    """One line of a list. Further columns and keys are ignored; label and group may be numbers in JSON."""
 
     path: str
     label: str | int
     split: str | None = None
+    group: str | int | None = None
 
 
 def open_listing(path: Path) -> Source:
@@ -45,7 +46,8 @@ def open_listing(path: Path) -> Source:
     parts: dict[str, list[Item]] = {}
     for _, row in rows:
         file = path.parent / row.path
-        item = Item(printable(str(file)), printable(Path(row.path).as_posix()), _label(row), partial(read_image, file))
+        name, group = printable(str(file)), "" if row.group is None else printable(str(row.group).strip())
+        item = Item(name, printable(Path(row.path).as_posix()), _label(row), partial(read_image, file), group=group)
         parts.setdefault(SPLITS[row.split or "train"], []).append(item)
     return make_source(str(path), {split: make_part(str(path), items) for split, items in parts.items()})
 
@@ -70,7 +72,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 if len(cells) != len(header):
                     raise DataError(f"{path}: line {lines.line_num} has {len(cells)} cells, the header has {len(header)}")
                 row = dict(zip(header, cells, strict=True))
-                yield lines.line_num, Row(row["path"], row["label"], row.get("split", "").strip())
+                yield lines.line_num, Row(row["path"], row["label"], row.get("split", "").strip(), row.get("group"))
         except csv.Error as err:
             raise DataError(f"{path}: line {lines.line_num}: {err}") from err
 

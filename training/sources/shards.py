@@ -1,7 +1,7 @@
 """WebDataset shards: tar files in which the files of a sample follow one another and share their name up to the first dot.
 
-A sample is an image and its class: a file .cls, or "label" in a file .json. Only plain tar files are read, by seeking, and
-nothing in them is run or unpacked. Neighbours: source.py says what comes out.
+A sample is an image and its class: a file .cls, or "label" in a file .json, which may hold a "group" too. Only plain tar
+files are read, by seeking, and nothing in them is run or unpacked.
 """
 
 import json
@@ -99,7 +99,8 @@ def _samples(shard: Path, names: list[str]) -> Iterator[Item | str]:
                 else:
                     member = files[image]
                     read = partial(_read, shard, member.offset_data, member.size)
-                    yield Item(f"{name}.{image}", printable(f"{shard.name}/{key}.{image}"), label, read)
+                    path, group = printable(f"{shard.name}/{key}.{image}"), _group(archive, files)
+                    yield Item(f"{name}.{image}", path, label, read, group=group)
     except tarfile.TarError as err:
         raise DataError(f"{shard} is no whole, uncompressed tar file: {err}") from err
     except OSError as err:
@@ -117,6 +118,17 @@ def _label(archive: tarfile.TarFile, files: dict[str, tarfile.TarInfo], names: l
     except (ValueError, KeyError, TypeError):
         return None
     return _named(member.name, value, names) if isinstance(value, str | int) else None
+
+
+def _group(archive: tarfile.TarFile, files: dict[str, tarfile.TarInfo]) -> str:
+    """What the sample says it belongs to; nothing where that cannot be read."""
+    member = files.get("json")
+    content = archive.extractfile(member) if member and member.size <= MAX_LABEL_BYTES else None
+    try:
+        value = json.loads(content.read().decode()).get("group") if content else None
+    except (ValueError, AttributeError):
+        return ""
+    return printable(str(value)) if isinstance(value, str | int) else ""
 
 
 def _named(member: str, value: str | int, names: list[str]) -> str | None:

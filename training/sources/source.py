@@ -27,12 +27,14 @@ class Item:
     name: what messages call it.
     path: what it is called inside its part, whatever the machine; fingerprints depend on it.
     read: gives the bytes of its file, or raises OSError.
+    group: images of one are on the same side of a split, such as those of one person; "" where nothing is said.
     """
 
     name: str
     path: str
     label: str
     read: Callable[[], bytes]
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,53 @@ def test_a_near_copy_in_another_split_is_a_warning(photos: Folder, capsys: pytes
     assert inspect(photos, "--strict", capsys=capsys)[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("cat", "Cat", True),
+        ("caf\u00e9", "cafe\u0301", True),
+        ("Stra\u00dfe", "STRASSE", True),
+        ("a", "A", False),
+        ("m2", "m\u00b2", False),
+    ],
+)
+def test_classes_that_are_called_alike_are_an_error(
+    first: str, second: str, alike: bool, photos: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(photos / "val")
+    for old, new in (("cat", first), ("dog", second)):
+        (photos / "train" / old).rename(photos / "train" / f"new {new}")
+    for new in (first, second):
+        (photos / "train" / f"new {new}").rename(photos / "train" / new)
+
+    code, answer = inspect(photos, capsys=capsys)
+
+    assert code == alike
+    assert [finding["lines"] for finding in answer["errors"]] == ([[", ".join(sorted((first, second)))]] if alike else [])
+
+
+def test_a_class_that_the_validation_images_lack_is_a_warning(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(photos / "val" / "dog")
+
+    code, answer = inspect(photos, capsys=capsys)
+
+    assert code == 0
+    assert kinds(answer) == ["lacking"]
+    assert answer["warnings"][0]["lines"] == ["dog: none in val"]
+
+
+def test_a_group_in_two_splits_is_an_error(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["path,label,split,group"]
+    rows += [f"{p.relative_to(photos)},{p.parent.name},{p.parts[-3]},{p.stem}" for p in sorted(photos.rglob("*.png"))]
+    (photos / "list.csv").write_text("\n".join(rows))
+
+    code, answer = inspect(photos / "list.csv", capsys=capsys)
+
+    assert code == 1
+    assert answer["errors"][0]["title"] == "3 groups are in two splits"
+    assert answer["errors"][0]["lines"] == [f"0{i}: train, val" for i in range(3)]
+
+
 def test_a_picture_with_two_labels_is_named_with_both(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "train" / "dog" / "cat.webp").write_bytes(encode(photo(5, 64), "WEBP", lossless=True))
     (photos / "train" / "dog" / "near.jpg").write_bytes(saved_anew(photo(6, 64)))

@@ -12,6 +12,7 @@ from tests.factories import make_image
 from tests.training.factories import SPEC
 from training import data
 from training.errors import DataError
+from training.sources.catalogue import open_source
 
 
 def library() -> Any:
@@ -90,6 +91,14 @@ def test_parquet_files_are_read_by_their_names(tmp_path: Path, monkeypatch: pyte
 
     assert len(training) == 4
     assert len(data.load_test(f"hf:{tmp_path / 'files'}", SPEC, training.classes) or ()) == 2
+
+
+def test_a_column_can_name_groups(tmp_path: Path) -> None:
+    make_table(6, person=["a", None, "b"] * 2).save_to_disk(str(tmp_path / "saved"))
+
+    part = open_source(f"hf:{tmp_path / 'saved'}?group=person").train
+
+    assert [item.group for item in part.items] == ["a", "", "b"] * 2
 
 
 def test_columns_can_be_chosen(tmp_path: Path) -> None:

@@ -85,6 +85,19 @@ def test_labels_in_json_may_be_numbers(tmp_path: Path) -> None:
 
 
 @both
+def test_images_of_a_group_are_on_one_side_of_the_split(write: Write, tmp_path: Path) -> None:
+    make_folder(tmp_path, each=24)
+    rows = [{"path": f"{c}/{i:03d}.png", "label": c, "group": f"p{i % 8}"} for c in COLOURS for i in range(24)]
+    path = write(tmp_path / "list", rows)
+
+    sides = data.load_training(path, SPEC, 0.3, 0)
+
+    training, validation = (set(images.groups) for images in sides)
+    assert training | validation == {f"p{i}" for i in range(8)}
+    assert not training & validation
+
+
+@both
 def test_paths_may_lead_out_of_the_folder_of_the_list(write: Write, tmp_path: Path) -> None:
     make_folder(tmp_path / "data", each=2)
     (tmp_path / "lists").mkdir()

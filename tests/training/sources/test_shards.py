@@ -35,6 +35,17 @@ def samples(labels: str, seed: int = 0) -> dict[str, bytes]:
     return files
 
 
+def test_a_group_is_read_beside_the_class(tmp_path: Path) -> None:
+    told = {0: {"group": "a"}, 1: {"group": 7}, 2: {"group": None}, 3: {}, 4: {"group": ["a"]}}
+    files: dict[str, bytes] = {}
+    for i, more in told.items():
+        files |= {f"{i}.jpg": make_image("JPEG", seed=i), f"{i}.json": json.dumps({"label": f"c{i % 2}"} | more).encode()}
+
+    part = open_shards(str(write_shard(tmp_path / "all.tar", files))).train
+
+    assert [item.group for item in part.items] == ["a", "7", "", "", ""]
+
+
 def test_samples_are_images_with_the_classes_beside_them(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data", each=2)
     files: dict[str, bytes] = {}
