@@ -15,6 +15,7 @@ from models.answers import identity
 from models.errors import ImageError
 from models.input import InputSpec
 from models.preprocess import preprocess
+from training import shared
 from training.errors import DataError
 from training.sources.catalogue import open_source
 from training.sources.folder import list_folder
@@ -49,6 +50,7 @@ class ImageSet:
         return ImageSet(self.pixels[indices], self.targets[indices], self.classes, paths, self.skipped, identities)
 
 
+@shared.once
 def load_training(source: str | Path, spec: InputSpec, validation_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Training and validation images of ``source``, which sources/catalogue.py opens.
 
@@ -73,6 +75,7 @@ def joined(images: ImageSet, more: ImageSet) -> ImageSet:
     return ImageSet(pixels, targets, images.classes, images.paths + more.paths, images.skipped + more.skipped)
 
 
+@shared.once
 def load_test(source: str | Path, spec: InputSpec, classes: tuple[str, ...]) -> ImageSet | None:
     """Test images of ``source`` where it gives some; raises DataError as ``decode``."""
     part = open_source(source).test

@@ -75,6 +75,7 @@ def retrain(
     folder = put(new, [folder] if folder else runs_after(name, before.name))
     joined = join(source, folder / NEW / LIST)
     result = pipeline.run(joined, folder, name, store, Beginning(recipe, before), made or Made(with_weights=True))
+    result.pop("promote", None)
     manifest = manifests.read(before)
     facts = {"new_images": len(new), "known_images": known, "before": manifest.id, "top1_before": manifest.evaluation.top1}
     if promotion is not None:

@@ -17,9 +17,10 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
+from training import contents, crop, data, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
+from training.contents import Contents
 from training.data import ImageSet
 from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError, RecipeError
@@ -76,7 +77,8 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
 
 @dataclass
 class Run:
-    """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names."""
+    """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names; contents: what it is
+    trained on, until that is noted."""
 
     checkpoint: Checkpoint
     state: State
@@ -85,6 +87,7 @@ class Run:
     images: ImageSet
     validation: ImageSet
     processes: Processes
+    contents: Contents | None = None
 
 
 def train(
@@ -127,6 +130,7 @@ def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
         while checkpoint.epoch < checkpoint.recipe.passes and not patience.is_over(checkpoint):
             advance(run, pace, say)
             if first:
+                note(run, folder)
                 checkpoints.save(folder, checkpoint, run.kept, run.state.content())
             record(checkpoint)
             figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
@@ -136,6 +140,13 @@ def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
     return checkpoint
 
 
+def note(run: Run, folder: Path) -> None:
+    """Leave beside the first checkpoint what it was trained on."""
+    if run.contents is not None:
+        contents.write(folder, run.contents)
+        run.contents = None
+
+
 def prepare(source: str | Path, folder: Path, recipe: Recipe | None, start_from: Path | None, processes: Processes) -> Run:
     """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
@@ -143,6 +154,7 @@ def prepare(source: str | Path, folder: Path, recipe: Recipe | None, start_from:
     device = choose_device(recipe.precision)
     if not saved and not start_from and recipe.weights != NO_WEIGHTS:
         pretrained.find(recipe.architecture, recipe.weights)  # before the images are decoded, which can take long
+    listed = contents.look(source) if processes.first and not saved else None  # before anything of it is read
     images, validation = crop.load(source, recipe)
     torch.manual_seed(recipe.seed)
     if saved:
@@ -156,7 +168,8 @@ def prepare(source: str | Path, folder: Path, recipe: Recipe | None, start_from:
     state = begin(model, recipe, device, processes)
     if content:
         restore(state, content, folder)
-    return Run(checkpoint, state, kept, device, images, validation, processes)
+    noted = None if listed is None else contents.note(listed, images, validation)
+    return Run(checkpoint, state, kept, device, images, validation, processes, noted)
 
 
 def check_processes(checkpoint: Checkpoint, processes: Processes) -> None:

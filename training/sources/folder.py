@@ -11,7 +11,8 @@ from pathlib import Path
 
 from models.clutter import is_clutter, is_hidden
 from training.errors import DataError
-from training.sources.source import SPLITS, VALIDATION_NAMES, Item, Part, Source, check_labels, printable, read_image, reason
+from training.sources.source import SPLITS, VALIDATION_NAMES, Item, Part, Source
+from training.sources.source import check_labels, printable, read_image, reason, stamp_of
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 PART_WORDS = {"train", "training", "test", "testing", "dev", "eval", "evaluation", *VALIDATION_NAMES}
@@ -49,7 +50,8 @@ def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
                 lines.append(found)
             else:
                 path = printable(found.relative_to(folder).as_posix())
-                items.append(Item(printable(str(found)), path, label, partial(read_image, found)))
+                reading = partial(read_image, found), partial(stamp_of, found)
+                items.append(Item(printable(str(found)), path, label, *reading))
     lines += _passed_over(folder, clutter)
     return Part(printable(str(folder)), tuple(classes), tuple(items), tuple(lines))
 

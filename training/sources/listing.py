@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from training.errors import DataError
-from training.sources.source import SPLITS, Item, Source, first_of, make_part, make_source, printable, read_image, reason
+from training.sources.source import SPLITS, Item, Source, first_of
+from training.sources.source import make_part, make_source, printable, read_image, reason, stamp_of
 
 ENDINGS = (".csv", ".jsonl")
 EXAMPLE = '{"path": "a.jpg", "label": "cat"}'
@@ -45,7 +46,8 @@ def open_listing(path: Path) -> Source:
     parts: dict[str, list[Item]] = {}
     for _, row in rows:
         file = path.parent / row.path
-        item = Item(printable(str(file)), printable(Path(row.path).as_posix()), _label(row), partial(read_image, file))
+        reading = partial(read_image, file), partial(stamp_of, file)
+        item = Item(printable(str(file)), printable(Path(row.path).as_posix()), _label(row), *reading)
         parts.setdefault(SPLITS[row.split or "train"], []).append(item)
     return make_source(str(path), {split: make_part(str(path), items) for split, items in parts.items()})
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from training.errors import DataError
-from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, reason
+from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, reason, stamp_of
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 NAMES = ("classes.txt", "classnames.txt")  # beside the shards; line i names class i - 1
@@ -98,8 +98,9 @@ def _samples(shard: Path, names: list[str]) -> Iterator[Item | str]:
                     yield f'{name}: the sample has no class; it needs a file .cls, or "label" in a file .json'
                 else:
                     member = files[image]
-                    read = partial(_read, shard, member.offset_data, member.size)
-                    yield Item(f"{name}.{image}", printable(f"{shard.name}/{key}.{image}"), label, read)
+                    where = shard, member.offset_data, member.size
+                    path = printable(f"{shard.name}/{key}.{image}")
+                    yield Item(f"{name}.{image}", path, label, partial(_read, *where), partial(_stamp, *where))
     except tarfile.TarError as err:
         raise DataError(f"{shard} is no whole, uncompressed tar file: {err}") from err
     except OSError as err:
@@ -126,6 +127,10 @@ def _named(member: str, value: str | int, names: list[str]) -> str | None:
     if int(value) >= len(names):
         raise DataError(f"{printable(member)} is of class {value}, {' or '.join(NAMES)} names {len(names)}, the first is 0")
     return names[int(value)]
+
+
+def _stamp(shard: Path, start: int, size: int) -> str:
+    return f"{start} {size} {stamp_of(shard)}"
 
 
 def _read(shard: Path, start: int, size: int) -> bytes:
