@@ -24,7 +24,7 @@ def name_of(source: str) -> str:
     """
     name = "-".join(reversed([*_parts(source)]))
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    name = re.sub(r"[^a-z0-9._-]+", "-", plain).lstrip("._-")[:MOST].rstrip("._-")
+    name = re.sub(r"([^a-z0-9._]|-)+", "-", plain).lstrip("._-")[:MOST].rstrip("._-")
     if not name:
         raise RecipeError(f"no name can be made of {source!r}: give one with NAME=… (--name), in lower-case letters and digits")
     return name
