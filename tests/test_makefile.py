@@ -15,7 +15,7 @@ from tests.server import ROOT
 MADE = (".venv/.synced", ".venv-serve/.synced-serve-cpu", "there")
 AWKWARD = (
     "my photos",
-    "it's \"so\" $HOME $(x) & (a) [b] {c} ; d | e > f < g * ? ~ ! # `h` \\ фото 🐜",
+    'it\'s "so" $HOME $(x) & (a) [b] {c} ; d | e > f < g * ? ~ ! # `h` \\ фото 🐜',
     "-photos",
     "--name=x",
 )
@@ -112,7 +112,11 @@ def test_every_option_that_a_refusal_of_promote_names_can_be_given_to_make() -> 
     files = [*(f"models/{name}.py" for name in ("promotion", "rules", "gate", "candidate", "trial")), "service/trial.py"]
     texts = "".join(re.sub(r'add_argument\("[^"]*"|""".*?"""', "", (ROOT / file).read_text(), flags=re.DOTALL) for file in files)
     named = set(re.findall(r"(?<![\w`-])--[a-z][a-z-]+", texts))
-    documented = set(re.findall(r"`(--[a-z-]+)", "\n".join(re.findall(r"^\|.*\(promote\).*$", (ROOT / "docs/operations.md").read_text(), re.M))))
+    documented = set(
+        re.findall(
+            r"`(--[a-z-]+)", "\n".join(re.findall(r"^\|.*\(promote\).*$", (ROOT / "docs/operations.md").read_text(), re.M))
+        )
+    )
     typed = words("promote", {"MODEL": "pets:2", **PROMOTE}) + words("promote", {"MODEL": "pets:2", "SHADOW": "1"})
 
     assert {"--force", "--classes-change"} <= named

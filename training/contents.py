@@ -164,7 +164,9 @@ def compare(before: Contents, now: Listed) -> tuple[Changes, Contents]:
     return Changes(counts["train"], counts[TEST], new, gone, reordered), Contents(now.address, now.classes, images)
 
 
-def _compare(before: Mapping[str, Image], items: Mapping[str, Item], stamps: Mapping[str, str]) -> tuple[Counter[str], dict[str, Image]]:
+def _compare(
+    before: Mapping[str, Image], items: Mapping[str, Item], stamps: Mapping[str, str]
+) -> tuple[Counter[str], dict[str, Image]]:
     """Of one part: how many images of each kind of change, and the part as it is now."""
     added, gone = [path for path in items if path not in before], [path for path in before if path not in items]
     touched = [path for path in items if path in before and (stamps[path] != before[path].stamp or not stamps[path])]

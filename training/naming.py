@@ -52,6 +52,6 @@ def _parts(source: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     try:
-        print(name_of(sys.argv[1]))
+        sys.stdout.write(name_of(sys.argv[1]))
     except RecipeError as err:
         sys.exit(f"error: {err}")

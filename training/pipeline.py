@@ -78,9 +78,7 @@ def run(
         return _stages(source, place, name, store, _beginning(place, beginning), made or Made())
 
 
-def _stages(
-    source: str | Path, place: Place, name: str, store: Path, beginning: Beginning, made: Made
-) -> dict[str, Any]:
+def _stages(source: str | Path, place: Place, name: str, store: Path, beginning: Beginning, made: Made) -> dict[str, Any]:
     folder = place.folder
     _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
     checkpoint = checkpoints.load(folder)[0]

@@ -158,6 +158,13 @@ def load(name: str, size: int | None = None, **overrides: Any) -> Recipe:
         raise RecipeError(f"{path}: {err}") from err
 
 
+def of_architecture(architecture: str) -> list[str]:
+    """Names of the recipes that train such a network, the shortest first."""
+    found = {path.stem: msgspec.toml.decode(path.read_bytes()) for path in FOLDER.glob("*.toml")}
+    names = [name for name, keys in found.items() if keys["architecture"] == architecture]
+    return sorted(names, key=lambda name: (len(name), name))
+
+
 def squared(spec: InputSpec, size: int) -> dict[str, Any]:
     """``spec`` with sides of ``size`` pixels; ``resize`` grows or shrinks with the shorter side."""
     resize = round(spec.resize * size / min(spec.height, spec.width))

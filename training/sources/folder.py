@@ -11,8 +11,18 @@ from pathlib import Path
 
 from models.clutter import is_clutter, is_hidden
 from training.errors import DataError
-from training.sources.source import SPLITS, VALIDATION_NAMES, Item, Part, Source
-from training.sources.source import check_labels, printable, read_image, reason, stamp_of
+from training.sources.source import (
+    SPLITS,
+    VALIDATION_NAMES,
+    Item,
+    Part,
+    Source,
+    check_labels,
+    printable,
+    read_image,
+    reason,
+    stamp_of,
+)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 PART_WORDS = {"train", "training", "test", "testing", "dev", "eval", "evaluation", *VALIDATION_NAMES}

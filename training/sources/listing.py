@@ -13,8 +13,18 @@ import msgspec
 from msgspec import Struct
 
 from training.errors import DataError
-from training.sources.source import SPLITS, Item, Source, first_of
-from training.sources.source import make_part, make_source, printable, read_image, reason, stamp_of
+from training.sources.source import (
+    SPLITS,
+    Item,
+    Source,
+    first_of,
+    make_part,
+    make_source,
+    printable,
+    read_image,
+    reason,
+    stamp_of,
+)
 
 ENDINGS = (".csv", ".jsonl")
 EXAMPLE = '{"path": "a.jpg", "label": "cat"}'
