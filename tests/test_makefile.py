@@ -12,7 +12,7 @@ import models.__main__
 import training.__main__
 from tests.server import ROOT
 
-MADE = (".venv/.synced", ".venv-serve/.synced-serve-cpu", "there")
+MADE = (".venv/.synced", ".venv-serve/.synced-serve-cpu", "data-exists")
 AWKWARD = (
     "my photos",
     'it\'s "so" $HOME $(x) & (a) [b] {c} ; d | e > f < g * ? ~ ! # `h` \\ фото 🐜',
@@ -120,7 +120,7 @@ def test_every_option_that_a_refusal_of_promote_names_can_be_given_to_make() -> 
     typed = words("promote", {"MODEL": "pets:2", **PROMOTE}) + words("promote", {"MODEL": "pets:2", "SHADOW": "1"})
 
     assert {"--force", "--classes-change"} <= named
-    assert {option.partition("=")[0] for option in typed} >= named | documented
+    assert {option.partition("=")[0] for option in typed} >= (named | documented) - {"--answers"}  # between our own processes
 
 
 def test_rollback_passes_its_reason() -> None:
@@ -132,4 +132,4 @@ def test_rollback_passes_its_reason() -> None:
 def test_a_folder_that_does_not_exist_is_refused_before_anything_is_installed(verb: str) -> None:
     done = make("-W", "uv.lock", verb, "DATA=no such 'folder'")
     assert done.returncode != 0
-    assert done.stderr.startswith("error: no such 'folder' does not exist: DATA=folder of class folders")
+    assert done.stderr.startswith("error: DATA=no such 'folder' does not exist; give the folder that holds")

@@ -137,8 +137,8 @@ def _promotion(store: Path, published: Manifest) -> dict[str, str]:
         now = registry.pointer(store, published.name)
         if now is not None and now.version == published.version:
             return {}
-    where = "" if store.resolve() == registry.STORE.resolve() else f" STORE={shlex.quote(str(store.resolve()))}"
-    return {"promote": f"make promote MODEL={published.id}{where}"}
+    where = () if store.resolve() == registry.STORE.resolve() else (f"STORE={store.resolve()}",)
+    return {"promote": program.make("promote", f"MODEL={published.id}", *where)}
 
 
 def check_recipe(folder: Path, recipe: Recipe | None) -> None:

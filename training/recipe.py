@@ -103,6 +103,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     def _check_batch_of_one(self) -> None:
         """Batch norm needs more than one value of a channel: an image whose maps shrink to one place gives one alone."""
+        import torch
+
+        from training import freezing, sizes
+        from training.architectures.catalogue import build
+
         height, width = sizes.scaled(self.input, min(self.sizes)) if self.sizes else (self.input.height, self.input.width)
         with torch.device("meta"):  # shapes alone: nothing is computed
             model, image = build(self.architecture, 2).train(), torch.empty(1, 3, height, width)

@@ -33,8 +33,8 @@ BATCH = 64
 def measure(
     session: onnxruntime.InferenceSession, images: ImageSet, sizes: NDArray[np.floating], temperature: float = 1.0
 ) -> Reference:
-    """The reference of a graph. sizes: (n or fewer,) shorter sides of the files of ``images``, in pixels. temperature: what is left
-    to divide the graph's logits by."""
+    """The reference of a graph. sizes: (n or fewer,) shorter sides of the files of ``images``, in pixels. temperature: what is
+    left to divide the graph's logits by."""
     parts: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     for begin in tqdm(range(0, len(images), BATCH), "reference", unit=" batches", leave=False):
         found = session.run(["logits", "features"], {"images": images.pixels[begin : begin + BATCH]})

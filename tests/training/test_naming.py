@@ -46,5 +46,5 @@ def test_a_relative_path_that_says_nothing_takes_the_name_of_the_folder_it_is_in
 
 @pytest.mark.parametrize("source", ["/фото", "/.", "/ "])
 def test_a_name_that_cannot_be_made_is_asked_for(source: str) -> None:
-    with pytest.raises(RecipeError, match="no name can be made of .*: give one with NAME="):
+    with pytest.raises(RecipeError, match=r"no name can be made of .*: give one with NAME="):
         name_of(source)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models import preprocess as images
-from models import registry
+from models import program, registry
 from models.input import InputSpec
 from models.manifest import MODEL, REPORT
 from models.precision import CPU
@@ -287,7 +287,7 @@ def test_data_that_changed_are_trained_on_anew_and_published_as_the_next_version
     assert worked_on(said) == list(pipeline.STAGES)
     assert trained == [run / "2"]
     assert contents(run).items() >= before.items()
-    assert (done["published"], done["promote"]) == ("colours:2", f"make promote MODEL=colours:2 STORE={store}")
+    assert (done["published"], done["promote"]) == ("colours:2", program.make("promote", "MODEL=colours:2", f"STORE={store}"))
     now = registry.pointer(store, "colours")
     assert now is not None
     assert now.version == 1
