@@ -44,9 +44,9 @@ def check_weights(folder: Path) -> None:
     if is_package(folder) and not has_weights(folder):
         package = manifests.read(folder)
         again = program.command("publish", "RUN", "--name", package.name, "--with-weights")
-        known = recipes.of_architecture(package.architecture)
-        own = program.command("train", "DATA", "--recipe", *known[:1], "--out", "runs/NAME")
-        without = f"; without it train a {package.architecture} of your own: '{own}'" if known else ""
+        recipe = next(iter(recipes.of_architecture(package.architecture)), "")
+        own = program.command("train", "DATA", "--recipe", recipe, "--out", "runs/NAME")
+        without = f"; without it train a {package.architecture} of your own: '{own}'" if recipe else ""
         raise CheckpointError(
             f"the package {package.id} holds a graph to serve but no weights to train on, which a graph does not keep: where you "
             f"have its run, give that, or publish it again with '{again}'{without}; what its features are worth as they are says "

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_what_changed_is_counted_and_named(change: Callable[[Path], object], sai
     assert str(found) == said
 
 
-@pytest.mark.parametrize("move", [shutil.copytree, shutil.move])
+@pytest.mark.parametrize("move", [partial(shutil.copytree, symlinks=True), shutil.move], ids=["copied", "moved"])
 def test_the_same_images_in_another_place_are_the_same_data(move: Callable[[Path, Path], object], tmp_path: Path) -> None:
     source = make_folder(tmp_path / "colours", each=4)
     (source / "blue" / "damaged.png").write_bytes(b"no picture")

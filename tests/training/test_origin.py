@@ -85,7 +85,7 @@ def test_a_run_starts_from_a_package_by_its_name_or_folder(reference: str, journ
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        ("tiny:1", "tiny:1 holds a graph to serve but no weights to train on, .* publish it with .*--with-weights"),
+        ("tiny:1", "tiny:1 holds a graph to serve but no weights to train on, .* publish it again with .*--with-weights"),
         ("{store}/tiny/1", "tiny:1 holds a graph to serve but no weights"),
         ("colours:9", "colours:9 is no folder of a run, and as a package: no version '9'"),
         ("none", "none is no folder of a run, and as a package: no model 'none'.*colours, tiny"),
