@@ -16,14 +16,24 @@ LOOK_SYNCED = $(LOOK)/.synced$(if $(filter .venv-serve,$(LOOK)),-$(SERVE_EXTRA))
 EXTRAS ?=
 
 DATA ?= data
-NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
-RECIPE ?=
-RUN ?= runs/$(NAME)
 STORE ?= models/store
-FEEDBACK ?= $(HUBEL_FEEDBACK_DIR)
 SERVICE ?= hubel
+ARGS ?=
 
-TRIAL = $(if $(CANARY),--canary $(CANARY)) $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DISAGREEMENT),--max-disagreement $(DISAGREEMENT))
+# What is given may hold anything: q quotes it for the shell as it is. Options count on the command line of make alone, so that
+# a NAME or FORCE of the environment does nothing; ARGS are further options, as the program takes them.
+q = '$(subst ','\'',$(value $(1)))'
+given = $(if $(filter command,$(firstword $(origin $(1)))),$(value $(1)))
+option = $(if $(call given,$(1)),--$(2)=$(call q,$(1)))
+flag = $(if $(call given,$(1)),--$(2))
+
+name = $(if $(call given,NAME),$(call q,NAME),"$$($(ALL) -m training.naming $(call q,DATA))")
+run = $(if $(value RUN),$(call q,RUN),runs/$(name))
+feedback = $(if $(value FEEDBACK),$(call q,FEEDBACK),$(call q,HUBEL_FEEDBACK_DIR))
+TRIAL = $(call option,CANARY,canary) $(call option,REQUESTS,requests) $(call option,DISAGREEMENT,max-disagreement)
+GATE = $(call option,HELD_OUT,data) $(call option,CLASSES_CHANGE,classes-change) $(call option,MARGIN,margin) \
+  $(call flag,STRICT,strict) $(call option,CALIBRATION,calibration) $(call option,RECALL,recall) $(call option,SPEED,speed) \
+  $(call option,MEMORY,memory) $(call option,SECONDS,seconds) $(call option,KEY,key) $(call flag,FORCE,force)
 
 AREAS ?=
 SYSTEMS ?=
@@ -46,7 +56,8 @@ serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (cifar10) on HUB
 	@exec $(SERVE) -m hubel serve
 
 bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS (all), ROUNDS=5 times; WRITE=1 puts a part into RESULTS.md
-	@UV=$(UV) $(SERVE) -m benchmarks --systems "$(SYSTEMS)" --models "$(MODELS)" --rounds $(ROUNDS) --scale $(SCALE) $(if $(WRITE),--write)
+	@UV=$(UV) $(SERVE) -m benchmarks --systems=$(call q,SYSTEMS) --models=$(call q,MODELS) --rounds=$(call q,ROUNDS) \
+	  --scale=$(call q,SCALE) $(if $(WRITE),--write) $(value ARGS)
 
 test: .venv/.synced  ## run the tests
 	@$(ALL) -m pytest -q
@@ -72,45 +83,46 @@ mutants: .venv/.synced  ## show that tests can fail: take protections away, of A
 	@$(ALL) -m tests.mutants $(AREAS)
 
 inspect: data-exists $(LOOK_SYNCED)  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
-	@$(LOOK)/bin/python -m hubel inspect $(DATA) $(if $(HTML),--html $(HTML))
+	@$(LOOK)/bin/python -m hubel inspect $(call option,HTML,html) $(call flag,STRICT,strict) $(value ARGS) -- $(call q,DATA)
 
-train: data-exists .venv/.synced  ## from DATA=folder to the package NAME: train by RECIPE (photos), evaluate, export, report, publish
-	@$(ALL) -m hubel run $(DATA) --name $(NAME) $(if $(RECIPE),--recipe $(RECIPE)) --out $(RUN) --store $(STORE) --with-weights
+train: data-exists .venv/.synced  ## from DATA=folder to a package: train by RECIPE (photos), evaluate, export, report, publish; NAME (of DATA's), ARGS="--epochs 5"
+	@$(ALL) -m hubel run $(call option,NAME,name) $(call option,RECIPE,recipe) $(if $(value RUN),--out=$(call q,RUN)) \
+	  --store=$(call q,STORE) --with-weights $(value ARGS) -- $(call q,DATA)
 
 retrain: data-exists .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
-	@$(ALL) -m hubel retrain $(NAME) $(DATA) $(FEEDBACK) --store $(STORE) $(if $(PROMOTE),--promote) \
-	  $(TRIAL)
+	@$(ALL) -m hubel retrain --store=$(call q,STORE) $(call flag,PROMOTE,promote) $(TRIAL) $(if $(value RUN),--out=$(call q,RUN)) \
+	  $(value ARGS) -- $(call q,NAME) $(call q,DATA) $(feedback)
 
 resume: data-exists .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
-	@$(ALL) -m hubel train $(DATA) --out $(RUN) --resume
+	@$(ALL) -m hubel train --out=$(run) --resume $(value ARGS) -- $(call q,DATA)
 
 evaluate: data-exists .venv/.synced  ## measure RUN on DATA
-	@$(ALL) -m hubel evaluate $(RUN) $(DATA)
+	@$(ALL) -m hubel evaluate $(value ARGS) -- $(run) $(call q,DATA)
 
-export: data-exists .venv/.synced  ## write RUN as ONNX and compare it on DATA
-	@$(ALL) -m hubel export $(RUN) $(DATA)
+export: data-exists .venv/.synced  ## write RUN as ONNX and compare it on DATA; ARGS=--fp16 for GPUs
+	@$(ALL) -m hubel export $(value ARGS) -- $(run) $(call q,DATA)
 
 report: data-exists .venv/.synced  ## write RUN/report.html: how good RUN is on DATA, where it fails, what it sees
-	@$(ALL) -m hubel report $(RUN) $(DATA)
+	@$(ALL) -m hubel report $(value ARGS) -- $(run) $(call q,DATA)
 
-publish: .venv/.synced  ## put RUN into the store as the next version of NAME
-	@$(ALL) -m hubel publish $(RUN) --name $(NAME) --store $(STORE)
+publish: .venv/.synced  ## put RUN into the store as the next version of NAME, with its weights as train does
+	@$(ALL) -m hubel publish --name=$(name) --store=$(call q,STORE) --with-weights $(value ARGS) -- $(run)
 
 models: .venv-serve/.synced-$(SERVE_EXTRA)  ## list the store
-	@$(SERVE) -m hubel models list --store $(STORE)
+	@$(SERVE) -m hubel models list --store=$(call q,STORE) $(value ARGS)
 
-promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service, if the gate lets it; SHADOW=1 or CANARY=10 for a trial first
-	@$(SERVE) -m hubel models promote $(MODEL) --store $(STORE) $(if $(HELD_OUT),--data $(HELD_OUT)) $(if $(SHADOW),--shadow) \
-	  $(TRIAL)
+promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service, if the gate lets it; SHADOW=1 or CANARY=10 for a trial first; FORCE=1, REASON="why"
+	@$(SERVE) -m hubel models promote --store=$(call q,STORE) $(GATE) $(call flag,SHADOW,shadow) $(TRIAL) $(call option,REASON,reason) \
+	  $(value ARGS) -- $(call q,MODEL)
 
-rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service
-	@$(SERVE) -m hubel models rollback $(NAME) --store $(STORE)
+rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service; REASON="why"
+	@$(SERVE) -m hubel models rollback --store=$(call q,STORE) $(call option,REASON,reason) $(value ARGS) -- $(call q,NAME)
 
 up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU
-	@DOCKER_BUILDKIT=1 $(COMPOSE) up -d --build $(SERVICE) prometheus
-	@for _ in $$(seq 120); do sleep 1; state=$$($(COMPOSE) ps $(SERVICE) prometheus); \
+	@DOCKER_BUILDKIT=1 $(COMPOSE) up -d --build $(call q,SERVICE) prometheus
+	@for _ in $$(seq 120); do sleep 1; state=$$($(COMPOSE) ps $(call q,SERVICE) prometheus); \
 	  [ $$(echo "$$state" | grep -c '(healthy)') -lt 2 ] || exit 0; echo "$$state" | grep -q Restarting && break; done; \
-	  $(COMPOSE) logs --tail=5 $(SERVICE) prometheus; echo "$$state"; exit 1
+	  $(COMPOSE) logs --tail=5 $(call q,SERVICE) prometheus; echo "$$state"; exit 1
 
 down:  ## stop and remove them; what Prometheus recorded stays
 	@$(COMPOSE) --profile monitoring --profile gpu down
@@ -119,10 +131,9 @@ clean:  ## remove what was installed (not runs/, not the store)
 	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache
 
 .PHONY: data-exists
-data-exists: export DATA := $(DATA)
 data-exists:  # before anything is installed for it; what has a colon is no folder: mnist:, hf:NAME
-	@case "$$DATA" in *:*) ;; *) [ -e "$$DATA" ] || { \
-	  echo "error: DATA=$$DATA does not exist; give the folder that holds a folder of images for each class" >&2; exit 1; }; esac
+	@case $(call q,DATA) in *:*) ;; *) test -e $(call q,DATA) || { printf 'error: DATA=%s does not exist; %s\n' $(call q,DATA) \
+	  'give the folder that holds a folder of images for each class' >&2; exit 1; };; esac
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
 	@echo "$(if $(wildcard .venv),bringing .venv up to date,installing torch and what training and tests need into .venv (about 6 GB, once))" >&2

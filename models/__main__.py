@@ -1,5 +1,5 @@
-"""Command line: hubel models list | show | verify | diff | promote | rollback | end | retire | gc | pull | push | sign |
-pack | unpack."""
+"""Command line: hubel models list | show | verify | diff | promote | rollback | end | retire | rename | gc | pull | push |
+sign | pack | unpack."""
 
 import argparse
 import json
@@ -117,6 +117,11 @@ def _add_life(collection: Commands) -> None:
     command.add_argument("model", help="name:version")
     command.add_argument("--force", action="store_true", help="also the one that a rollback would bring back")
     _add_reason(command, "retired by hand")
+    command = _add(collection, "rename", commands.run_rename)
+    command.add_argument("model", help="name or name:version")
+    command.add_argument("old", help="class as it is called")
+    command.add_argument("new", help="class as it shall be called")
+    _add_reason(command)
     command = _add(collection, "gc", commands.run_gc, commands.show_gc)
     command.add_argument("name", nargs="?", help="(default: every name)")
     command.add_argument("--keep", type=int, default=removal.KEEP, help="newest versions that stay (default: %(default)s)")

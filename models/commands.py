@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from models import archive, candidate, history, listing, place, promotion, registry, removal, signature, transfer
+from models import archive, candidate, history, listing, place, program, promotion, registry, removal, rename, signature, transfer
 from models import manifest as manifests
 from models.candidate import Bounds, Candidate, Mode
 from models.errors import PackageError
@@ -139,6 +139,16 @@ def run_retire(args: Namespace) -> list[Row]:
     folder = registry.resolve(args.store, args.model)
     pointer = removal.retire(args.store, folder.parent.name, int(folder.name), _reason(args), args.force)
     return [{"model": folder.parent.name, "retired": pointer.retired, "in_service": pointer.version}]
+
+
+def run_rename(args: Namespace) -> list[Row]:
+    folder = registry.resolve(args.store, args.model)
+    made = rename.rename(args.store, folder, args.old, args.new, _reason(args))
+    where = () if args.store == registry.STORE else ("--store", args.store)
+    promoting = ("promote", made.id, "--classes-change", f"{args.old} is called {args.new}", *where)
+    row = {"model": made.id, "from": f"{folder.parent.name}:{folder.name}", "renamed": args.old, "to": args.new}
+    row |= {"sign": program.command("models", "sign", made.id, "--key", "KEY", *where)} if signature.path(folder).exists() else {}
+    return [row | {"promote": program.command("models", *promoting)}]
 
 
 def run_gc(args: Namespace) -> list[Row]:

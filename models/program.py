@@ -44,6 +44,7 @@ STORE = {
     "rollback": "put the version before back into service",
     "end": "end what is on trial; the version stays published",
     "retire": "take a version out of use",
+    "rename": "call a class by another name, in a new version",
     "gc": "remove retired and old versions, and what killed processes left",
     "pull": "copy a package into the store",
     "push": "copy a package out of the store",

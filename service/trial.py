@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models import answers
 from models.answers import UNKNOWN, Answers, identity
+from models.clutter import is_clutter, is_hidden
 from models.errors import ImageError, PackageError
 from models.manifest import OUTPUTS, Manifest
 from models.preprocess import Pixels, preprocess
@@ -134,15 +135,20 @@ def _list(folder: Path, manifest: Manifest) -> list[tuple[Path, int]]:
     if not part.is_dir():
         raise PackageError(f"--data {folder} is not a folder; give one with a folder of images for each class")
     number = {label: i for i, label in enumerate(manifest.labels)}
-    folders = sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(path for path in part.iterdir() if path.is_dir() and not _is_passed_over(path.name))
     if not any(path.name in number for path in folders):
         raise PackageError(f"{part} has no folder that is called as a class of {manifest.id}: {', '.join(manifest.labels[:10])}")
     return [
         (path, number.get(place.name, UNKNOWN))
         for place in folders
         for path in sorted(place.rglob("*"))
-        if path.suffix.lower() in ENDINGS and path.is_file()
+        if path.suffix.lower() in ENDINGS and path.is_file() and not any(map(_is_passed_over, path.relative_to(place).parts))
     ]
+
+
+def _is_passed_over(name: str) -> bool:
+    """As training passes them over."""
+    return is_hidden(name) or is_clutter(name)
 
 
 def _peak_memory() -> int:

@@ -223,7 +223,7 @@ def test_a_page_whose_lines_begin_with_hubel_says_how_it_comes_onto_the_path(pag
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_make_lines_of_a_document_name_verbs_and_variables_that_exist(page: Path) -> None:
     verbs = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))
-    variables = set(re.findall(r"\$\(([A-Z_]+)\)", read("Makefile"))) | {"HUBEL_MODEL"}
+    variables = set(re.findall(r"\$\((?:call \w+,|value )?([A-Z_]+)[,)]", read("Makefile"))) | {"HUBEL_MODEL"}
     for words in filter(None, map(make_words, code_in(page.read_text()))):
         assert {word for word in words if "=" not in word} <= verbs, words
         assert {word.partition("=")[0] for word in words if "=" in word} <= variables, words

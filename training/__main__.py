@@ -15,7 +15,7 @@ try:
     from hubel.errors import ServiceError
     from models import registry
     from models.manifest import REPORT, Manifest, PackageError
-    from training import options, torchrun
+    from training import naming, options, torchrun
     from training import recipe as recipes
     from training.errors import RecipeError, TrainingError
     from training.recipe import Recipe
@@ -28,16 +28,19 @@ DEFAULT_RECIPE = "photos"
 
 
 def run_everything(args: argparse.Namespace) -> object:
+    if ":" not in args.data and not Path(args.data).exists():
+        open_source(args.data)  # refuses it at once, before torch is imported
     from training import checkpoint, pipeline
 
     if torchrun.world_size() > 1:
         raise RecipeError("run is one process: give torchrun the command train, then let run go on with the same --out")
-    overrides, folder = options.given(args), args.out or Path("runs") / args.name
+    name = args.name or naming.name_of(args.data)
+    overrides, folder = options.given(args), args.out or Path("runs") / name
     goes_on = (folder / checkpoint.SIDECAR).is_file() and not (args.recipe or overrides)
     recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow, anyway=args.anyway)
     made = pipeline.Made(args.fp16, not args.without_images, args.with_weights)
-    return pipeline.run(args.data, folder, args.name, args.store, begin, made)
+    return pipeline.run(args.data, folder, name, args.store, begin, made, named=args.name is not None)
 
 
 def run_train(args: argparse.Namespace) -> object:
@@ -190,7 +193,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("run", help=program.TRAINING["run"])
     _add_training(command)
-    command.add_argument("--name", required=True, help="of the package: lower-case letters, digits, '.', '_', '-'")
+    text = "of the package: lower-case letters, digits, '.', '_', '-' (default: made of what the data are called)"
+    command.add_argument("--name", help=text)
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
     _add_fp16(command)
     _add_without_images(command)

@@ -13,6 +13,7 @@ from models.errors import ImageError
 from models.input import InputSpec
 from models.preprocess import decode as decode_file
 from models.preprocess import fit
+from training import shared
 from training import split as splits
 from training.errors import DataError
 from training.inspection.copies import SIDE, small_copy
@@ -95,6 +96,7 @@ def load_training(
     return sets.apart(np.empty(0, np.int64))
 
 
+@shared.once
 def load_run(source: str | Path, spec: InputSpec, classes: tuple[str, ...], past: Past) -> tuple[ImageSet, ImageSet]:
     """Those images of ``source`` that a run of these classes has trained on and held out, in the order of the source; what came
     to it since is left out."""
@@ -159,6 +161,7 @@ def pool_of(images: ImageSet) -> splits.Pool:
     return splits.Pool(images.classes, images.targets, images.identities, images.small, images.groups)
 
 
+@shared.once
 def load_test(source: str | Path, spec: InputSpec, classes: tuple[str, ...]) -> ImageSet | None:
     """Test images of ``source`` where it gives some; raises DataError as ``decode``."""
     part = open_source(source).test

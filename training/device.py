@@ -1,6 +1,8 @@
 """Where the network runs, and in which precision it multiplies. Neighbours: recipe.py asks for a precision, train.py runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -20,6 +22,10 @@ class Device:
     @property
     def is_gpu(self) -> bool:
         return self.name != "cpu"
+
+    def of_this_thread(self) -> Callable[[], None]:
+        """What makes another thread use the GPU of this one: torch gives every new thread the first GPU."""
+        return partial(torch.cuda.set_device, torch.cuda.current_device()) if self.is_gpu else lambda: None
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(torch.device(self.name).type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training import data
+from training import crop, data
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.errors import CheckpointError, DataError
@@ -24,6 +24,13 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
             "earlier version trained it and noted no more of them; bring the data back as they were, or train again"
         )
     return trained, held_out
+
+
+def load(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
+    """The images of a run that was begun, as ``crop.load``; raises CheckpointError too."""
+    if not checkpoint.past:
+        return training_images(source, checkpoint)
+    return crop.load(source, checkpoint.recipe, checkpoint.past)
 
 
 def past(source: str | Path, checkpoint: Checkpoint) -> Past | None:

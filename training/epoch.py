@@ -74,7 +74,7 @@ def learn(
     label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
     with (
         tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar,
-        closing(prefetched(_batches(images, checkpoint, device, processes))) as ahead,
+        closing(prefetched(_batches(images, checkpoint, device, processes), device.of_this_thread())) as ahead,
     ):
         for i, batch in enumerate(ahead):
             added = min(recipe.accumulate, batches - i + i % recipe.accumulate)  # batches of this step

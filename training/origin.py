@@ -14,6 +14,7 @@ from models import program, registry
 from models.errors import PackageError
 from training import checkpoint as checkpoints
 from training import download, pretrained
+from training import recipe as recipes
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
 from training.errors import CheckpointError
@@ -46,9 +47,13 @@ def check_weights(folder: Path) -> None:
     if is_package(folder) and not has_weights(folder):
         package = manifests.read(folder)
         again = program.command("publish", "RUN", "--name", package.name, "--with-weights")
+        recipe = next(iter(recipes.of_architecture(package.architecture)), "")
+        own = program.command("train", "DATA", "--recipe", recipe, "--out", "runs/NAME")
+        without = f"; without it train a {package.architecture} of your own: '{own}'" if recipe else ""
         raise CheckpointError(
-            f"the package {package.id} holds a graph to serve but no weights to train on: publish it again from its run with "
-            f"'{again}', or give the folder of that run"
+            f"the package {package.id} holds a graph to serve but no weights to train on, which a graph does not keep: where you "
+            f"have its run, give that, or publish it again with '{again}'{without}; what its features are worth as they are says "
+            f"'{program.command('probe', '--run', package.id, 'DATA')}'"
         )
 
 

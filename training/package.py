@@ -204,5 +204,6 @@ commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["librari
 {_started_from(source)}{_despite(data)}{_more(manifest)}## Limits
 
 {_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
-of something else gets a wrong answer, though often an "unsure" one.
+of something else gets one of them too, sure or "unsure": the threshold was chosen on images of these classes and promises
+nothing about others.
 """

@@ -2,12 +2,13 @@
 
 Every stage leaves a file in the folder of the run. One that is of the checkpoint's epoch, and no older than the file of the
 stage before, is not made again, and what the store holds is not published again: so the same call goes on wherever it was
-stopped. Neighbours: the modules of those names.
+stopped. That is of the same data: where these changed, another run trains on them. runs.py tells, and has the folders.
 """
 
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,13 @@ from models import manifest as manifests
 from models import program, registry
 from models.manifest import MODEL, REPORT, Manifest, PackageError
 from training import checkpoint as checkpoints
-from training import evaluate, export, package, patience
+from training import contents, evaluate, export, package, patience, runs, shared
 from training.checkpoint import SIDECAR, Checkpoint
 from training.errors import CheckpointError, RecipeError, TrainingError
 from training.recipe import Recipe
 from training.report import facts
 from training.report.document import report
+from training.runs import Place
 from training.train import train
 
 STAGES = ("train", "evaluate", "export", "report", "publish")
@@ -50,23 +52,44 @@ class Made(NamedTuple):
 
 
 def run(
-    source: str | Path, folder: Path, name: str, store: Path, beginning: Beginning, made: Made | None = None
+    source: str | Path,
+    folder: Path,
+    name: str,
+    store: Path,
+    beginning: Beginning,
+    made: Made | None = None,
+    named: bool = True,
 ) -> dict[str, Any]:
-    """Train on ``source`` in ``folder`` and publish as the next version of ``name``; stages that are finished stay.
+    """Train on ``source`` in ``folder`` and publish as the next version of ``name``; stages that are finished stay. Where the
+    data changed since, train anew on them in a folder below it. ``named``: the name was chosen, not made of the data's.
 
     Returns what was published, where the report is and the command that serves the model.
 
     Raises:
         RecipeError: the name is not allowed, or ``folder`` holds a run of another recipe; nothing was done.
+        DataError: the data are not there; nothing was done.
         TrainingError, PackageError: a stage failed; what was finished before it stays.
     """
-    made = made or Made()
     if not registry.NAME.match(name):
         raise RecipeError(f"the name is {name!r}: it takes 1 to 64 lower-case letters, digits, '.', '_' and '-'")
-    check_recipe(folder, beginning.recipe)
+    listed = contents.look(source)
+    with shared.images():
+        place = runs.find(source, folder, listed)
+        if not named:
+            check_whose(name, store, place, listed.address)
+        check_recipe(place.folder, beginning.recipe)
+        return _stages(source, place, name, store, _beginning(place, beginning), made or Made())
+
+
+def _stages(source: str | Path, place: Place, name: str, store: Path, beginning: Beginning, made: Made) -> dict[str, Any]:
+    folder = place.folder
     _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
     checkpoint = checkpoints.load(folder)[0]
-    _stage(1, _is_evaluated(folder, checkpoint), lambda: evaluate.evaluate(folder, source))
+    if place.changes.tested:
+        _say(f"other test images than were measured on before ({place.changes.of_test}): measuring anew")
+    _stage(1, _is_evaluated(folder, checkpoint) and not place.changes.tested, lambda: evaluate.evaluate(folder, source))
+    if place.now is not None and place.now != contents.read(folder):
+        contents.write(folder, place.now)
     _stage(2, _is_exported(folder, checkpoint, made.fp16), lambda: export.export(folder, source, made.fp16))
     _stage(3, _is_reported(folder, checkpoint, made.with_images), lambda: report(folder, source, made.with_images))
     before = _published(folder, store, name, made.with_weights)
@@ -79,7 +102,46 @@ def run(
         "published": published.id,
         "folder": str(store / name / str(published.version)),
         "serve": serve_command(store, published.id),
+        **_promotion(store, published),
     }
+
+
+def check_whose(name: str, store: Path, place: Place, address: str) -> None:
+    """Raises RecipeError where a name that nobody chose is already that of something made of other data."""
+    way_out = f"NAME={name} (--name {name}) publishes what these become as its next version, another name keeps them apart"
+    if place.latest is not None:
+        before = contents.read(place.latest)
+        if before is None or before.address != address:
+            where = "other images" if before is None else before.address
+            raise RecipeError(f"{place.latest} was trained on {where}, and {address} is not that ({place.how}): {way_out}")
+    elif not (place.folder / SIDECAR).is_file() and registry.versions(store, name):
+        raise RecipeError(f"{store} has a model called {name} already, of which there is no run in {place.folder}: {way_out}")
+
+
+def _beginning(place: Place, asked: Beginning) -> Beginning:
+    """How a run begins: as asked for, and where the data changed since the run before by the recipe of that."""
+    if place.latest is None:
+        return asked
+    before = checkpoints.load(place.latest)[0]
+    if asked.recipe is None and asked.start_from is None and "command" in before.provenance.get("started_from", {}):
+        raise RecipeError(
+            f"the data changed ({place.how}) since {place.latest}, which began with the weights of another run: say again with "
+            "--start-from which weights to begin with, or name the --recipe to begin without"
+        )
+    state = "was trained" if _is_trained(place.latest) else "was begun, and stopped,"
+    by = "" if asked.recipe else " by the same recipe"
+    _say(f"{place.latest} {state} on other data ({place.how}): training anew{by} in {place.folder}")
+    return asked._replace(recipe=asked.recipe or before.recipe, after=place.latest)
+
+
+def _promotion(store: Path, published: Manifest) -> dict[str, str]:
+    """The command that puts a version into service which is not yet there."""
+    with suppress(PackageError):  # a pointer that is damaged names none
+        now = registry.pointer(store, published.name)
+        if now is not None and now.version == published.version:
+            return {}
+    where = () if store.resolve() == registry.STORE.resolve() else (f"STORE={store.resolve()}",)
+    return {"promote": program.make("promote", f"MODEL={published.id}", *where)}
 
 
 def check_recipe(folder: Path, recipe: Recipe | None) -> None:

@@ -87,6 +87,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"cutmix is {self.cutmix}, which leaves no image to mixup; lower it, or leave mixup out")
         if self.sizes:
             self._check_sizes(side)
+        if self.batch_size == 1 and self.fit == "gradient":
+            self._check_batch_of_one()
 
     def _check_sizes(self, side: int) -> None:
         from training import sizes
@@ -98,6 +100,25 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"sizes holds {len(self.sizes)} sides for {self.epochs} epochs; train longer, or with fewer sides")
         for shorter in self.sizes:
             check_size(self.architecture, *sizes.scaled(self.input, shorter))
+
+    def _check_batch_of_one(self) -> None:
+        """Batch norm needs more than one value of a channel: an image whose maps shrink to one place gives one alone."""
+        import torch
+
+        from training import freezing, sizes
+        from training.architectures.catalogue import build
+
+        height, width = sizes.scaled(self.input, min(self.sizes)) if self.sizes else (self.input.height, self.input.width)
+        with torch.device("meta"):  # shapes alone: nothing is computed
+            model, image = build(self.architecture, 2).train(), torch.empty(1, 3, height, width)
+        freezing.freeze(model, freezing.frozen_at(self.epochs - 1, model, self.freeze, self.unfreeze_every))
+        try:
+            model.weighted_logits(image)
+        except ValueError as err:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, and an image of {height}x{width} pixels shrinks to one place within "
+                f"{self.architecture}, where batch norm needs more than one: raise batch_size to 2 at least, or the size"
+            ) from err
 
     @property
     def passes(self) -> int:
@@ -140,6 +161,13 @@ def load(name: str, size: int | None = None, **overrides: Any) -> Recipe:
         return msgspec.convert(keys, Recipe)
     except (msgspec.DecodeError, ValueError) as err:  # tomllib's error is a ValueError
         raise RecipeError(f"{path}: {err}") from err
+
+
+def of_architecture(architecture: str) -> list[str]:
+    """Names of the recipes that train such a network, the shortest first."""
+    found = {path.stem: msgspec.toml.decode(path.read_bytes()) for path in FOLDER.glob("*.toml")}
+    names = [name for name, keys in found.items() if keys["architecture"] == architecture]
+    return sorted(names, key=lambda name: (len(name), name))
 
 
 def squared(spec: InputSpec, size: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Neighbours: models/reference.py has the figures, export.py calls this for a run,
 import math
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.probability import softmax
 from models.reference import FILE, Reference
 from training import data
 from training.data import ImageSet
+from training.errors import DataError
 from training.sources.catalogue import open_source
 from training.sources.source import Part
 
@@ -31,8 +33,8 @@ BATCH = 64
 def measure(
     session: onnxruntime.InferenceSession, images: ImageSet, sizes: NDArray[np.floating], temperature: float = 1.0
 ) -> Reference:
-    """The reference of a graph. sizes: (n,) shorter sides of the files of ``images``, in pixels. temperature: what is left
-    to divide the graph's logits by."""
+    """The reference of a graph. sizes: (n or fewer,) shorter sides of the files of ``images``, in pixels. temperature: what is
+    left to divide the graph's logits by."""
     parts: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     for begin in tqdm(range(0, len(images), BATCH), "reference", unit=" batches", leave=False):
         found = session.run(["logits", "features"], {"images": images.pixels[begin : begin + BATCH]})
@@ -55,9 +57,19 @@ def some_of(images: ImageSet) -> ImageSet:
 
 
 def sizes_of(images: ImageSet, parts: list[Part]) -> NDArray[np.float64]:
-    """The shorter side of the file of each image, in pixels; ``parts``: where they came from."""
+    """The shorter side of the file of each image, in pixels; ``parts``: where they came from. One that is gone has none.
+
+    Raises:
+        DataError: all are gone.
+    """
     items = {item.path: item for part in parts for item in part.items}
-    return np.array([references.size(items[path].read()) for path in images.paths], np.float64)
+    sizes: list[float] = []
+    for path in images.paths:
+        with suppress(KeyError, OSError):
+            sizes.append(references.size(items[path].read()))
+    if not sizes:
+        raise DataError(f"none of the {len(images)} images that were measured is there any more; bring the data back")
+    return np.array(sizes, np.float64)
 
 
 def write(run: Path, images: ImageSet, source: str | Path) -> None:

@@ -85,6 +85,7 @@ def retrain(
     joined = join(source, folder / NEW / LIST)
     beginning = Beginning(recipe, before, anyway=anyway)
     result = pipeline.run(joined, folder, name, store, beginning, made or Made(with_weights=True))
+    result.pop("promote", None)
     manifest, labels = manifests.read(before), manifests.read(Path(result["folder"])).labels
     counts = {"new_images": len(new.items), "known_images": new.known, "near_copies": new.near, "held_out_gone": old.gone}
     facts = counts | {"before": manifest.id, "top1_before": manifest.evaluation.top1}

@@ -18,9 +18,25 @@ import torch
 from tqdm import tqdm
 
 from training import checkpoint as checkpoints
-from training import crop, data, earlier, epoch, fitting, lock, origin, patience, pretrained, processes, provenance, tracking
+from training import (
+    contents,
+    crop,
+    data,
+    earlier,
+    epoch,
+    fitting,
+    lock,
+    origin,
+    patience,
+    pretrained,
+    processes,
+    provenance,
+    shared,
+    tracking,
+)
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint, Weights
+from training.contents import Contents
 from training.data import ImageSet
 from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError, RecipeError
@@ -85,7 +101,7 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
 @dataclass
 class Run:
     """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names. found: lines about the
-    images."""
+    images. contents: what it is trained on, until that is noted."""
 
     checkpoint: Checkpoint
     state: State
@@ -95,6 +111,7 @@ class Run:
     validation: ImageSet
     processes: Processes
     found: Sequence[str] = ()
+    contents: Contents | None = None
 
 
 def train(
@@ -141,6 +158,7 @@ def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
         while checkpoint.epoch < checkpoint.recipe.passes and not patience.is_over(checkpoint):
             advance(run, pace, say)
             if first:
+                note(run, folder)
                 checkpoints.save(folder, checkpoint, run.kept, run.state.content())
             record(checkpoint)
             figures = "  ".join(f"{key} {value:g}" for key, value in checkpoint.history[-1].items())
@@ -148,6 +166,13 @@ def follow(run: Run, folder: Path, say: bool, mlflow: str | None) -> Checkpoint:
     for line in patience.outcome(checkpoint, folder):
         log(line)
     return checkpoint
+
+
+def note(run: Run, folder: Path) -> None:
+    """Leave beside the first checkpoint what it was trained on."""
+    if run.contents is not None:
+        contents.write(folder, run.contents)
+        run.contents = None
 
 
 def prepare(
@@ -166,7 +191,8 @@ def prepare(
     if not saved and not start_from and recipe.weights != NO_WEIGHTS:
         pretrained.find(recipe.architecture, recipe.weights)  # before the images are decoded, which can take long
     past, found = (saved[0].past, list[str]()) if saved else past_of(start_from or after, source)
-    images, validation = earlier.training_images(source, saved[0]) if saved and not past else crop.load(source, recipe, past)
+    listed = contents.look(source) if processes.first and not saved else None  # before anything of it is read
+    images, validation = earlier.load(source, saved[0]) if saved else crop.load(source, recipe, past)
     torch.manual_seed(recipe.seed)
     if saved:
         checkpoint, model, content = saved
@@ -186,7 +212,16 @@ def prepare(
     state = begin(model, recipe, device, processes)
     if content:
         restore(state, content, folder)
-    return Run(checkpoint, state, kept, device, images, validation, processes, found)
+    share(source, checkpoint, images, validation)
+    noted = None if listed is None else contents.note(listed, images, validation)
+    return Run(checkpoint, state, kept, device, images, validation, processes, found, noted)
+
+
+def share(source: str | Path, checkpoint: Checkpoint, images: ImageSet, validation: ImageSet) -> None:
+    """What the stages after this one ask for is there already, unless the training images are larger than they want them."""
+    recipe = checkpoint.recipe
+    if checkpoint.past and images.pixels.shape[1:3] == (recipe.input.height, recipe.input.width):
+        shared.give(data.load_run, (images, validation), source, recipe.input, checkpoint.classes, checkpoint.past)
 
 
 def past_of(folder: Path | None, source: str | Path) -> tuple[Past, list[str]]:

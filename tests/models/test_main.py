@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -158,6 +159,30 @@ def test_diff_knows_a_renamed_class_from_a_new_one(make_store: MakeStore, capsys
     assert row["classes"] == {"added": [], "removed": [], "renamed": {"blue": "azure"}, "reordered": False}
 
 
+@pytest.mark.usefixtures("here")
+def test_a_renamed_class_goes_into_service_by_the_command_that_is_printed(
+    make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=1)
+    (store / "tiny/1.sig").write_text("a signature")
+    arguments = ["rename", "tiny", "blue", "dark blue", "--reason", "there will be a light one", "--json"]
+    row = json.loads(run(store, arguments, capsys)[1])[0]
+    assert row.items() >= {"model": "tiny:2", "from": "tiny:1", "renamed": "blue", "to": "dark blue"}.items()
+    assert f"models sign tiny:2 --key KEY --store {store}" in row["sign"]
+    assert pointer(store).version == 1
+    assert run(store, ["promote", "tiny:2"], capsys)[0] == 1
+    words = shlex.split(row["promote"])
+    assert main(words[words.index("promote") :]) == 0
+    capsys.readouterr()
+    assert pointer(store).version == 2
+    row = json.loads(run(store, ["diff", "tiny:1", "tiny:2", "--json"], capsys)[1])[0]
+    assert row["classes"]["renamed"] == {"blue": "dark blue"}
+    assert {figure["change"] for key, figure in row["figures"].items() if not key.endswith("gate") and key != "bytes"} <= {
+        0,
+        None,
+    }
+
+
 def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_store(tiny=2)
     registry.promote(store, "tiny", 2, "test")
@@ -184,6 +209,12 @@ def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: py
         (["show", "tiny:7"], "no version '7' of model tiny"),
         (["diff", "tiny:1", "large"], "no model 'large'"),
         (["retire", "tiny:1"], "tiny:1 is in service"),
+        (["rename", "tiny:1", "cat", "dog"], "tiny:1 has no class 'cat'; it has red, green, blue"),
+        (["rename", "tiny:1", "red", "blue"], "tiny:1 has a class 'blue' already, and two cannot have one name"),
+        (["rename", "tiny:1", "red", "red"], "tiny:1 has a class 'red' already"),
+        (["rename", "tiny:1", "red", " "], "a class cannot be called ' ': a name needs letters"),
+        (["rename", "tiny:1", "red", "a\nb"], "a class cannot be called 'a\\nb': a name needs letters"),
+        (["rename", "tiny:7", "red", "dog"], "no version '7' of model tiny"),
         (["gc", "large"], "no version of large is in service"),
         (["pull", "/nowhere/tiny/2"], "there is no package in /nowhere/tiny/2"),
         (["pull", "/nowhere/tiny"], "/nowhere/tiny names no package"),
@@ -273,7 +304,23 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.
 
 @pytest.mark.parametrize(
     "command",
-    ["list", "show", "diff", "verify", "promote", "rollback", "end", "retire", "gc", "pull", "push", "sign", "pack", "unpack"],
+    [
+        "list",
+        "show",
+        "diff",
+        "verify",
+        "promote",
+        "rollback",
+        "end",
+        "retire",
+        "rename",
+        "gc",
+        "pull",
+        "push",
+        "sign",
+        "pack",
+        "unpack",
+    ],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:

@@ -13,6 +13,7 @@ from service.errors import OutOfMemory
 from service.settings import Settings
 from tests.factories import make_image
 
+COLOURS = ("red", "green", "blue", "violet")
 CONFIG = Settings(threads=1, device="cpu", max_batch=2)
 
 
@@ -20,7 +21,7 @@ def make_photos(folder: Path, *labels: str) -> Path:
     for label in labels:
         (folder / label).mkdir(parents=True)
         for i in range(3):
-            (folder / label / f"{i}.png").write_bytes(make_image("PNG", seed=i, color=label))
+            (folder / label / f"{i}.png").write_bytes(make_image("PNG", seed=i, color=label if label in COLOURS else None))
     return folder
 
 
@@ -45,6 +46,12 @@ def test_of_a_folder_of_parts_what_was_not_trained_on_is_answered(
         make_photos(tmp_path / "photos" / part, label)
     found = answer(tiny_store, tmp_path / "photos", tmp_path / "a.npz")
     assert set(found.target.tolist()) == {len(parts) - 1}
+
+
+def test_what_systems_leave_behind_is_not_answered(tiny_store: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", "red", "blue")
+    make_photos(photos, "__MACOSX", "red/@eaDir", "red/.thumbnails")
+    assert len(answer(tiny_store, photos, tmp_path / "a.npz").image) == 6
 
 
 @pytest.mark.parametrize(

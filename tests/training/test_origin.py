@@ -17,6 +17,7 @@ from tests.training.conftest import Journey
 from tests.training.factories import make_folder, make_recipe, make_run, write_recipe
 from training import checkpoint as checkpoints
 from training import evaluate, origin, package
+from training import recipe as recipes
 from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
@@ -41,6 +42,15 @@ def test_a_package_with_weights_verifies_and_is_a_checkpoint_of_its_own(journey:
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
     assert checkpoint.history == original.history
     assert training == {}  # nothing to resume with: that would double the size again
+
+
+def test_the_bundled_package_which_has_no_weights_names_a_recipe_that_makes_such(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        origin.check_weights(origin.find("cifar10:1", registry.STORE))
+
+    (recipe,) = re.findall(r"hubel train DATA --recipe (\S+) --out runs/NAME'", str(caught.value))
+    assert recipes.load(recipe).architecture == manifests.read(registry.STORE / "cifar10" / "1").architecture
+    assert "hubel probe --run cifar10:1 DATA'" in str(caught.value)
 
 
 def test_names_of_files_that_were_left_out_are_not_passed_on(tmp_path: Path, journey: Journey) -> None:
@@ -75,7 +85,7 @@ def test_a_run_starts_from_a_package_by_its_name_or_folder(reference: str, journ
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        ("tiny:1", "tiny:1 holds a graph to serve but no weights to train on: publish it again .*--with-weights"),
+        ("tiny:1", "tiny:1 holds a graph to serve but no weights to train on, .* publish it again with .*--with-weights"),
         ("{store}/tiny/1", "tiny:1 holds a graph to serve but no weights"),
         ("colours:9", "colours:9 is no folder of a run, and as a package: no version '9'"),
         ("none", "none is no folder of a run, and as a package: no model 'none'.*colours, tiny"),

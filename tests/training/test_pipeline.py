@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
-from models import registry
+from models import preprocess as images
+from models import program, registry
+from models.input import InputSpec
 from models.manifest import MODEL, REPORT
 from models.precision import CPU
+from models.preprocess import Pixels
+from tests.factories import make_image, make_package
 from tests.training.conftest import Journey
-from tests.training.factories import interrupt_at, make_folder, make_recipe, write_recipe
+from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
 from training import checkpoint as checkpoints
-from training import evaluate, export, pipeline
+from training import contents as noted
+from training import data, evaluate, export, pipeline
 from training.__main__ import main
 from training.errors import RecipeError
 from training.pipeline import Beginning, Made
@@ -40,6 +45,13 @@ def test_one_command_leads_from_a_folder_to_a_package_however_often_it_is_stoppe
     monkeypatch.setattr(export, "installed", lambda: [CPU])
     monkeypatch.setattr(robustness, "KINDS", ())
     monkeypatch.setattr(page, "drawn", lambda content: NO_DRAWINGS)  # pyright: ignore
+    decoded: list[int] = []
+
+    def preprocess(file: bytes, spec: InputSpec) -> Pixels:
+        decoded.append(len(file))
+        return images.preprocess(file, spec)
+
+    monkeypatch.setattr(data, "preprocess", preprocess)
     source, run, store = make_folder(tmp_path / "colours"), tmp_path / "run", tmp_path / "store"
     recipe = write_recipe(tmp_path / "tiny.toml")
     command = ["run", str(source), "--name", "pets", "--out", str(run), "--store", str(store), "--json"]
@@ -52,8 +64,11 @@ def test_one_command_leads_from_a_folder_to_a_package_however_often_it_is_stoppe
     assert re.search(r"epoch 1  loss .* about \d+ s left\n", stopped.err)
     assert checkpoints.load(run)[0].epoch == 1
 
+    decoded.clear()
     assert main(command) == 0  # by the recipe of the checkpoint
     done = capsys.readouterr()
+    assert len(decoded) == 24  # each image once, for all stages
+    decoded.clear()
     assert worked_on(done.err) == list(pipeline.STAGES)
     checkpoint = checkpoints.load(run)[0]
     assert [epoch["epoch"] for epoch in checkpoint.history] == [1, 2, 3]
@@ -70,6 +85,7 @@ def test_one_command_leads_from_a_folder_to_a_package_however_often_it_is_stoppe
     again = capsys.readouterr()
     assert worked_on(again.err) == []
     assert again.out == done.out
+    assert decoded == []
     assert registry.versions(store, "pets") == [1]
 
 
@@ -226,3 +242,176 @@ def test_the_command_that_serves_names_the_store_where_it_is_not_the_checkouts(t
     assert pipeline.serve_command(registry.STORE, "pets:1") == "HUBEL_MODEL=pets:1 make serve"
     other = tmp_path / "my store"
     assert pipeline.serve_command(other, "pets:1") == f"HUBEL_STORE='{other}' HUBEL_MODEL=pets:1 make serve"
+
+
+@pytest.fixture
+def trained(journey: Journey, copied: None, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that were trained in, which then hold the journey's checkpoint, as if it were of the data."""
+    folders: list[Path] = []
+
+    def train(source: Path, folder: Path, *_: object, **__: object) -> None:
+        folders.append(folder)
+        folder.mkdir(exist_ok=True)
+        for path in (journey.run / checkpoints.SIDECAR, *journey.run.glob("weights-*.pt")):
+            shutil.copyfile(path, folder / path.name)
+        before = noted.read(journey.run)
+        assert before is not None
+        noted.write(folder, noted.compare(before, noted.look(source))[1])
+
+    monkeypatch.setattr(pipeline, "train", train)
+    return folders
+
+
+@pytest.fixture
+def photos(journey: Journey, tmp_path: Path) -> Path:
+    """The journey's data, to be changed."""
+    return Path(shutil.copytree(journey.data, tmp_path / "photos"))
+
+
+@pytest.fixture
+def store(journey: Journey, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(journey.store, tmp_path / "store"))
+
+
+def test_data_that_changed_are_trained_on_anew_and_published_as_the_next_version(
+    run: Path, photos: Path, store: Path, trained: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    (photos / "train" / "red" / "000.png").unlink()
+    make_folder(photos / "train", ("red", "black"), each=2, seed=900)  # two of red are other pictures now
+
+    done = pipeline.run(photos, run, "colours", store, Beginning(None))
+
+    said = capsys.readouterr().err
+    assert f"{run} was trained on other data (2 images added, 2 changed; class black added): training anew" in said
+    assert worked_on(said) == list(pipeline.STAGES)
+    assert trained == [run / "2"]
+    assert contents(run).items() >= before.items()
+    assert (done["published"], done["promote"]) == ("colours:2", program.make("promote", "MODEL=colours:2", f"STORE={store}"))
+    now = registry.pointer(store, "colours")
+    assert now is not None
+    assert now.version == 1
+
+    assert pipeline.run(photos, run, "colours", store, Beginning(None)) == done
+    assert worked_on(capsys.readouterr().err) == []
+    assert trained == [run / "2"]
+
+
+def test_the_run_of_data_that_are_as_they_were_is_found_again(
+    journey: Journey, run: Path, photos: Path, store: Path, trained: list[Path]
+) -> None:
+    (photos / "train" / "red" / "more.png").write_bytes(make_image("PNG"))
+    assert pipeline.run(photos, run, "colours", store, Beginning(None))["published"] == "colours:2"
+    (photos / "train" / "red" / "more.png").unlink()
+
+    assert pipeline.run(photos, run, "colours", store, Beginning(None))["published"] == "colours:1"
+    assert trained == [run / "2"]
+
+
+def test_of_data_that_did_not_change_nothing_is_read(
+    journey: Journey, run: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(_: Path) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr("training.sources.folder.read_image", read)
+
+    pipeline.run(journey.data, run, "colours", store, Beginning(None))
+
+    assert worked_on(capsys.readouterr().err) == []
+
+
+def test_a_folder_that_is_not_there_is_no_run_that_was_finished_before(
+    run: Path, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tmp_path / "none"), "--name", "colours", "--out", str(run), "--store", str(store)]) == 1
+
+    said = capsys.readouterr()
+    assert (said.out, worked_on(said.err)) == ("", [])
+    assert said.err.startswith(f"error: {tmp_path / 'none'} is not a folder")
+
+
+def test_other_test_images_are_measured_on_anew_without_training(
+    run: Path, photos: Path, store: Path, trained: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "test" / "red" / "more.png").write_bytes(make_image("PNG"))
+
+    assert pipeline.run(photos, run, "colours", store, Beginning(None))["published"] == "colours:2"
+
+    said = capsys.readouterr().err
+    assert "other test images than were measured on before (1 image added): measuring anew" in said
+    assert worked_on(said) == ["evaluate", "export", "report", "publish"]
+    pipeline.run(photos, run, "colours", store, Beginning(None))
+    assert worked_on(capsys.readouterr().err) == []
+
+
+def test_a_run_that_was_stopped_does_not_go_on_with_other_data(
+    tmp_path: Path, photos: Path, store: Path, trained: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "stopped"
+    make_run(run, photos)
+    pictures = data.load_training(photos, make_recipe().input, 0.25, 0)
+    noted.write(run, noted.note(noted.look(photos), *pictures))
+    (photos / "train" / "red" / "000.png").unlink()
+    before = contents(run)
+
+    pipeline.run(photos, run, "colours", store, Beginning(None))
+
+    assert f"{run} was begun, and stopped, on other data (1 image removed): training anew" in capsys.readouterr().err
+    assert trained == [run / "2"]
+    assert contents(run).items() >= before.items()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_run_of_before_that_noted_nothing_is_compared_by_its_images(
+    changed: bool, run: Path, photos: Path, store: Path, trained: list[Path]
+) -> None:
+    (run / noted.FILE).unlink()
+    if changed:
+        (photos / "train" / "red" / "000.png").unlink()
+
+    pipeline.run(photos, run, "colours", store, Beginning(None))
+
+    assert trained == ([run / "2"] if changed else [])
+    assert (run / noted.FILE).exists() != changed
+
+
+def test_another_folder_under_a_name_that_nobody_chose_is_refused(
+    journey: Journey, run: Path, photos: Path, store: Path, trained: list[Path]
+) -> None:
+    assert pipeline.run(photos, run, "colours", store, Beginning(None), named=False)["published"] == "colours:1"  # it moved
+    other = make_folder(journey.data.parent / "other" / "colours", each=3)
+    before = contents(run)
+
+    with pytest.raises(RecipeError, match=f"{run} was trained on {photos}, and {other} is not that .*: NAME=colours"):
+        pipeline.run(other, run, "colours", store, Beginning(None), named=False)
+
+    assert contents(run) == before
+    assert pipeline.run(other, run, "colours", store, Beginning(None))["published"] == "colours:2"
+    assert trained == [run / "2"]
+
+
+def test_a_model_of_somebody_else_gets_no_next_version_under_a_name_that_nobody_chose(
+    tmp_path: Path, trained: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_package(tmp_path / "store", "my-pets")
+    source = make_folder(tmp_path / "My Pets")
+
+    assert main(["run", str(source), "--store", str(tmp_path / "store")]) == 1
+
+    assert "has a model called my-pets already, of which there is no run in runs/my-pets: NAME=my-pets" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_the_weights_that_a_run_began_with_are_not_forgotten_where_the_data_changed(
+    run: Path, photos: Path, store: Path, trained: list[Path]
+) -> None:
+    sidecar = json.loads((run / checkpoints.SIDECAR).read_text())
+    sidecar["provenance"]["started_from"] = {"command": "train"}
+    (run / checkpoints.SIDECAR).write_text(json.dumps(sidecar))
+    (photos / "train" / "red" / "000.png").unlink()
+
+    with pytest.raises(RecipeError, match="which began with the weights of another run: say again with --start-from"):
+        pipeline.run(photos, run, "colours", store, Beginning(None))
+    assert trained == []

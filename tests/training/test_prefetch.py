@@ -11,6 +11,7 @@ import torch
 from tests.training.factories import make_folder, make_recipe
 from training import checkpoint as checkpoints
 from training import epoch, train
+from training.device import Device
 from training.prefetch import prefetched
 
 T = TypeVar("T")
@@ -57,7 +58,30 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
         next(items)
 
 
-def one_by_one(items: Iterable[T]) -> Generator[T]:
+def test_the_thread_takes_the_gpu_of_the_process_and_not_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_thread = threading.local()
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: setattr(of_thread, "gpu", number))  # pyright: ignore
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: getattr(of_thread, "gpu", 0))
+    torch.cuda.set_device(3)
+
+    def gpus() -> Iterator[int]:
+        yield torch.cuda.current_device()
+
+    assert list(prefetched(gpus())) == [0]
+    assert list(prefetched(gpus(), Device("cuda", None).of_this_thread())) == [3]
+
+
+def test_an_epoch_makes_its_batches_on_the_gpu_of_the_process(
+    tmp_path: Path, networks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(Device, "of_this_thread", lambda _: lambda: begun.append(threading.current_thread().name))  # pyright: ignore
+    train.train(make_folder(tmp_path / "colours"), tmp_path / "run", make_recipe(architecture="plain", epochs=2), say=False)
+
+    assert begun == ["prefetch_0", "prefetch_0"]
+
+
+def one_by_one(items: Iterable[T], _: object) -> Generator[T]:
     yield from items
 
 

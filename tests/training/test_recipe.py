@@ -170,3 +170,27 @@ def test_a_size_obeys_the_limits_of_the_input(size: int, tmp_path: Path) -> None
 
     with pytest.raises(RecipeError, match=r"mine.toml: Expected `int` [<>]= .*height"):
         recipes.load(str(path), size=size)
+
+
+SMALL: dict[str, Any] = {"architecture": "resnet18", "input": {"height": 32, "width": 32, "resize": 32}, "batch_size": 1}
+
+
+@pytest.mark.parametrize("changes", [{}, {"input": {"height": 64, "width": 64, "resize": 64}, "sizes": [32, 64]}], ids=str)
+def test_a_batch_of_one_image_that_batch_norm_cannot_learn_from_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    message = r"batch_size is 1, and an image of 32x32 pixels shrinks to one place within resnet18.* raise batch_size to 2"
+    with pytest.raises(RecipeError, match=message):
+        recipes.load(str(write_recipe(tmp_path / "mine.toml", **SMALL | changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"batch_size": 2}, id="two images"),
+        pytest.param({"input": {"height": 64, "width": 64, "resize": 64}}, id="maps of 2x2"),
+        pytest.param({"freeze": "features"}, id="norms that keep their statistics"),
+        pytest.param({"fit": "linear"}, id="a head that is fitted at once"),
+        pytest.param({"architecture": "vgg11-small"}, id="no batch norm"),
+    ],
+)
+def test_a_batch_that_batch_norm_can_learn_from_is_not(changes: dict[str, Any]) -> None:
+    assert make_recipe(**SMALL | changes).architecture

@@ -5,12 +5,24 @@ Neighbours: source.py says what comes out.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from models.clutter import is_clutter, is_hidden
 from training.errors import DataError
-from training.sources.source import SPLITS, VALIDATION_NAMES, Item, Part, Source, check_labels, printable, read_image, reason
+from training.sources.source import (
+    SPLITS,
+    VALIDATION_NAMES,
+    Item,
+    Part,
+    Source,
+    check_labels,
+    printable,
+    read_image,
+    reason,
+    stamp_of,
+)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 PART_WORDS = {"train", "training", "test", "testing", "dev", "eval", "evaluation", *VALIDATION_NAMES}
@@ -28,7 +40,8 @@ def open_folder(folder: Path) -> Source:
 
 
 def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
-    """Every file below the class folders of ``folder``, in a fixed order; hidden files and folders are passed over.
+    """Every file below the class folders of ``folder``, in a fixed order. Hidden files and folders are passed over, and those
+    that systems leave behind, which one line of ``left_out`` names.
 
     Raises:
         DataError: it is no folder, or a class has a name that cannot be printed.
@@ -38,32 +51,53 @@ def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
     items: list[Item] = []
     lines = [*left_out, *(f"{printable(str(path))}: it lies in no class folder" for path in _images_in(folder))]
     above = frozenset(_identity(path) for path in (folder, *folder.resolve().parents))
+    clutter = _clutter_in(folder)
     for label in classes:
         for found in _walk(folder / label, above):
-            if isinstance(found, str):
+            if isinstance(found, Path) and is_clutter(found.name):
+                clutter.append(found.name)
+            elif isinstance(found, str):
                 lines.append(found)
             else:
                 path = printable(found.relative_to(folder).as_posix())
-                items.append(Item(printable(str(found)), path, label, partial(read_image, found)))
+                reading = partial(read_image, found), partial(stamp_of, found)
+                items.append(Item(printable(str(found)), path, label, *reading))
+    lines += _passed_over(folder, clutter)
     return Part(printable(str(folder)), tuple(classes), tuple(items), tuple(lines))
 
 
+def _is_passed_over(name: str) -> bool:
+    return is_hidden(name) or is_clutter(name)
+
+
+def _clutter_in(folder: Path) -> list[str]:
+    """Names of what systems left behind directly in ``folder``."""
+    return sorted(path.name for path in folder.iterdir() if is_clutter(path.name))
+
+
+def _passed_over(folder: Path, clutter: Sequence[str]) -> Iterator[str]:
+    """One line for all of it."""
+    if clutter:
+        names = ", ".join(sorted(set(map(printable, clutter))))
+        yield f"{printable(str(folder))}: passed over what systems leave behind in folders ({names})"
+
+
 def _folders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder`` that are not hidden, sorted."""
+    """Names of the folders in ``folder`` that are not hidden and not left behind by a system, sorted."""
     if not folder.is_dir():
         raise DataError(
             f"{printable(str(folder))} is not a folder; give a folder that holds one folder of images for each class, or "
             "another form of data, see docs/training.md"
         )
     try:
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+        return sorted(path.name for path in folder.iterdir() if not _is_passed_over(path.name) and path.is_dir())
     except OSError as err:
         raise DataError(f"{printable(str(folder))} cannot be read: {reason(err)}") from err
 
 
 def _images_in(folder: Path) -> list[Path]:
     """Files directly in ``folder`` that are called as images are."""
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."))
+    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not is_hidden(path.name))
     return sorted(path for path in found if path.is_file())
 
 
@@ -91,6 +125,7 @@ def _unused(folder: Path, names: list[str]) -> tuple[str, ...]:
     return (
         *(f"{printable(str(path))}: it is not used, being none of train, val and test{instead}" for path in others),
         *(f"{printable(str(path))}: it lies in no class folder" for path in _images_in(folder)),
+        *_passed_over(folder, _clutter_in(folder)),
     )
 
 
@@ -101,10 +136,11 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path | str]:
-    """Files below a folder, sorted, links followed; a line of ``left_out`` for what cannot be read."""
+    """Files below a folder, sorted, links followed, and what systems left behind; a line of ``left_out`` for what cannot be
+    read."""
     try:
         here = _identity(folder)
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        names = sorted(name for name in os.listdir(folder) if not is_hidden(name))
     except OSError as err:
         yield f"{printable(str(folder))}: {reason(err)}"
         return
@@ -113,6 +149,9 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path | st
         return
     for name in names:
         path = folder / name
+        if is_clutter(name):  # a folder of it is not looked into
+            yield path
+            continue
         try:
             kind = path.stat().st_mode
         except OSError as err:

@@ -72,6 +72,7 @@ def _part(place: str, table: Any, options: dict[str, str]) -> Part | None:
     labels: list[Any] = table.select_columns([label])[:][label]
     files = table.select_columns([image]).cast_column(image, _library().Image(decode=False))
     groups = _groups(place, table, options)
+    known = _stamp(table, files, image) if len(labels) else None
     items: list[Item] = []
     left_out: list[str] = []
     for i, value in enumerate(labels):
@@ -80,7 +81,8 @@ def _part(place: str, table: Any, options: dict[str, str]) -> Part | None:
             left_out.append(f"{row}: it has no class")
         else:
             text = named[value] if named else str(value).strip()
-            items.append(Item(printable(row), f"{i:06d}", text, partial(_read, files, image, i), group=groups[i]))
+            stamp = None if known is None else partial("{} {}".format, known, i)
+            items.append(Item(printable(row), f"{i:06d}", text, partial(_read, files, image, i), stamp, groups[i]))
     return make_part(place, items, left_out, named) if items else None
 
 
@@ -93,6 +95,12 @@ def _groups(place: str, table: Any, options: dict[str, str]) -> list[str]:
         raise DataError(f"{place} has no column {column!r}; it has {', '.join(table.features)}")
     values: list[Any] = table.select_columns([column])[:][column]
     return ["" if value is None else printable(str(value)) for value in values]
+
+
+def _stamp(table: Any, files: Any, column: str) -> str | None:
+    """The library's own hash of what the table is made of; None where it only names the files of its images."""
+    holds_them = (files[0][column] or {}).get("bytes") is not None
+    return getattr(table, "_fingerprint", None) if holds_them else None
 
 
 def _columns(place: str, table: Any, options: dict[str, str]) -> tuple[str, str]:

@@ -13,7 +13,18 @@ import msgspec
 from msgspec import Struct
 
 from training.errors import DataError
-from training.sources.source import SPLITS, Item, Source, first_of, make_part, make_source, printable, read_image, reason
+from training.sources.source import (
+    SPLITS,
+    Item,
+    Source,
+    first_of,
+    make_part,
+    make_source,
+    printable,
+    read_image,
+    reason,
+    stamp_of,
+)
 
 ENDINGS = (".csv", ".jsonl")
 EXAMPLE = '{"path": "a.jpg", "label": "cat"}'
@@ -47,7 +58,8 @@ def open_listing(path: Path) -> Source:
     for _, row in rows:
         file = path.parent / row.path
         name, group = printable(str(file)), "" if row.group is None else printable(str(row.group).strip())
-        item = Item(name, printable(Path(row.path).as_posix()), _label(row), partial(read_image, file), group=group)
+        reading = partial(read_image, file), partial(stamp_of, file)
+        item = Item(name, printable(Path(row.path).as_posix()), _label(row), *reading, group)
         parts.setdefault(SPLITS[row.split or "train"], []).append(item)
     return make_source(str(path), {split: make_part(str(path), items) for split, items in parts.items()})
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from training.errors import DataError
-from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, reason
+from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, reason, stamp_of
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 NAMES = ("classes.txt", "classnames.txt")  # beside the shards; line i names class i - 1
@@ -98,9 +98,9 @@ def _samples(shard: Path, names: list[str]) -> Iterator[Item | str]:
                     yield f'{name}: the sample has no class; it needs a file .cls, or "label" in a file .json'
                 else:
                     member = files[image]
-                    read = partial(_read, shard, member.offset_data, member.size)
+                    where = shard, member.offset_data, member.size
                     path, group = printable(f"{shard.name}/{key}.{image}"), _group(archive, files)
-                    yield Item(f"{name}.{image}", path, label, read, group=group)
+                    yield Item(f"{name}.{image}", path, label, partial(_read, *where), partial(_stamp, *where), group)
     except tarfile.TarError as err:
         raise DataError(f"{shard} is no whole, uncompressed tar file: {err}") from err
     except OSError as err:
@@ -138,6 +138,10 @@ def _named(member: str, value: str | int, names: list[str]) -> str | None:
     if int(value) >= len(names):
         raise DataError(f"{printable(member)} is of class {value}, {' or '.join(NAMES)} names {len(names)}, the first is 0")
     return names[int(value)]
+
+
+def _stamp(shard: Path, start: int, size: int) -> str:
+    return f"{start} {size} {stamp_of(shard)}"
 
 
 def _read(shard: Path, start: int, size: int) -> bytes:

@@ -27,6 +27,7 @@ class Item:
     name: what messages call it.
     path: what it is called inside its part, whatever the machine; fingerprints depend on it.
     read: gives the bytes of its file, or raises OSError.
+    stamp: gives what changes with these bytes, without reading them, or raises OSError; None where there is no such thing.
     group: images of one are on the same side of a split, such as those of one person; "" where nothing is said.
     """
 
@@ -34,6 +35,7 @@ class Item:
     path: str
     label: str
     read: Callable[[], bytes]
+    stamp: Callable[[], str] | None = None
     group: str = ""
 
 
@@ -112,6 +114,12 @@ def read_image(path: Path) -> bytes:
         except ImageError:
             return start
         return start + file.read()
+
+
+def stamp_of(path: Path) -> str:
+    """Changes with a file: its size, and when its content and its entry were changed last."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def reason(err: Exception) -> str:

@@ -1,6 +1,7 @@
 """training/sources/folder.py: which files of a folder are images of which class, and what is said of the others."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,38 @@ def test_what_lies_beside_the_parts_and_the_classes_is_named(tmp_path: Path) -> 
     assert set(found) == {"valid", "more", "lost.JPG", "stray.png"}
     assert "none of train, val and test; val is validated on" in found["valid"]
     assert found["stray.png"] == "it lies in no class folder"
+
+
+CLUTTER = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", ".ipynb_checkpoints")
+
+
+@pytest.mark.parametrize("place", [".", "train", "test", "train/red", "train/red/dark"])
+def test_what_systems_leave_behind_is_neither_class_nor_picture_and_said_once(place: str, tmp_path: Path) -> None:
+    make_folder(tmp_path / "train", each=2)
+    make_folder(tmp_path / "test", each=1)
+    (tmp_path / place).mkdir(exist_ok=True)
+    for folder in CLUTTER:
+        make_folder(tmp_path / place / folder, ("red", "black"), each=1)
+    for file in ("Thumbs.db", "desktop.ini", ".DS_Store", "._000.png"):
+        (tmp_path / place / file).write_bytes(b"of a system")
+
+    parts = open_folder(tmp_path).parts
+
+    assert {split: part.classes for split, part in parts.items()} == {"train": COLOURS, "test": COLOURS}
+    assert {split: len(part.items) for split, part in parts.items()} == {"train": 6, "test": 3}
+    (line,) = (*parts["train"].left_out, *parts["test"].left_out)
+    names = r"\$RECYCLE.BIN, @eaDir, System Volume Information, Thumbs.db, __MACOSX, desktop.ini, lost\+found"
+    assert re.fullmatch(rf"{tmp_path}(/train|/test)?: passed over what systems leave behind in folders \({names}\)", line)
+
+
+def test_a_folder_of_classes_beside_one_that_a_zip_file_of_macos_holds_trains(tmp_path: Path) -> None:
+    make_folder(tmp_path, each=2)
+    make_folder(tmp_path / "__MACOSX", each=1)
+
+    images = data.load_folder(tmp_path, SPEC)
+
+    assert images.classes == COLOURS
+    assert images.skipped == (f"{tmp_path}: passed over what systems leave behind in folders (__MACOSX)",)
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
