@@ -109,11 +109,11 @@ def unpaired(old: float, old_n: int, new: float, new_n: int) -> Difference:
     return Difference(value, low, high)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int, z: float = Z) -> tuple[float, float]:
     """Interval of a share (Wilson 1927, Journal of the American Statistical Association 22, 209)."""
-    centre = share + Z**2 / (2 * n)
-    half = Z * sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
+    centre = share + z**2 / (2 * n)
+    half = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
 
 
 def calibration(pairs: Pairs) -> Difference:
