@@ -26,6 +26,7 @@ FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 Name = Annotated[str, Meta(pattern=NAME)]
 Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -33,11 +34,17 @@ FileName = Annotated[str, Meta(pattern=FILE_NAME)]
 
 
 class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
-    """Top-1 of the exported graph on the evaluation images, on one ONNX Runtime provider in one precision."""
+    """Top-1 of the exported graph on the evaluation images, on one ONNX Runtime provider in one precision.
+
+    The rest compares with model.onnx in fp32 on the CPU, image by image; packages published before it was there lack it.
+    """
 
     provider: str
     precision: str
     top1: Share
+    agreement: Share | None = None  # share of the images with the same answer
+    lost: Natural | None = None  # images that only the other answers right, and
+    gained: Natural | None = None  # that only this one does
 
 
 class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from training.architectures.classifier import Classifier
 from training.calibration import Choice
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
+from training.device import full_precision
 from training.errors import CheckpointError
 from training.normalisation import normalise
 
@@ -43,14 +44,18 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
 
 
 @torch.inference_mode()
-def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True) -> NDArray[np.float32]:
-    """Logits (n, classes) float32 of images as they are, computed by torch in full precision."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def logits_of(
+    model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True, device: str = ""
+) -> NDArray[np.float32]:
+    """Logits (n, classes) float32 of images as they are, computed by torch in full precision, on a GPU where there is one
+    and no ``device`` is named."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = checkpoint.answering(model).eval().to(device)
     parts: list[NDArray[np.float32]] = []
-    for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
-        pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
-        parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
+    with full_precision():
+        for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
+            pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
+            parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
     return np.concatenate(parts)
 
 
