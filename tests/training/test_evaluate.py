@@ -55,6 +55,7 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     make_folder(source / "train", SEVEN, each=4)
     make_folder(source / "test", SEVEN, each=3, seed=500)
     shutil.rmtree(source / "test" / "orange")
+    torch.manual_seed(0)
     make_run(root / "run", source)
     return root / "run", source
 
