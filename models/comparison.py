@@ -3,14 +3,15 @@
 Shares are between 0 and 1, differences are new minus old, intervals cover 95 %. Neighbour: rules.py decides by these.
 """
 
-from math import sqrt
+from math import pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.answers import UNKNOWN, Answers
-from models.probability import calibration_error
+from models.manifest import Evaluation
+from models.probability import BINS, calibration_error
 
 Z = 1.959964  # of a normal distribution, two-sided 95 %
 RESAMPLES = 400
@@ -109,11 +110,11 @@ def unpaired(old: float, old_n: int, new: float, new_n: int) -> Difference:
     return Difference(value, low, high)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int, z: float = Z) -> tuple[float, float]:
     """Interval of a share (Wilson 1927, Journal of the American Statistical Association 22, 209)."""
-    centre = share + Z**2 / (2 * n)
-    half = Z * sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
+    centre = share + z**2 / (2 * n)
+    half = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
 
 
 def calibration(pairs: Pairs) -> Difference:
@@ -127,3 +128,37 @@ def calibration(pairs: Pairs) -> Difference:
     random = np.random.default_rng(0)
     drawn = [added(random.integers(0, n, n)) for _ in range(RESAMPLES)]
     return Difference(added(slice(None)), float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
+
+
+def stated_calibration(old: Evaluation, new: Evaluation) -> Difference:
+    """As ``calibration``, of the figures of two manifests, each freed of what a perfect model would show on as many images.
+
+    Interval: of two normal distributions. The deviation of a calibration error is at most that of the accuracy, which it has
+    where all bins err to the same side; what a perfect model may show is no rise.
+    """
+    value = _surplus(new) - _surplus(old)
+    half = Z * sqrt(sum(_variance(e) for e in (old, new)))
+    is_perfect = new.calibration_error <= _floor(new)[1]
+    return Difference(value, min(0.0, value - half) if is_perfect else value - half, value + half)
+
+
+def _surplus(evaluation: Evaluation) -> float:
+    """Chance and true error add up as squares do."""
+    return sqrt(max(0.0, evaluation.calibration_error**2 - _floor(evaluation)[0] ** 2))
+
+
+def _floor(evaluation: Evaluation) -> tuple[float, float]:
+    """Mean and upper end of the calibration error of a perfect model. Packages from before state none: half of the bins are
+    taken to hold the answers, equally, and the gap of each to be normal."""
+    stated = evaluation.calibration_floor, evaluation.calibration_floor_high
+    if stated[0] is not None and stated[1] is not None:
+        return stated[0], stated[1]
+    mean = sqrt(2 / pi * _variance(evaluation) * BINS / 2)
+    return mean, mean + Z * sqrt((1 - 2 / pi) * _variance(evaluation))
+
+
+def _variance(evaluation: Evaluation) -> float:
+    """Of the accuracy; with two right and two wrong answers more (Agresti and Coull 1998, American Statistician 52, 119)."""
+    n = evaluation.samples + 4
+    share = (evaluation.top1 * evaluation.samples + 2) / n
+    return share * (1 - share) / n

@@ -26,6 +26,7 @@ FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 Name = Annotated[str, Meta(pattern=NAME)]
 Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -33,19 +34,25 @@ FileName = Annotated[str, Meta(pattern=FILE_NAME)]
 
 
 class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
-    """Top-1 of the exported graph on the evaluation images, on one ONNX Runtime provider in one precision."""
+    """Top-1 of the exported graph on the evaluation images, on one ONNX Runtime provider in one precision.
+
+    The rest compares with model.onnx in fp32 on the CPU, image by image; packages published before it was there lack it.
+    """
 
     provider: str
     precision: str
     top1: Share
+    agreement: Share | None = None  # share of the images with the same answer
+    lost: Natural | None = None  # images that only the other answers right, and
+    gained: Natural | None = None  # that only this one does
 
 
 class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     """What was measured, on which images. ``split`` is "test", or "validation" where the data have no test images.
 
-    calibration_error is the expected calibration error over 15 equal bins of confidence, after temperature scaling
-    (Guo et al. 2017, arXiv 1706.04599); coverage is the share of answers that are not "unsure". What has a default came
-    later: packages published before it lack it.
+    calibration_error is the expected calibration error over ``calibration_bins`` equal bins of confidence, after temperature
+    scaling (Guo et al. 2017, arXiv 1706.04599); coverage is the share of answers that are not "unsure". What has a default
+    came later: packages published before it lack it, and have 15 bins.
     """
 
     dataset: str
@@ -63,6 +70,11 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     fitted_temperature: Positive | None = None  # what the graph divides its logits by; None: nothing
     calibration_error_before: Share | None = None  # without that
     accuracy_kept: Share | None = None  # of the answers that are not "unsure"
+    calibration_bins: Count | None = None
+    calibration_floor: Share | None = None  # calibration error of a perfect model on so many images: the mean, and
+    calibration_floor_high: Share | None = None  # the 95th percentile
+    negative_log_likelihood: Annotated[float, Meta(ge=0)] | None = None
+    brier: Annotated[float, Meta(ge=0, le=2)] | None = None
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):

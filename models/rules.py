@@ -8,16 +8,14 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from models import comparison
+from models import comparison, precision
 from models.answers import Answers
 from models.comparison import Difference, Pairs
 from models.manifest import Manifest, Share
-from models.precision import MAX_LOSS
+from models.precision import LEAST_AGREEMENT, SIGNIFICANT
 from models.trial import Speed, Trial
 
-STATED = 0.005  # of top-1 by which answers.npz may differ from the manifest, which was measured with torch
-REPEATED = 0.95  # share of the answers of answers.npz that must come again, in whatever precision
-SIGNIFICANT = 0.05
+STATED = 0.005  # of top-1 by which answers.npz may differ from the manifest, which was measured with torch; or one image
 LEAST_KNOWN = 3  # images of a class that must all be wrong before it counts as lost
 NOISE_SECONDS = 0.0005  # of a batch; less is not seen beside reading a request
 
@@ -71,14 +69,15 @@ def figures(manifest: Manifest, kept: Answers | None, here: Answers | None) -> C
     if kept is None:
         return Check("figures", "skip", "the package holds no answers.npz")
     stated, found = manifest.evaluation.top1, kept.top1()
-    good, text = abs(found - stated) <= STATED, f"{100 * found:.2f} % of its answers are right, it states {100 * stated:.2f} %"
+    allowed = max(STATED, 1 / len(kept.image)) + 1e-4  # the manifest rounds
+    good, text = abs(found - stated) <= allowed, f"{100 * found:.2f} % of its answers are right, it states {100 * stated:.2f} %"
     if here is not None:
         _, in_kept, in_here = np.intersect1d(kept.image, here.image, return_indices=True)
         if len(in_kept):
             same = float((kept.predicted[in_kept] == here.predicted[in_here]).mean())
-            good = good and same >= REPEATED
+            good = good and comparison.wilson(same, len(in_kept))[1] >= LEAST_AGREEMENT
             text += f"; {100 * same:.1f} % of {len(in_kept):,} come again here"
-    return Check("figures", verdict(good), text, f"{100 * STATED:g} points apart, {100 * REPEATED:g} % again")
+    return Check("figures", verdict(good), text, f"{100 * STATED:g} points apart, {LEAST_AGREEMENT:.0%} again")
 
 
 def accuracy(pairs: Pairs, rules: Rules) -> Check:
@@ -151,29 +150,29 @@ def _recall(lost: list[str], rows: list[tuple[float, str]], rules: Rules) -> Che
 
 def calibration(pairs: Pairs, rules: Rules) -> Check:
     """Probabilities mean no less than they did; what chance may explain is let pass."""
-    added = comparison.calibration(pairs)
-    good = added.value <= rules.calibration or added.low <= 0
-    found = f"expected calibration error {added.value:+.4f} (95 %: {added.low:+.4f} to {added.high:+.4f})"
-    return Check("calibration", verdict(good), found, f"{rules.calibration:+g}, or what chance explains")
+    return _calibration(comparison.calibration(pairs), "expected calibration error", rules)
 
 
 def stated_calibration(old: Manifest, new: Manifest, rules: Rules) -> Check:
-    """As ``calibration``, of the figures in the manifests."""
-    before, after = old.evaluation.calibration_error, new.evaluation.calibration_error
-    found = f"expected calibration error {after:.4f} instead of {before:.4f}"
-    return Check("calibration", verdict(after - before <= rules.calibration + 1e-9), found, f"{rules.calibration:+g}")
+    """As ``calibration``, of the figures in the manifests, beside what a perfect model would show on as many images."""
+    before, after = old.evaluation, new.evaluation
+    stated = f"expected calibration error {after.calibration_error:.4f} of {after.samples:,} images instead of "
+    found = f"{stated}{before.calibration_error:.4f} of {before.samples:,}; without what perfect models show"
+    return _calibration(comparison.stated_calibration(before, after), found, rules)
+
+
+def _calibration(added: Difference, found: str, rules: Rules) -> Check:
+    good = added.value <= rules.calibration or added.low <= 0
+    found = f"{found} {added.value:+.4f} (95 %: {added.low:+.4f} to {added.high:+.4f})"
+    return Check("calibration", verdict(good), found, f"{rules.calibration:+g}, or what chance explains")
 
 
 def providers(old: Manifest | None, new: Manifest, rules: Rules) -> Check:
     """Every provider computes fp32 as well as the best; and, on the same images, none has got worse than the margin."""
-    measured = {(a.provider, a.precision): a.top1 for a in new.evaluation.providers}
-    best = max([top1 for (_, precision), top1 in measured.items() if precision == "fp32"] or list(measured.values()))
-    faults = [
-        f"{provider} fp32 {100 * top1:.2f} %, the best {100 * best:.2f} %"
-        for (provider, precision), top1 in measured.items()
-        if precision == "fp32" and best - top1 > MAX_LOSS + 1e-9
-    ]
-    if old is not None and old.evaluation.dataset_sha256 == new.evaluation.dataset_sha256:
+    evaluation = new.evaluation
+    measured = {(a.provider, a.precision): a.top1 for a in evaluation.providers}
+    faults = [f"{provider} {lost}" for provider, lost in precision.losses(evaluation.providers, "fp32", evaluation.samples)]
+    if old is not None and old.evaluation.dataset_sha256 == evaluation.dataset_sha256:
         before = {(a.provider, a.precision): a.top1 for a in old.evaluation.providers}
         faults += [
             f"{' '.join(way)} {100 * top1:.2f} % instead of {100 * before[way]:.2f} %"
@@ -181,7 +180,8 @@ def providers(old: Manifest | None, new: Manifest, rules: Rules) -> Check:
             if way in before and before[way] - top1 > rules.margin + 1e-9
         ]
     found = "; ".join(faults) or ", ".join(f"{' '.join(way)} {100 * top1:.2f} %" for way, top1 in measured.items())
-    return Check("providers", verdict(not faults), found.replace("ExecutionProvider", ""), f"{100 * MAX_LOSS:g} points of fp32")
+    limit = f"{100 * precision.MAX_LOSS:g} points of fp32, or what chance explains"
+    return Check("providers", verdict(not faults), found.replace("ExecutionProvider", ""), limit)
 
 
 def speed(old: Trial | None, new: Trial, rules: Rules) -> Check:

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models import program
+from models import probability, program
 from training import calibration, confusion, data, earlier
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
+from training.calibration import Choice
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
+from training.device import full_precision
 from training.errors import CheckpointError
 from training.normalisation import normalise
 from training.past import unpack
@@ -50,21 +52,26 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
 
 
 @torch.inference_mode()
-def logits_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True) -> NDArray[np.float32]:
-    """Logits (n, classes) float32 of images as they are, computed by torch in full precision."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def logits_of(
+    model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True, device: str = ""
+) -> NDArray[np.float32]:
+    """Logits (n, classes) float32 of images as they are, computed by torch in full precision, on a GPU where there is one
+    and no ``device`` is named."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = checkpoint.answering(model).eval().to(device)
     parts: list[NDArray[np.float32]] = []
-    for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
-        pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
-        parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
+    with full_precision():
+        for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
+            pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
+            parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
     return np.concatenate(parts)
 
 
 def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
     """Measure the checkpoint in ``run`` on ``source`` and write run/evaluation.json.
 
-    Temperature and threshold are chosen on the validation images; every figure is of the evaluation images.
+    Temperature and threshold are chosen on the validation images; every figure is of the evaluation images. Where these are
+    the same, each is measured with what was chosen on others of them.
 
     Raises:
         CheckpointError, DataError: see those.
@@ -73,8 +80,7 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
     images, split = evaluation_images(source, checkpoint)
     validation = images if split == "validation" else training_images(source, checkpoint)[1]
     held_out = logits_of(model, checkpoint, validation)
-    temperature = calibration.fit_temperature(held_out, validation.targets)
-    threshold = calibration.choose_threshold(*answers(held_out, validation.targets, temperature))
+    chosen = calibration.choose(held_out, validation.targets)
     logits = held_out if split == "validation" else logits_of(model, checkpoint, images)
     result = {
         "epoch": checkpoint.epoch,
@@ -83,9 +89,8 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
         "dataset_sha256": data.fingerprint(images),
         "samples": len(images),
         **accuracy(logits, images),
-        **honesty(logits, images.targets, temperature, threshold),
-        "temperature": temperature,
-        "threshold": threshold,
+        **honesty(logits, images.targets, *_measured_with(chosen, split, logits, images.targets)),
+        **chosen._asdict(),
     }
     (run / FILE).write_text(json.dumps(result, indent=1))
     return result
@@ -115,15 +120,37 @@ def accuracy(logits: NDArray[np.float32], images: ImageSet) -> dict[str, Any]:
     }
 
 
-def honesty(logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float, threshold: float) -> dict[str, Any]:
-    """How far probabilities can be believed, without and with the temperature, and what the threshold keeps."""
+def _measured_with(
+    chosen: Choice, split: str, logits: NDArray[np.float32], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Temperature and threshold for each image: those chosen, or on the images that they were chosen on those of other folds."""
+    if split == "validation":
+        return calibration.choose_out_of_folds(logits, targets)
+    return np.full(len(targets), chosen.temperature), np.full(len(targets), chosen.threshold)
+
+
+def honesty(
+    logits: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    temperatures: NDArray[np.floating],
+    thresholds: NDArray[np.floating],
+) -> dict[str, Any]:
+    """How far probabilities can be believed, without and with the temperature of each image (n,), what is "unsure" by the
+    threshold of each, and the calibration error that a perfect model would show."""
+    shares = calibration.softmax(logits, temperatures[:, None])
     before, right = answers(logits, targets, 1.0)
-    confidence, _ = answers(logits, targets, temperature)
-    coverage, accuracy_kept = calibration.kept_at(confidence, right, threshold)
+    confidence = shares.max(axis=1)
+    coverage, accuracy_kept = calibration.kept_at(confidence, right, thresholds)
+    floor, floor_high = probability.calibration_floor(confidence)
     bins = {"before": calibration.reliability(before, right), "after": calibration.reliability(confidence, right)}
     return {
         "calibration_error": round(calibration.calibration_error(confidence, right), 4),
         "calibration_error_before": round(calibration.calibration_error(before, right), 4),
+        "calibration_floor": round(floor, 4),
+        "calibration_floor_high": round(floor_high, 4),
+        "calibration_bins": probability.bins_for(len(targets)),
+        "negative_log_likelihood": round(probability.negative_log_likelihood(shares, targets), 4),
+        "brier": round(probability.brier(shares, targets), 4),
         "coverage": round(coverage, 4),
         "accuracy_kept": None if accuracy_kept is None else round(accuracy_kept, 4),
         "reliability": {name: [_rounded(b) for b in found] for name, found in bins.items()},

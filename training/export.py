@@ -21,7 +21,7 @@ from tqdm import tqdm
 from models import answers
 from models import precision as precisions
 from models.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
-from models.precision import CPU, GRAPHS, MAX_LOSS, OPENVINO, Precision
+from models.precision import CPU, GRAPHS, OPENVINO, Precision
 from training import checkpoint as checkpoints
 from training import data, evaluate, reference
 from training.architectures.classifier import Classifier
@@ -57,8 +57,8 @@ def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
-    it loses at most MAX_LOSS of top-1; so does model.fp16.onnx, for GPUs, which is written with ``fp16``. reference.npz
-    says what these images are like.
+    it answers as model.onnx does but for what chance explains (models.precision.losses); so does model.fp16.onnx, for GPUs,
+    which is written with ``fp16``. reference.npz says what these images are like.
 
     Raises:
         ExportError: a logit differs by more than the tolerance; model.onnx is removed.
@@ -90,7 +90,7 @@ def write_graphs(
     write_onnx(model, checkpoint, run / MODEL, temperature)
     session = open_session(run / MODEL)
     exported = logits_of(session, images.pixels)
-    expected = evaluate.logits_of(model, checkpoint, images) / temperature
+    expected = evaluate.logits_of(model, checkpoint, images, device="cpu") / temperature
     difference = float(np.abs(exported - expected).max())
     if not difference <= TOLERANCE:  # NaN too
         (run / MODEL).unlink()
@@ -113,7 +113,7 @@ def write_graphs(
         "max_difference": difference,
         "same_top1": float((exported.argmax(1) == expected.argmax(1)).mean()),
         "providers": providers,
-        "left_out": _leave_out(run, providers),
+        "left_out": _leave_out(run, providers, len(images)),
         "outputs": {output.name: output.shape[1:] for output in session.get_outputs()},
     }
     (run / FILE).write_text(json.dumps(result, indent=1))
@@ -121,7 +121,8 @@ def write_graphs(
 
 
 def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Top-1 of the graphs in ``run`` on every provider and in every precision that this machine computes in.
+    """Top-1 of the graphs in ``run`` on every provider and in every precision that this machine computes in, each compared
+    with the reference.
 
     reference: logits (n, classes) of the CPU provider in fp32, which are there already.
     """
@@ -133,9 +134,20 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
             known = (provider, precision) == (CPU, "fp32")
             session = None if known else open_session(run / GRAPHS[precision], provider, precision)
             logits = logits_of(session, images.pixels) if session else reference
-            top1 = round(float((logits.argmax(1) == images.targets).mean()), 4)
-            found.append({"provider": provider, "precision": precision, "top1": top1})
+            found.append({"provider": provider, "precision": precision, **_against(reference, logits, images.targets)})
     return found
+
+
+def _against(reference: NDArray[np.float32], logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, Any]:
+    """Top-1, and how the answers differ from those of the reference, as models.manifest.Accuracy has it."""
+    expected, answered = reference.argmax(1), logits.argmax(1)
+    before, now = expected == targets, answered == targets
+    return {
+        "top1": round(float(now.mean()), 4),
+        "agreement": round(float((answered == expected).mean()), 4),
+        "lost": int((before & ~now).sum()),
+        "gained": int((now & ~before).sum()),
+    }
 
 
 def installed() -> list[str]:
@@ -143,16 +155,15 @@ def installed() -> list[str]:
     return [p for p in (OPENVINO, CPU) if p in onnxruntime.get_available_providers()]
 
 
-def _leave_out(run: Path, providers: list[dict[str, Any]]) -> dict[str, str]:
-    """Remove graphs that lose too much; why, by precision."""
+def _leave_out(run: Path, providers: list[dict[str, Any]], samples: int) -> dict[str, str]:
+    """Remove graphs that surely lose too much; why, by precision."""
     measured = [Accuracy(**figure) for figure in providers]
     reasons: dict[str, str] = {}
     graphs: tuple[Precision, ...] = ("int8", "fp16")
     for precision in graphs:
-        lost = precisions.loss(measured, precision)
-        if lost is not None and lost > MAX_LOSS:
+        if lost := precisions.losses(measured, precision, samples):
             (run / GRAPHS[precision]).unlink()
-            reasons[precision] = f"loses {100 * lost:.2f} points of top-1, the limit is {100 * MAX_LOSS:g}"
+            reasons[precision] = lost[0][1]
     return reasons
 
 

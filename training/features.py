@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
-from training.device import Device
+from training.device import Device, full_precision
 from training.epoch import preparation
 
 BATCH = 128
@@ -21,7 +21,8 @@ def features_of(
     model = checkpoint.answering(model).eval()
     prepared = preparation(checkpoint, device)
     parts: list[NDArray[np.float32]] = []
-    for begin in tqdm(range(0, len(pixels), BATCH), "features", unit=" batches", leave=False, disable=not say):
-        images = prepared(torch.from_numpy(pixels[begin : begin + BATCH]))
-        parts.append(model.outputs(images)[1].float().cpu().numpy())
+    with full_precision():
+        for begin in tqdm(range(0, len(pixels), BATCH), "features", unit=" batches", leave=False, disable=not say):
+            images = prepared(torch.from_numpy(pixels[begin : begin + BATCH]))
+            parts.append(model.outputs(images)[1].float().cpu().numpy())
     return np.concatenate(parts)

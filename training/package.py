@@ -20,6 +20,7 @@ from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
 from models.precision import GRAPHS
+from models.probability import BINS
 from models.reference import FILE as REFERENCE
 from training import checkpoint as checkpoints
 from training import evaluate, export
@@ -159,6 +160,23 @@ def _class_row(figures: dict[str, Any]) -> str:
     return f"| {figures['label']} | {figures['support']} | {shares} |"
 
 
+def _bins(evaluation: Evaluation) -> int:
+    return evaluation.calibration_bins or BINS
+
+
+def _floor(evaluation: Evaluation) -> str:
+    floor, high = evaluation.calibration_floor, evaluation.calibration_floor_high
+    if floor is None or high is None:
+        return ""
+    return f"| of a perfectly calibrated model, on as many images | {floor:.4f} on average, 95 % below {high:.4f} |\n"
+
+
+def _remarks(measured: dict[str, Any]) -> str:
+    """What is to be said of temperature and threshold; each a paragraph."""
+    found = [measured.get(key, "") for key in ("temperature_reason", "threshold_reason")]
+    return "".join(f"{text[:1].upper()}{text[1:]}.\n\n" for text in found if text)
+
+
 def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.1f} %"
 
@@ -183,13 +201,14 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 | top-1 | {100 * evaluation.top1:.2f} % |
 | top-5 | {100 * evaluation.top5:.2f} % |
 | mean F1 of the classes | {100 * measured["macro_f1"]:.2f} % |
-| calibration error (15 bins), temperature {measured["temperature"]} in the graph | {evaluation.calibration_error:.4f} |
+| calibration error ({_bins(evaluation)} bins), temperature {measured["temperature"]} in the graph | \
+{evaluation.calibration_error:.4f} |
 | without the temperature | {measured["calibration_error_before"]:.4f} |
-| answers not "unsure" (probability at least {manifest.threshold}) | {_percent(evaluation.coverage)} |
+{_floor(evaluation)}| answers not "unsure" (probability at least {manifest.threshold}) | {_percent(evaluation.coverage)} |
 | of these right | {_percent(evaluation.accuracy_kept)} |
 | ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
 {"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
-| class | images | right (recall) | precision | F1 |
+{_remarks(measured)}| class | images | right (recall) | precision | F1 |
 | --- | --- | --- | --- | --- |
 {classes}
 

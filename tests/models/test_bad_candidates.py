@@ -265,13 +265,17 @@ def with_answers(store: Path, version: int, predicted: list[int], probability: f
     ("changes", "reason"),
     [
         pytest.param({"top1": 0.8}, "accuracy: 80.00 % instead of 90.00 %, -10.00 points", id="accuracy"),
-        pytest.param({"calibration_error": 0.05}, "calibration: expected calibration error 0.0500 instead of", id="calibration"),
+        pytest.param(
+            {"calibration_error": 0.3, "samples": 3000},
+            r"calibration: expected calibration error 0.3000 of 3,000 images instead of 0.0100 of 30; .* \+0.2",
+            id="calibration",
+        ),
         pytest.param(
             {"samples": 3000, "per_class": {"red": 0.5, "green": 0.9, "blue": 0.9}}, "recall: lost: red 50.0 %", id="class"
         ),
         pytest.param(
-            {"providers": [{"provider": p, "precision": "fp32", "top1": t} for p, t in (("A", 0.9), ("B", 0.8))]},
-            "providers: B fp32 80.00 %, the best 90.00 %",
+            {"providers": [{"provider": p, "precision": "fp32", "top1": t} for p, t in (("A", 0.9), ("B", 0.6))]},
+            "providers: B loses 30.00 points of top-1 in fp32, the limit is 0.3",
             id="provider",
         ),
     ],

@@ -1,12 +1,18 @@
 """models/comparison.py: intervals and tests against their textbook values, and against what chance does."""
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from models import comparison
+from models import comparison, probability, rules
 from models.answers import Answers
-from models.probability import calibration_error
+from models.manifest import Manifest
+from models.probability import calibration_error, calibration_floor, softmax
+from models.rules import Rules
+from tests.factories import make_manifest
 
 
 def rights(both: int, old_only: int, new_only: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,3 +113,47 @@ def test_the_calibration_error_is_the_weighted_mean_over_bins(bins: int) -> None
     edges = np.minimum((confidence * bins).astype(int), bins - 1)
     expected = sum(abs(right[edges == b].mean() - confidence[edges == b].mean()) * (edges == b).mean() for b in set(edges))
     assert calibration_error(confidence, right, bins) == pytest.approx(expected)
+
+
+PLAIN = make_manifest()
+
+
+def stated(random: np.random.Generator, n: int, sure: float = 1, is_old: bool = False) -> Manifest:
+    """What is stated of a model of ten classes that is perfectly calibrated, or as many times surer than it should be, on n
+    images; before floors were stated there were 15 bins."""
+    logits = random.normal(0, 3.5, (n, 10))
+    right = (softmax(logits).cumsum(1) < random.random((n, 1))).sum(1) == logits.argmax(1)
+    confidence = softmax(sure * logits).max(1)
+    error = calibration_error(confidence, right, 15 if is_old else None)
+    changes = {"samples": n, "top1": float(right.mean()), "calibration_error": error}
+    if not is_old:
+        changes |= dict(zip(("calibration_floor", "calibration_floor_high"), calibration_floor(confidence), strict=True))
+    return msgspec.structs.replace(PLAIN, evaluation=msgspec.structs.replace(PLAIN.evaluation, **changes))
+
+
+def refused(old: Sequence[Manifest], new: Sequence[Manifest]) -> float:
+    """Share of the pairs that the gate's rule refuses."""
+    found = [rules.stated_calibration(a, b, Rules()).verdict for a, b in zip(old, new, strict=True)]
+    return found.count("fail") / len(found)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["both of today", "the old one without a floor"])
+@pytest.mark.parametrize("sure", [1, 2], ids=["perfect", "twice too sure"])
+@pytest.mark.parametrize(("before", "after"), [(3000, 150), (500, 150), (150, 3000)])
+def test_an_equally_calibrated_version_that_was_measured_on_other_images_passes(
+    before: int, after: int, sure: float, is_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probability, "DRAWS", 20)
+    random = np.random.default_rng(0)
+    old, new = [stated(random, before, sure, is_old) for _ in range(20)], [stated(random, after, sure) for _ in range(20)]
+    assert refused(old, new) <= 0.1  # of perfect ones 72 to 98 %, were the stated errors compared as they are
+
+
+@pytest.mark.parametrize(("before", "after"), [(3000, 500), (500, 500), (500, 3000)])
+def test_a_version_that_is_twice_too_sure_is_refused_by_its_figures(
+    before: int, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probability, "DRAWS", 20)
+    random = np.random.default_rng(0)
+    old, new = [stated(random, before) for _ in range(20)], [stated(random, after, sure=2) for _ in range(20)]
+    assert refused(old, new) >= 0.95

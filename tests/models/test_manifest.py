@@ -49,10 +49,19 @@ def test_the_file_is_json_for_people(tmp_path: Path) -> None:
     assert json.loads(text) == document() | {"name": "flowers", "version": 12}
 
 
-@pytest.mark.parametrize("field", ["fitted_temperature", "calibration_error_before", "accuracy_kept"])
+LATER = ("fitted_temperature", "calibration_error_before", "accuracy_kept", "calibration_bins", "calibration_floor")
+LATEST = ("calibration_floor_high", "negative_log_likelihood", "brier")
+
+
+@pytest.mark.parametrize("field", LATER + LATEST)
 def test_a_manifest_from_before_a_field_was_there_is_read(field: str, tmp_path: Path) -> None:
     evaluation = read(tmp_path, document(f"evaluation.{field}")).evaluation
     assert getattr(evaluation, field) is None
+
+
+@pytest.mark.parametrize("field", ["agreement", "lost", "gained"])
+def test_a_provider_from_before_images_were_compared_is_read(field: str, tmp_path: Path) -> None:
+    assert getattr(read(tmp_path, document(f"evaluation.providers.0.{field}")).evaluation.providers[0], field) is None
 
 
 def test_the_id_is_name_and_version() -> None:

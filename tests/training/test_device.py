@@ -60,3 +60,14 @@ def test_gradients_are_scaled_in_fp16_alone() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_gradients_are_scaled_on_a_gpu_in_fp16() -> None:
     assert choose_device("fp16").scaler().is_enabled()
+
+
+def test_full_precision_is_for_the_time_being() -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with device.full_precision():
+            inside = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+        assert inside == (False, "highest")
+        assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (True, "high")
+    finally:
+        torch.set_float32_matmul_precision("highest")

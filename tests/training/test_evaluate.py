@@ -16,8 +16,8 @@ from models.preprocess import preprocess
 from tests.factories import make_image
 from tests.training.conftest import Journey
 from tests.training.factories import make_folder, make_run
+from training import calibration, data
 from training import checkpoint as checkpoints
-from training import data
 from training.errors import CheckpointError, DataError
 from training.evaluate import evaluate
 
@@ -35,9 +35,12 @@ def probabilities(run: Path, file: Path, temperature: float) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
+BINS = 4  # of confidence, for 18 answers
+
+
 def gaps(answers: list[bool], confidences: list[float]) -> list[float]:
-    """By how many answers each of 15 bins of confidence promised too much or too little."""
-    bins = [int(confidence * 15) for confidence in confidences]
+    """By how many answers each bin of confidence promised too much or too little."""
+    bins = [int(confidence * BINS) for confidence in confidences]
     return [
         abs(sum(answer - confidence for answer, confidence, b in zip(answers, confidences, bins, strict=True) if b == wanted))
         for wanted in set(bins)
@@ -52,12 +55,14 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     make_folder(source / "train", SEVEN, each=4)
     make_folder(source / "test", SEVEN, each=3, seed=500)
     shutil.rmtree(source / "test" / "orange")
+    torch.manual_seed(0)
     make_run(root / "run", source)
     return root / "run", source
 
 
-def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path]) -> None:
+def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run, source = seven
+    monkeypatch.setattr(calibration, "PRIOR", 0)  # 7 images would leave the temperature at 1
 
     result = evaluate(run, source)
 
@@ -88,13 +93,15 @@ def test_every_figure_equals_a_recount_file_by_file(seven: tuple[Path, Path]) ->
     assert result["calibration_error"] == pytest.approx(sum(gaps(answers, confidences)) / 18, abs=1e-4)
     assert result["calibration_error_before"] == pytest.approx(sum(gaps(answers, before)) / 18, abs=1e-4)
     assert result["calibration_error"] != result["calibration_error_before"]
+    assert result["calibration_bins"] == BINS
+    assert 0 < result["calibration_floor"] < result["calibration_floor_high"] < 1
     assert result["coverage"] == pytest.approx(len(kept) / 18, abs=1e-4)
     assert result["accuracy_kept"] == pytest.approx(sum(kept) / len(kept), abs=1e-4)
     assert result["confusion"] == matrix
     assert [(row["label"], row["support"]) for row in result["classes"]] == [(name, len(right[name])) for name in SEVEN]
     for name, confidence in (("after", confidences), ("before", before)):
         counted = {b["low"]: b["samples"] for b in result["reliability"][name]}
-        assert counted == {round(b / 15, 4): n for b, n in Counter(int(c * 15) for c in confidence).items()}
+        assert counted == {round(b / BINS, 4): n for b, n in Counter(int(c * BINS) for c in confidence).items()}
 
 
 def test_the_result_lies_beside_the_checkpoint(seven: tuple[Path, Path]) -> None:

@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 from models.manifest import MODEL
 from models.precision import CPU, GRAPHS, Precision
 from tests.factories import run_onnx
+from tests.training import gpu
 from tests.training.conftest import Journey
+from tests.training.factories import make_images, make_recipe
 from training import checkpoint as checkpoints
 from training import data, evaluate, export
 from training.architectures.classifier import Classifier
+from training.checkpoint import Checkpoint
+from training.data import ImageSet
+from training.device import Device
 from training.errors import CheckpointError, ExportError
+from training.features import features_of
 from training.normalisation import normalise
 
 
@@ -161,3 +167,45 @@ def test_a_graph_that_differs_from_the_checkpoint_is_refused_and_removed(
 
     assert not (run / MODEL).exists()
     assert not (run / export.FILE).exists()  # it spoke of an earlier graph
+
+
+def sensitive() -> tuple[Checkpoint, Classifier, ImageSet]:
+    """A network whose logits TF32 moves by more than the tolerance, and images for it."""
+    torch.manual_seed(0)
+    images = make_images((20, 20, 20), height=28, width=28)
+    recipe = make_recipe(architecture="lenet1", input={"height": 28, "width": 28, "resize": 28})
+    checkpoint = Checkpoint(recipe, images.classes, *data.channel_statistics(images))
+    model = checkpoint.build().eval()
+    with torch.no_grad():
+        model.head.weight.mul_(100)
+    return checkpoint, model, images
+
+
+def test_the_graph_is_compared_in_full_precision_on_the_cpu_where_there_is_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, model, images = sensitive()
+    used = gpu.pretend(monkeypatch)
+    monkeypatch.setattr(export, "installed", lambda: [CPU])
+    monkeypatch.setattr(export, "quantize", lambda source, target, pixels: shutil.copyfile(source, target))  # pyright: ignore
+
+    result = export.write_graphs(tmp_path, checkpoint, model, images, images.pixels)
+
+    assert result["max_difference"] <= 1e-3
+    assert set(used) == {"cpu"}
+
+
+@torch.inference_mode()
+def test_a_gpu_evaluates_in_full_precision_and_trains_in_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, model, images = sensitive()
+    pixels = normalise(torch.from_numpy(images.pixels), checkpoint)
+    exact, vectors = model(pixels).numpy(), model.outputs(pixels)[1].numpy()
+    used = gpu.pretend(monkeypatch)
+
+    logits = evaluate.logits_of(model, checkpoint, images, say=False)
+    found = features_of(model, checkpoint, images.pixels, Device("cuda", None), say=False)
+
+    assert set(used) == {"cuda"}
+    np.testing.assert_allclose(logits, exact, atol=1e-4)
+    np.testing.assert_allclose(found, vectors, atol=1e-5)
+    assert np.abs(model(pixels).numpy() - exact).max() > 2e-3  # what follows is computed as before

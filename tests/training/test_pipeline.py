@@ -15,7 +15,6 @@ from models import program, registry
 from models.input import InputSpec
 from models.manifest import MODEL, REPORT
 from models.precision import CPU
-from models.preprocess import Pixels
 from tests.factories import make_image, make_package
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
@@ -47,11 +46,11 @@ def test_one_command_leads_from_a_folder_to_a_package_however_often_it_is_stoppe
     monkeypatch.setattr(page, "drawn", lambda content: NO_DRAWINGS)  # pyright: ignore
     decoded: list[int] = []
 
-    def preprocess(file: bytes, spec: InputSpec) -> Pixels:
+    def decode(file: bytes, spec: InputSpec) -> images.Stored:
         decoded.append(len(file))
-        return images.preprocess(file, spec)
+        return images.decode(file, spec=spec)
 
-    monkeypatch.setattr(data, "preprocess", preprocess)
+    monkeypatch.setattr(data, "decode_file", decode)
     source, run, store = make_folder(tmp_path / "colours"), tmp_path / "run", tmp_path / "store"
     recipe = write_recipe(tmp_path / "tiny.toml")
     command = ["run", str(source), "--name", "pets", "--out", str(run), "--store", str(store), "--json"]

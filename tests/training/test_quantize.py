@@ -45,7 +45,7 @@ def test_a_graph_that_loses_too_much_is_left_out_with_the_figure(
     result = export.export(run, journey.data)
 
     assert not (run / GRAPHS["int8"]).exists()
-    assert "points of top-1, the limit is 0.3" in result["left_out"]["int8"]
+    assert "points of top-1 in int8, the limit is 0.3" in result["left_out"]["int8"]
     assert json.loads((run / export.FILE).read_text()) == result
 
 
