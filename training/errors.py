@@ -8,6 +8,7 @@ TrainingError
     TrackingError    the figures cannot be sent to where they should be drawn
     ServiceError     a service does not give what it was asked for
     ExportError      the exported graph does not compute what the checkpoint does
+    ReportError      the report cannot be made
 """
 
 
@@ -41,3 +42,12 @@ class ServiceError(TrainingError):
 
 class ExportError(TrainingError):
     """Names the difference and the limit."""
+
+
+class ReportError(TrainingError):
+    """Names the cause and where more of it stands."""
+
+
+def in_a_line(err: Exception) -> str:
+    """An error that nothing here foresaw: its kind and its words."""
+    return ": ".join(filter(None, (type(err).__name__, " ".join(str(err).split()))))
