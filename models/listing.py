@@ -85,7 +85,7 @@ def _facts(folder: Path, manifest: Manifest) -> Row:
         "input": f"{spec.height}x{spec.width}, resized to {spec.resize}, {spec.interpolation}",
         "dataset": f"{evaluation.dataset}, {evaluation.samples} {evaluation.split} images ({evaluation.dataset_sha256[:12]})",
         "top1": evaluation.top1,
-        "top5": evaluation.top5,
+        **({"top5": evaluation.top5} if len(manifest.labels) > manifests.ALWAYS_TOP5 else {}),
         **{f"top1 {a.provider.replace('ExecutionProvider', '')} {a.precision}": a.top1 for a in evaluation.providers},
         "calibration_error": evaluation.calibration_error,
         "threshold": manifest.threshold,

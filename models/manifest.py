@@ -18,6 +18,7 @@ SCHEMA = 1
 FILE = "manifest.json"
 MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
 REPORT, ANSWERS = "report.html", "answers.npz"  # not in every package
+ALWAYS_TOP5 = 5  # classes, of which the right one is always among the first five
 OUTPUTS = ("logits", "features", "feature_map")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from models import file, graph, history, program, signature
+from models import file, graph, history, program, report, signature
 from models import manifest as manifests
 from models.errors import PackageError
 from models.file import sha256 as sha256
@@ -145,6 +145,8 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
         hashes = {path.name: _copy(path, beside / path.name) for path in sources}
         while True:
             version = _last(root, draft.name) + 1
+            if manifests.REPORT in hashes:
+                hashes[manifests.REPORT] = _name(beside / manifests.REPORT, f"{draft.name}:{version}")
             changes = {"version": version, "created": datetime.now(UTC), "files": hashes}
             manifest = msgspec.convert(msgspec.to_builtins(draft) | changes, Manifest)
             manifests.write(beside, manifest)
@@ -228,6 +230,13 @@ def make_place(place: Path) -> None:
     if place.is_symlink():
         raise PackageError(f"{place} is a link; a store holds folders and plain files alone: remove it")
     place.mkdir(exist_ok=True)
+
+
+def _name(page: Path, name: str) -> str:
+    """Write into a report which package it is of; its SHA-256 then."""
+    page.write_bytes(report.named(page.read_bytes(), name))
+    sync(page)
+    return sha256(page)
 
 
 def _copy(source: Path, target: Path) -> str:

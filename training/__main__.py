@@ -14,7 +14,7 @@ from models import program
 try:
     from hubel.errors import ServiceError
     from models import registry
-    from models.manifest import REPORT, Manifest, PackageError
+    from models.manifest import ALWAYS_TOP5, REPORT, Manifest, PackageError
     from training import naming, options, torchrun
     from training import recipe as recipes
     from training.errors import RecipeError, TrainingError
@@ -110,7 +110,8 @@ def run_evaluate(args: argparse.Namespace) -> object:
     result = evaluate(args.run_folder, args.data)
     if args.json:
         return result
-    return {key: value for key, value in result.items() if key not in TABLES} | {"more": str(args.run_folder / FILE)}
+    left_out = (*TABLES, *(["top5"] if len(result["classes"]) <= ALWAYS_TOP5 else []))
+    return {key: value for key, value in result.items() if key not in left_out} | {"more": str(args.run_folder / FILE)}
 
 
 def run_export(args: argparse.Namespace) -> object:

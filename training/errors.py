@@ -7,6 +7,7 @@ TrainingError
     DivergenceError  the loss is no longer a number
     TrackingError    the figures cannot be sent to where they should be drawn
     ExportError      the exported graph does not compute what the checkpoint does
+    ReportError      the report cannot be made
 """
 
 
@@ -36,3 +37,12 @@ class TrackingError(TrainingError):
 
 class ExportError(TrainingError):
     """Names the difference and the limit."""
+
+
+class ReportError(TrainingError):
+    """Names the cause and where more of it stands."""
+
+
+def in_a_line(err: Exception) -> str:
+    """An error that nothing here foresaw: its kind and its words."""
+    return ": ".join(filter(None, (type(err).__name__, " ".join(str(err).split()))))

@@ -6,6 +6,7 @@ Neighbours: train.py begins runs, pretrained.py reads torchvision's weights, pac
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -120,6 +121,17 @@ def take_published(checkpoint: Checkpoint, model: Classifier) -> None:
     model.load_state_dict(pretrained.read(recipe.architecture, path), strict=False)
     checkpoint.mean, checkpoint.std = pretrained.normalisation(recipe.architecture)
     checkpoint.provenance["started_from"] = {"weights": path.name, "weights_sha256": download.sha256(path)}
+
+
+def told(before: dict[str, Any], weights: str) -> str:
+    """What a run noted as ``started_from``, in words; ``weights`` is what its recipe names. Code stands between backticks."""
+    if "weights" in before:
+        whose = f"torchvision's weights {weights}," if weights in pretrained.NAMES else "the weights of a file,"
+        return f"{whose} `{before['weights']}` (SHA-256 {before.get('weights_sha256', 'unknown')[:16]})"
+    package = f"the package {before['package']}, trained by " if "package" in before else ""
+    known = {"epochs": "{} epochs", "training_seconds": "{} s", "git_commit": "commit {}"}
+    facts = ", ".join(text.format(before[key]) for key, text in known.items() if key in before)
+    return f"the weights of {package}`{before.get('command', 'an unknown command')}`" + (f" ({facts})" if facts else "")
 
 
 def hints(checkpoint: Checkpoint, model: Classifier) -> Iterator[str]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models import comparison, program, registry
 from models import manifest as manifests
-from models import program, registry
 from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
@@ -23,7 +23,7 @@ from models.precision import GRAPHS
 from models.probability import BINS
 from models.reference import FILE as REFERENCE
 from training import checkpoint as checkpoints
-from training import evaluate, export
+from training import choices, evaluate, export, origin
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
 from training.report import facts
@@ -57,7 +57,7 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         for made in graphs | others | ({manifests.REPORT} if has_report else set()):
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
-        (files / manifests.CARD).write_text(card(draft, evaluation))
+        (files / manifests.CARD).write_text(card(draft, evaluation), encoding="utf-8", errors="backslashreplace")
         if with_weights:
             checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
         return registry.publish(store, files, draft)
@@ -130,14 +130,7 @@ def write_golden(model: Path, spec: InputSpec, path: Path) -> None:
 
 def _started_from(source: dict[str, Any]) -> str:
     before = source.get("started_from")
-    if before is None:
-        return ""
-    if "weights" in before:
-        return f"It started from torchvision's weights {before['weights']} (SHA-256 {before['weights_sha256'][:16]}).\n\n"
-    return (
-        f"It started from the weights of `{before['command']}` ({before['epochs']} epochs in {before['training_seconds']} s, "
-        f"commit {before['git_commit']}).\n\n"
-    )
+    return "" if before is None else f"It started from {origin.told(before, source['recipe'].get('weights', ''))}.\n\n"
 
 
 def _despite(data: dict[str, Any]) -> str:
@@ -148,16 +141,47 @@ def _despite(data: dict[str, Any]) -> str:
 def _more(manifest: Manifest) -> str:
     report = manifests.REPORT
     what = "curves, confusions, mistakes, robustness, and what the network sees"
-    return f"[{report}]({report}) shows {what}.\n\n" if report in manifest.files else ""
+    return f"[{report}]({report}) shows {what}." if report in manifest.files else "It was published without a report."
 
 
 def _untrained(source: dict[str, Any]) -> str:
     return "" if source["epochs"] else "Its weights are random: it is for measuring speed, its answers mean nothing.\n\n"
 
 
+def _epochs(source: dict[str, Any]) -> str:
+    kept = source.get("kept_epoch") or source["epochs"]
+    more = "" if kept == source["epochs"] else f" (the weights of epoch {kept} are kept)"
+    return f"{source['epochs']} epochs{more}"
+
+
+def _interval(evaluation: Evaluation) -> str:
+    """In which chance leaves top-1."""
+    low, high = comparison.wilson(evaluation.top1, evaluation.samples)
+    return f"{100 * low:.1f} to {100 * high:.1f}, 95 %"
+
+
+def _top5(manifest: Manifest) -> str:
+    """Nothing where it would be 100 % by itself."""
+    few = len(manifest.labels) <= manifests.ALWAYS_TOP5
+    return "" if few else f"| top-5 | {100 * manifest.evaluation.top5:.2f} % |\n"
+
+
+def _choices(manifest: Manifest, measured: dict[str, Any]) -> str:
+    precisions = {figure.precision for figure in manifest.evaluation.providers}
+    return choices.told(measured, manifest.provenance["recipe"], precisions)
+
+
 def _class_row(figures: dict[str, Any]) -> str:
-    shares = " | ".join(_percent(figures[key]) for key in ("recall", "precision", "f1"))
-    return f"| {figures['label']} | {figures['support']} | {shares} |"
+    shares = " | ".join(_percent(figures[key]) for key in ("precision", "f1"))
+    return f"| {figures['label'].replace('|', chr(92) + '|')} | {figures['support']} | {_recall(figures)} | {shares} |"
+
+
+def _recall(figures: dict[str, Any]) -> str:
+    """With the interval that chance leaves."""
+    if figures["recall"] is None:
+        return _percent(None)
+    low, high = comparison.wilson(figures["recall"], figures["support"])
+    return f"{_percent(figures['recall'])} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _bins(evaluation: Evaluation) -> int:
@@ -194,13 +218,12 @@ def card(manifest: Manifest, measured: dict[str, Any]) -> str:
 ## Figures
 
 Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.dataset}`
-(SHA-256 {evaluation.dataset_sha256[:16]}).
+(SHA-256 {evaluation.dataset_sha256[:16]}). {_choices(manifest, measured)}
 
 | | |
 | --- | --- |
-| top-1 | {100 * evaluation.top1:.2f} % |
-| top-5 | {100 * evaluation.top5:.2f} % |
-| mean F1 of the classes | {100 * measured["macro_f1"]:.2f} % |
+| top-1 | {100 * evaluation.top1:.2f} % ({_interval(evaluation)}) |
+{_top5(manifest)}| mean F1 of the classes | {100 * measured["macro_f1"]:.2f} % |
 | calibration error ({_bins(evaluation)} bins), temperature {measured["temperature"]} in the graph | \
 {evaluation.calibration_error:.4f} |
 | without the temperature | {measured["calibration_error_before"]:.4f} |
@@ -208,7 +231,7 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 | of these right | {_percent(evaluation.accuracy_kept)} |
 | ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
 {"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
-{_remarks(measured)}| class | images | right (recall) | precision | F1 |
+{_remarks(measured)}| class | images | right (recall; 95 %) | precision | F1 |
 | --- | --- | --- | --- | --- |
 {classes}
 
@@ -217,10 +240,12 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 `{source["command"]}`
 
 {data["training_images"]} training and {data["validation_images"]} validation images, {data["files_left_out"]} files left
-out; seed {recipe["seed"]}; {source["epochs"]} epochs in {source["training_seconds"]} s on {source["hardware"]};
+out; seed {recipe["seed"]}; {_epochs(source)} in {source["training_seconds"]} s on {source["hardware"]};
 commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
 
-{_started_from(source)}{_despite(data)}{_more(manifest)}## Limits
+{_started_from(source)}{_despite(data)}{_more(manifest)}
+
+## Limits
 
 {_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
 of something else gets one of them too, sure or "unsure": the threshold was chosen on images of these classes and promises

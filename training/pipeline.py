@@ -5,12 +5,14 @@ stage before, is not made again, and what the store holds is not published again
 stopped. That is of the same data: where these changed, another run trains on them. runs.py tells, and has the folders.
 """
 
+import hashlib
+import json
 import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from tqdm import tqdm
@@ -18,16 +20,19 @@ from tqdm import tqdm
 from models import manifest as manifests
 from models import program, registry
 from models.manifest import MODEL, REPORT, Manifest, PackageError
+from models.precision import GRAPHS
+from models.report import named
 from training import checkpoint as checkpoints
 from training import contents, evaluate, export, package, patience, runs, shared
 from training.checkpoint import SIDECAR, Checkpoint
-from training.errors import CheckpointError, RecipeError, TrainingError
+from training.errors import CheckpointError, RecipeError, TrainingError, in_a_line
 from training.recipe import Recipe
 from training.report import facts
 from training.report.document import report
 from training.runs import Place
 from training.train import train
 
+T = TypeVar("T")
 STAGES = ("train", "evaluate", "export", "report", "publish")
 
 
@@ -91,14 +96,18 @@ def _stages(source: str | Path, place: Place, name: str, store: Path, beginning:
     if place.now is not None and place.now != contents.read(folder):
         contents.write(folder, place.now)
     _stage(2, _is_exported(folder, checkpoint, made.fp16), lambda: export.export(folder, source, made.fp16))
-    _stage(3, _is_reported(folder, checkpoint, made.with_images), lambda: report(folder, source, made.with_images))
+    is_reported = _is_reported(folder, checkpoint, made.with_images)
+    failed = _stage(3, is_reported, lambda: _report(source, folder, name, made.with_images))
     before = _published(folder, store, name, made.with_weights)
     _stage(4, before is not None, lambda: package.publish(folder, store, name, made.with_weights))
     published = before or _published(folder, store, name, made.with_weights)
     assert published is not None
+    if not failed and REPORT not in published.files:
+        again = program.command("publish", folder, "--name", name, *program.store(store))
+        _say(f"{published.id} was published without its report and stays so; the next version with it: {again}")
     return {
         "top1": published.evaluation.top1,
-        "report": str(folder / REPORT),
+        **({"report": None, "report_error": failed} if failed else {"report": str(folder / REPORT)}),
         "published": published.id,
         "folder": str(store / name / str(published.version)),
         "serve": serve_command(store, published.id),
@@ -162,13 +171,13 @@ def serve_command(store: Path, package_id: str) -> str:
     return f"{where}HUBEL_MODEL={package_id} {program.make('serve')}"
 
 
-def _stage(number: int, is_done: bool, work: Callable[[], object]) -> None:
+def _stage(number: int, is_done: bool, work: Callable[[], T]) -> T | None:
     title = f"[{number + 1}/{len(STAGES)}] {STAGES[number]}"
     _say(f"{title}: finished before" if is_done else title)
     if is_done:
-        return
+        return None
     try:
-        work()
+        return work()
     except (TrainingError, PackageError, KeyboardInterrupt):
         _say(f"stopped at {title}; what was finished before stays, and the same command goes on from there")
         raise
@@ -180,6 +189,21 @@ def _train(source: str | Path, folder: Path, beginning: Beginning) -> None:
     else:
         recipe, start_from, mlflow, after, anyway = beginning
         train(source, folder, recipe, start_from=start_from, mlflow=mlflow, after=after, anyway=anyway)
+
+
+def _report(source: str | Path, folder: Path, name: str, with_images: bool) -> str | None:
+    """Make the report. Where that fails, whatever the cause, there is none, and the cause in a line is returned: a model is
+    good without its report."""
+    try:
+        report(folder, source, with_images, name)
+    except Exception as err:
+        for name in (REPORT, facts.FILE):
+            (folder / name).unlink(missing_ok=True)
+        cause = str(err) if isinstance(err, TrainingError | PackageError) else in_a_line(err)
+        again = program.command("report", folder, source, *([] if with_images else ["--without-images"]))
+        _say(f"warning: there is no report: {cause}. The model is published without it; make it again with: {again}")
+        return cause
+    return None
 
 
 def _is_trained(folder: Path) -> bool:
@@ -207,16 +231,31 @@ def _is_reported(folder: Path, checkpoint: Checkpoint, with_images: bool) -> boo
 
 
 def _published(folder: Path, store: Path, name: str, with_weights: bool) -> Manifest | None:
-    """The newest package of ``name`` that was made of this run as it is; None where there is none."""
-    files = {file: registry.sha256(folder / file) for file in (MODEL, REPORT)}
+    """The newest package of ``name`` that was made of this run as it is, or without its report; None where there is none."""
+    graphs = {file: registry.sha256(folder / file) for file in GRAPHS.values() if (folder / file).is_file()}
+    evaluation = json.loads((folder / evaluate.FILE).read_bytes())
+    page = (folder / REPORT).read_bytes() if (folder / REPORT).is_file() else None
     for version in reversed(registry.versions(store, name)):
         try:
             manifest = manifests.read(store / name / str(version))
         except PackageError:  # damaged: it is none that could be served
             continue
-        if files.items() <= manifest.files.items() and (SIDECAR in manifest.files or not with_weights):
+        is_same = graphs.items() <= manifest.files.items() and (SIDECAR in manifest.files or not with_weights)
+        if is_same and _has_report(manifest, page) and _has_figures(manifest, evaluation):
             return manifest
     return None
+
+
+def _has_report(manifest: Manifest, page: bytes | None) -> bool:
+    """Whether the package has this report, under its own name, or none."""
+    kept = manifest.files.get(REPORT)
+    return kept is None or (page is not None and kept == hashlib.sha256(named(page, manifest.id)).hexdigest())
+
+
+def _has_figures(manifest: Manifest, evaluation: dict[str, Any]) -> bool:
+    """Whether it was measured as the run is."""
+    measured = manifest.threshold, manifest.evaluation.top1, manifest.evaluation.dataset_sha256
+    return measured == (evaluation["threshold"], evaluation["top1"], evaluation["dataset_sha256"])
 
 
 def _result(folder: Path, name: str, checkpoint: Checkpoint, after: str) -> dict[str, Any] | None:

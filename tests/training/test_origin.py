@@ -122,13 +122,37 @@ def test_two_beginnings_are_one_too_many(tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "run").exists()
 
 
-def test_the_card_says_which_weights_of_torchvision_a_network_started_from(journey: Journey) -> None:
+@pytest.mark.parametrize(
+    ("before", "weights", "said"),
+    [
+        (
+            {"weights": "resnet18-f37072fd.pth", "weights_sha256": "f37072fd" * 8},
+            "IMAGENET1K_V1",
+            "torchvision's weights IMAGENET1K_V1, `resnet18-f37072fd.pth` (SHA-256 f37072fdf37072fd)",
+        ),
+        (
+            {"weights": "mine.pth", "weights_sha256": "ab" * 32},
+            "mine.pth",
+            "the weights of a file, `mine.pth` (SHA-256 ababababababab",
+        ),
+        (
+            {"command": "x", "epochs": 9, "training_seconds": 60, "git_commit": "abc"},
+            "none",
+            "weights of `x` (9 epochs, 60 s, commit abc)",
+        ),
+        ({"package": "pets:2", "command": "x", "epochs": 9}, "none", "weights of the package pets:2, trained by `x` (9 epochs)"),
+        ({}, "", "the weights of `an unknown command`"),
+    ],
+)
+def test_the_card_says_where_a_networks_weights_come_from(
+    before: dict[str, Any], weights: str, said: str, journey: Journey
+) -> None:
     manifest = manifests.read(journey.package)
-    manifest.provenance["started_from"] = {"weights": "resnet18-f37072fd.pth", "weights_sha256": "f37072fd" * 8}
+    manifest.provenance["started_from"], manifest.provenance["recipe"]["weights"] = before, weights
 
-    measured = json.loads((journey.run / evaluate.FILE).read_text())
-    card = package.card(manifest, measured)
-    assert "started from torchvision's weights resnet18-f37072fd.pth (SHA-256 f37072fdf37072fd)" in card
+    card = package.card(manifest, json.loads((journey.run / evaluate.FILE).read_text()))
+
+    assert f"It started from {said}" in card or f"It started from the {said}" in card
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """training/package.py: a published package says what was measured and computes what was promised."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,18 +11,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import answers, registry
+from models import answers, listing, registry
 from models.fingerprint import fingerprint
 from models.manifest import ANSWERS, CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
 from models.precision import GRAPHS
 from models.preprocess import preprocess
 from models.probability import calibration_error
 from models.reference import FILE as REFERENCE
+from models.report import named
 from service.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints
 from training import data, evaluate, export, package
+from training.__main__ import main
 from training.errors import CheckpointError
 from training.report import facts
 
@@ -150,13 +153,13 @@ def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: 
 
     evaluation = manifest.evaluation
     assert card.startswith("# colours\n")
-    assert f"| top-1 | {100 * evaluation.top1:.2f} % |" in card
-    assert f"| top-5 | {100 * evaluation.top5:.2f} % |" in card
+    assert f"| top-1 | {100 * evaluation.top1:.2f} % (60.8 to 94.2, 95 %) |" in card
+    assert "top-5" not in card  # of three classes
     assert f"temperature {evaluation.fitted_temperature} in the graph | {evaluation.calibration_error:.4f} |" in card
     assert f"without the temperature | {evaluation.calibration_error_before:.4f} |" in card
     assert f"the {evaluation.samples} test images of `colours`" in card
     for label, share in evaluation.per_class.items():
-        assert f"| {label} | 6 | {100 * share:.1f} % |" in card
+        assert f"| {label} | 6 | {100 * share:.1f} % (44 to 97) |" in card
     assert f"`{manifest.provenance['command']}`" in card
     assert f"torch {manifest.provenance['libraries']['torch']}" in card
 
@@ -167,7 +170,42 @@ def test_the_card_of_a_run_that_started_from_another_names_that_one(journey: Jou
 
     measured = json.loads((journey.run / evaluate.FILE).read_text())
     assert "It started from" not in package.card(manifest, measured)
-    assert "weights of `hubel train old` (9 epochs in 60 s, commit abc)" in package.card(started, measured)
+    assert "weights of `hubel train old` (9 epochs, 60 s, commit abc)" in package.card(started, measured)
+
+
+def test_the_card_says_what_was_chosen_by_the_images_and_which_epoch_answers(journey: Journey, manifest: Manifest) -> None:
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    kept = msgspec.structs.replace(manifest, provenance=manifest.provenance | {"kept_epoch": 2})
+    never = measured["classes"][0] | {"label": "a|b", "recall": None, "support": 0}
+
+    card = package.card(kept, measured | {"classes": [never]})
+
+    assert "Temperature and threshold come from the validation images." in card
+    assert "4 epochs (the weights of epoch 2 are kept) in" in card
+    assert "| a\\|b | 0 | undefined |" in card
+    assert "are kept" not in package.card(manifest, measured)
+
+
+def test_top_5_is_on_the_card_of_more_than_five_classes(journey: Journey, manifest: Manifest) -> None:
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    many = msgspec.structs.replace(manifest, labels=[*manifest.labels, "d", "e", "f"], outputs=manifest.outputs | {"logits": [6]})
+
+    assert f"| top-5 | {100 * manifest.evaluation.top5:.2f} % |" in package.card(many, measured)
+
+
+def test_top_5_is_not_printed_of_five_classes_or_fewer(
+    journey: Journey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    six = measured | {"classes": 2 * measured["classes"]}
+    said: list[bool] = []
+    for result in (measured, six):
+        monkeypatch.setattr(evaluate, "evaluate", lambda *_, found=result: found)  # pyright: ignore
+        assert main(["evaluate", str(journey.run), str(journey.data)]) == 0
+        said.append("top5" in capsys.readouterr().out)
+
+    assert said == [False, True]
+    assert "top5" not in listing.package(journey.store, journey.package)
 
 
 def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service(journey: Journey, tmp_path: Path) -> None:
@@ -181,8 +219,9 @@ def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service
 
 
 def test_the_report_of_the_run_is_in_the_package_and_the_card_leads_to_it(journey: Journey, manifest: Manifest) -> None:
-    assert (journey.package / REPORT).read_bytes() == (journey.run / REPORT).read_bytes()
-    assert manifest.files[REPORT] == registry.sha256(journey.run / REPORT)
+    page = (journey.package / REPORT).read_bytes()
+    assert page == named((journey.run / REPORT).read_bytes(), "colours:1")
+    assert manifest.files[REPORT] == hashlib.sha256(page).hexdigest()
     assert "[report.html](report.html) shows" in (journey.package / CARD).read_text()
 
 

@@ -13,18 +13,18 @@ import pytest
 from models import preprocess as images
 from models import program, registry
 from models.input import InputSpec
-from models.manifest import MODEL, REPORT
+from models.manifest import CARD, MODEL, REPORT
 from models.precision import CPU
 from tests.factories import make_image, make_package
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
 from training import checkpoint as checkpoints
 from training import contents as noted
-from training import data, evaluate, export, pipeline
+from training import data, evaluate, export, package, pipeline
 from training.__main__ import main
-from training.errors import RecipeError
+from training.errors import CheckpointError, RecipeError
 from training.pipeline import Beginning, Made
-from training.report import facts, page, robustness, speed
+from training.report import document, facts, page, robustness, speed
 
 NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}
 
@@ -181,6 +181,103 @@ def test_a_stage_is_done_again_when_what_it_is_made_of_is_newer(
     assert worked_on(capsys.readouterr().err) == expected
     assert registry.versions(store, "colours") == ([1, 2] if expected and not {"name", "store"} & options.keys() else [1])
     assert registry.verify(Path(done["folder"])).id == done["published"]
+
+
+def fail(*_: object) -> None:
+    raise KeyError("no such field")
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_report_that_cannot_be_made_keeps_no_model_from_being_published(
+    journey: Journey, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / REPORT).unlink()
+    command = ["run", str(journey.data), "--name", "pets", "--out", str(run), "--store", str(tmp_path / "store"), "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "report", document.report)
+        patch.setattr(document, "gather", fail)
+        assert main(command) == 0
+
+    said = capsys.readouterr()
+    assert worked_on(said.err) == ["report", "publish"]
+    (warning,) = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert "KeyError: 'no such field'" in warning
+    assert warning.endswith(f"make it again with: {program.command('report', run, journey.data)}")
+    assert "Traceback" not in said.err
+    assert "in fail" in (run / document.ERROR).read_text()
+    done = json.loads(said.out)
+    assert (done["published"], done["report"]) == ("pets:1", None)
+    assert "KeyError: 'no such field'" in done["report_error"]
+    assert REPORT not in registry.verify(Path(done["folder"])).files
+    assert "published without a report" in Path(done["folder"], CARD).read_text()
+
+    assert main(command) == 0  # the report is made, the version that is published stays
+
+    again = capsys.readouterr()
+    assert worked_on(again.err) == ["report"]
+    assert f"the next version with it: {program.command('publish', run, '--name', 'pets')}" in again.err
+    assert json.loads(again.out)["report"] == str(run / REPORT)
+    assert registry.versions(tmp_path / "store", "pets") == [1]
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("error", [MemoryError(), CheckpointError("the data changed"), OSError("disk full")])
+def test_whatever_a_report_fails_of_a_report_of_before_is_not_published(
+    error: Exception, journey: Journey, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "report", stop)
+    is_damaged(facts.FILE)(run)
+
+    done = pipeline.run(journey.data, run, "pets", tmp_path / "store", Beginning(None))
+
+    assert done["report_error"] in (str(error), "MemoryError", "OSError: disk full")
+    assert not (run / REPORT).exists()
+    assert REPORT not in registry.verify(Path(done["folder"])).files
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_report_that_is_stopped_stops_the_run(
+    journey: Journey, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "report", stop)
+    (run / REPORT).unlink()
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(journey.data, run, "pets", tmp_path / "store", Beginning(None))
+
+    assert registry.versions(tmp_path / "store", "pets") == []
+
+
+def test_a_package_without_a_report_is_not_taken_for_one_of_other_figures(
+    journey: Journey, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / REPORT).unlink()
+    package.publish(run, tmp_path / "store", "pets")
+    monkeypatch.setattr(pipeline, "_is_exported", lambda *_: True)
+    monkeypatch.setattr(pipeline, "_is_reported", lambda *_: True)
+    told = json.loads((run / evaluate.FILE).read_text()) | {"threshold": 0.9}
+    (run / evaluate.FILE).write_text(json.dumps(told))
+    (run / facts.FILE).write_text(json.dumps(json.loads((run / facts.FILE).read_text()) | {"evaluation": told}))
+    (run / REPORT).write_text("made anew")
+
+    done = pipeline.run(journey.data, run, "pets", tmp_path / "store", Beginning(None))
+
+    assert done["published"] == "pets:2"
+
+
+def test_a_published_report_names_the_version_that_it_is_of(journey: Journey, run: Path, tmp_path: Path) -> None:
+    for version in (1, 2):
+        package.publish(run, tmp_path / "store", "pets")
+        page = (tmp_path / "store" / "pets" / str(version) / REPORT).read_text()
+        assert f"<title>pets:{version} \u00b7 resnet10-small on colours, " in page
+        assert f'<h1><span id="name">pets:{version}</span></h1>' in page
+    assert '<span id="name">run</span>' in (run / REPORT).read_text()
 
 
 def contents(run: Path) -> dict[Path, bytes]:

@@ -6,36 +6,51 @@ package.py publishes it.
 
 import json
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import torch
 
 from models import program
-from models.manifest import REPORT
+from models.manifest import REPORT, PackageError
 from models.probability import softmax
-from training import calibration, confusion, data, evaluate, provenance
+from training import calibration, choices, confusion, data, evaluate, provenance
 from training import checkpoint as checkpoints
-from training.errors import CheckpointError
-from training.report import examples, facts, filters, page, robustness
+from training.architectures.classifier import Classifier
+from training.checkpoint import Checkpoint
+from training.errors import CheckpointError, ReportError, TrainingError, in_a_line
+from training.report import advice, examples, facts, filters, mistakes, page, robustness
 
+ERROR = "report-error.txt"
 PAIRS = 30  # of classes confused most
 
 
-def report(run: Path, source: str | Path, with_images: bool = True) -> dict[str, Any]:
-    """Write run/report.html and run/report.json of the checkpoint in ``run``, evaluated on ``source``; returns the latter.
+def report(run: Path, source: str | Path, with_images: bool = True, name: str = "") -> dict[str, Any]:
+    """Write run/report.html and run/report.json of the checkpoint in ``run``, evaluated on ``source``; returns the latter. They
+    call it ``name``, or by its folder.
 
     Without ``with_images`` they hold no image and no file name of the data, for packages that strangers get.
 
     Raises:
         CheckpointError: the run was not evaluated since its last epoch, or on other images than ``source`` holds.
         DataError: see there.
+        ReportError: something else failed; run/report-error.txt has the traceback.
     """
-    content = gather(run, source, with_images)
-    (run / REPORT).write_text(page.render(content), encoding="utf-8", errors="xmlcharrefreplace")
-    result = without_pictures(content)
-    (run / facts.FILE).write_text(json.dumps(result, indent=1))
+    (run / ERROR).unlink(missing_ok=True)
+    try:
+        content = gather(run, source, with_images) | ({"name": name} if name else {})
+        (run / REPORT).write_text(page.render(content), encoding="utf-8", errors="xmlcharrefreplace")
+        result = without_pictures(content)
+        (run / facts.FILE).write_text(json.dumps(result, indent=1))
+    except (TrainingError, PackageError):
+        raise
+    except Exception as err:
+        (run / ERROR).write_text(traceback.format_exc())
+        raise ReportError(f"the report cannot be made ({in_a_line(err)}): {run / ERROR} says where") from err
     return result
 
 
@@ -54,22 +69,36 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     rate = len(images) / (time.monotonic() - began)
     shares = softmax(logits, evaluation["temperature"])
     skipped = list(dict.fromkeys([*trained.skipped, *held_out.skipped, *images.skipped]))
-    return {
+    exported = facts.exported(run, checkpoint, images.pixels)
+    content = {
         "epoch": checkpoint.epoch,
+        "name": run.resolve().name,
         "with_images": with_images,
         "made": {"at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.describe()},
         "run": facts.origin(checkpoint, model),
         "history": checkpoint.history,
+        "kept": facts.kept(checkpoint),
+        "choices": choices.told(evaluation, msgspec.to_builtins(checkpoint.recipe), facts.precisions(exported)),
+        "training_images": np.bincount(trained.targets, minlength=len(checkpoint.classes)).tolist(),
         "evaluation": evaluation,
         "headline": facts.headline(evaluation),
         "confused": confusion.most_confused(np.array(evaluation["confusion"]), checkpoint.classes, PAIRS),
         "coverage": calibration.coverage_curve(*evaluate.answers(logits, images.targets, evaluation["temperature"])),
         "robustness": robustness.measure(model, checkpoint, images, rate),
-        "filters": filters.show(model),
+        "sure_mistakes": mistakes.count_sure(images, shares, advice.SURE),
+        "filters": filters.show(model, None if "started_from" in checkpoint.provenance else begun(checkpoint)),
         **(examples.show(model, checkpoint, trained, images, shares) if with_images else examples.none()),
-        "exported": facts.exported(run, checkpoint, images.pixels),
+        "exported": exported,
         "skipped": {"count": len(skipped), "files": [_within(source, line) for line in skipped] if with_images else []},
     }
+    return content | {"next": advice.advise(content)}
+
+
+def begun(checkpoint: Checkpoint) -> Classifier:
+    """The network as a run from random weights began."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(checkpoint.recipe.seed)
+        return checkpoint.build()
 
 
 def _within(source: str | Path, line: str) -> str:

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models import comparison
 from training import checkpoint as checkpoints
 from training import export
 from training.architectures.classifier import Classifier
@@ -27,21 +28,29 @@ def origin(checkpoint: Checkpoint, model: Classifier) -> dict[str, Any]:
         "classes": list(checkpoint.classes),
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": checkpoint.epoch,
+        "kept_epoch": checkpoint.kept_epoch or checkpoint.epoch,
         "training_seconds": round(checkpoint.seconds, 1),
         "data": {key: value for key, value in checkpoint.data.items() if key != "skipped"},
     }
 
 
+def kept(checkpoint: Checkpoint) -> dict[str, float] | None:
+    """The history of the epoch whose weights answer; None before the first. Earlier checkpoints kept the last."""
+    number = checkpoint.kept_epoch or checkpoint.epoch
+    return next((entry for entry in checkpoint.history if entry["epoch"] == number), None)
+
+
 def headline(evaluation: dict[str, Any]) -> dict[str, float]:
-    """Top-1 with the interval that chance leaves (Wilson 1927, 95 %), and what always answering one class would reach."""
-    n, p, z = evaluation["samples"], evaluation["top1"], 1.96
-    middle, reach = p + z**2 / (2 * n), z * ((p * (1 - p) + z**2 / (4 * n)) / n) ** 0.5
-    return {
-        "top1": p,
-        "low": round((middle - reach) / (1 + z**2 / n), 4),
-        "high": round((middle + reach) / (1 + z**2 / n), 4),
-        "commonest_class": round(max(row["support"] for row in evaluation["classes"]) / n, 4),
-    }
+    """Top-1 with the interval that chance leaves (95 %), and what always answering one class would reach."""
+    n, top1 = evaluation["samples"], evaluation["top1"]
+    low, high = comparison.wilson(top1, n)
+    commonest = max(row["support"] for row in evaluation["classes"]) / n
+    return {"top1": top1, "low": round(low, 4), "high": round(high, 4), "commonest_class": round(commonest, 4)}
+
+
+def precisions(exported: dict[str, Any]) -> set[str]:
+    """Those that the graphs were measured in."""
+    return {row["precision"] for row in exported["parity"]["providers"]} if "parity" in exported else set()
 
 
 def exported(run: Path, checkpoint: Checkpoint, pixels: NDArray[np.uint8]) -> dict[str, Any]:

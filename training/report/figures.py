@@ -15,9 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from models import comparison
+
 INK = "#010203"  # no other colour here is this one: it becomes that of the text
 BLUE, ORANGE = "#3b82c4", "#d9782b"  # told apart by everyone, on white as on black
 SIZE = (5.0, 3.0)  # inches
+FEW = 10  # answers of a bin, below which it says little
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # words stay words
     "svg.hashsalt": "report",  # the same data give the same file
@@ -64,8 +67,9 @@ def _svg(figure: Figure) -> str:
     return re.sub(r' width="[^"]*pt" height="[^"]*pt"|<metadata>.*?</metadata>', "", svg, flags=re.S).replace(INK, "currentColor")
 
 
-def training_curve(history: Sequence[dict[str, float]], what: str) -> str:
-    """``what`` is "loss" or "accuracy": on the images trained on, and on the validation images."""
+def training_curve(history: Sequence[dict[str, float]], what: str, kept: float) -> str:
+    """``what`` is "loss" or "accuracy": on the images trained on, and on the validation images. ``kept``: the epoch whose
+    weights answer, marked where it is not the last."""
     with drawing() as new:
         axes, epochs = new.axes[0], [h["epoch"] for h in history]
         axes.plot(epochs, [h[what] for h in history], color=BLUE, marker=".", label="training")
@@ -75,6 +79,8 @@ def training_curve(history: Sequence[dict[str, float]], what: str) -> str:
         elif max(h["validation_loss"] for h in history) > 20 * max(min(h["validation_loss"] for h in history), 1e-6):
             axes.set_yscale("log")  # the first epochs of a high rate would press the rest flat
             axes.yaxis.set_major_formatter("{x:g}")
+        if kept != epochs[-1]:
+            axes.axvline(kept, color=INK, linestyle="--", linewidth=1, label=f"kept: epoch {kept:g}")
         _by_epoch(axes, what)
         axes.legend()
     return new.svg
@@ -95,14 +101,17 @@ def _by_epoch(axes: Axes, what: str) -> None:
 
 
 def reliability(bins: Sequence[dict[str, float]]) -> str:
-    """Accuracy over confidence, bin by bin, and below how many answers each bin holds."""
+    """Accuracy over confidence, bin by bin, with the intervals that chance leaves, and below how many answers each bin holds.
+    Bins of few answers are pale."""
     with drawing(3, 1) as new:
         upper, lower = new.axes
         middle = [(b["low"] + b["high"]) / 2 for b in bins]
         width = 0.9 * (bins[0]["high"] - bins[0]["low"])
         samples = sum(b["samples"] for b in bins)
         upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
-        upper.bar(middle, [b["accuracy"] for b in bins], width, color=BLUE, alpha=0.6)
+        for x, b in zip(middle, bins, strict=True):
+            upper.bar(x, b["accuracy"], width, color=BLUE, alpha=0.6 if b["samples"] >= FEW else 0.2)
+            upper.plot([x, x], comparison.wilson(b["accuracy"], int(b["samples"])), color=INK, linewidth=1, alpha=0.6)
         upper.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o", color=ORANGE, markersize=4)
         upper.set(ylabel="right", xlim=(0, 1), ylim=(0, 1))
         lower.bar(middle, [b["samples"] / samples for b in bins], width, color=INK, alpha=0.4)

@@ -16,10 +16,12 @@ MOST = 64
 SIDE = 28  # pixels at least, of a filter in the picture
 COLUMNS = 8
 GAP = 4
+NOISE = 0.4  # correlation of neighbouring weights that noise has at most, in few and small filters
 
 
-def show(model: Classifier) -> dict[str, Any]:
-    """``shape`` (filters, channels, height, width) and the picture of the first MOST filters; else ``left_out``, why."""
+def show(model: Classifier, begun: Classifier | None = None) -> dict[str, Any]:
+    """``shape`` (filters, channels, height, width), the picture of the first MOST filters and, with the network as it began,
+    what is ``unlearnt`` of them; else ``left_out``, why."""
     weights = first_filters(model)
     if weights is None:
         return {"left_out": "the first layer takes neither a grey image nor one of red, green and blue"}
@@ -27,6 +29,7 @@ def show(model: Classifier) -> dict[str, Any]:
     return {
         "shape": list(weights.shape),
         "shown": len(tiles),
+        "unlearnt": None if begun is None else unlearnt(weights, first_filters(begun)),
         "picture": pictures.uri(pictures.grid(tiles, COLUMNS, GAP)),
     }
 
@@ -40,6 +43,20 @@ def first_filters(model: Classifier) -> NDArray[np.float32] | None:
         side = round(weights.shape[1] ** 0.5)
         return weights.reshape(-1, 1, side, side) if side**2 == weights.shape[1] else None
     return weights if weights.shape[1] in (1, 3) else None
+
+
+def unlearnt(weights: NDArray[np.float32], begun: NDArray[np.float32] | None) -> float | None:
+    """The share of the filters' pattern, as variance, that is of the noise that they began with; None where that was no noise,
+    or there is no pattern. What all pixels of a channel have in common is no pattern."""
+    if begun is None or begun.shape != weights.shape or abs(_correlation(begun[..., 1:], begun[..., :-1])) > NOISE:
+        return None
+    share = _correlation(*(w - w.mean((2, 3), keepdims=True) for w in (weights, begun)))
+    return round(share**2, 4) if np.isfinite(share) else None
+
+
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    with np.errstate(invalid="ignore"):
+        return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
 
 
 def _tile(weight: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -27,6 +27,11 @@ def worst(images: ImageSet, shares: NDArray[np.floating]) -> NDArray[np.int64]:
     return wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")]
 
 
+def count_sure(images: ImageSet, shares: NDArray[np.floating], least: float) -> int:
+    """How many wrong answers have a probability of at least ``least``."""
+    return int((shares[worst(images, shares)].max(axis=1) >= least).sum())
+
+
 def show(images: ImageSet, shares: NDArray[np.floating], index: int) -> dict[str, Any]:
     """An image with its answer: file, given label, answer, both their probabilities, picture."""
     answer, label = int(shares[index].argmax()), int(images.targets[index])

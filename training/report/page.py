@@ -2,14 +2,20 @@
 data, figures.py draws the curves.
 """
 
+import math
+import re
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from training import pace, pages
+from models import comparison
+from models.manifest import ALWAYS_TOP5
+from models.report import AFTER
+from training import origin, pace, pages
 from training.report import figures, speed
 
 MATRIX_UP_TO = 30  # classes; of more, the pairs confused most are a table
+SHOWN_MISTAKES = 12  # the others are folded
 WORST_FIRST_FROM = 13  # classes; fewer stand in their own order
 
 
@@ -17,19 +23,35 @@ def render(content: dict[str, Any]) -> str:
     """The page of what document.py gathered."""
     return pages.render(
         "report",
-        {"percent": percent, "count": count, "duration": pace.spoken, "megabytes": megabytes},
+        {
+            "percent": percent,
+            "points": points,
+            "count": count,
+            "duration": pace.spoken,
+            "megabytes": megabytes,
+            "marked": marked,
+            "capitalised": capitalised,
+        },
         **content,
+        after_name=AFTER,
+        started_from=started_from(content["run"]),
         drawn=drawn(content),
         matrix=matrix(content),
         class_rows=class_rows(content["evaluation"]["classes"]),
+        worst_first=len(content["evaluation"]["classes"]) >= WORST_FIRST_FROM,
         speed_batches=speed.BATCHES,
+        always_top5=ALWAYS_TOP5,
+        guessing=math.log(len(content["run"]["classes"])),
+        few=figures.FEW,
+        shown_mistakes=SHOWN_MISTAKES,
     )
 
 
 def drawn(content: dict[str, Any]) -> dict[str, Any]:
     """The drawings, as they go into the page."""
     history, evaluation = content["history"], content["evaluation"]
-    curves = [figures.training_curve(history, what) for what in ("loss", "accuracy")] if history else []
+    kept = content["run"]["kept_epoch"]
+    curves = [figures.training_curve(history, what, kept) for what in ("loss", "accuracy")] if history else []
     if any("learning_rate" in epoch for epoch in history):
         curves.append(figures.rate_curve(history))
     return {
@@ -40,6 +62,12 @@ def drawn(content: dict[str, Any]) -> dict[str, Any]:
             Markup(figures.robustness(kind, content["robustness"]["plain"])) for kind in content["robustness"]["kinds"]
         ],
     }
+
+
+def started_from(run: dict[str, Any]) -> str:
+    """Where the weights come from that the run began with, in words."""
+    before = run.get("started_from")
+    return "random weights" if before is None else origin.told(before, run["recipe"].get("weights", ""))
 
 
 def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -55,15 +83,37 @@ def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures of each class, the worst first where they are many."""
+    """The figures of each class with the interval of its recall, the worst first where they are many."""
+    rows = [row | {"interval": interval(row["recall"], row["support"])} for row in rows]
     if len(rows) < WORST_FIRST_FROM:
         return rows
     return sorted(rows, key=lambda row: (row["f1"] is None, row["f1"]))
 
 
+def interval(share: float | None, n: int) -> str:
+    """In which chance leaves a share of ``n`` images (95 %)."""
+    low, high = (0.0, 0.0) if share is None else comparison.wilson(share, n)
+    return "-" if share is None else f"{100 * low:.0f} to {percent(high, 0)}"
+
+
 def percent(share: float | None, decimals: int = 1) -> str:
     """A share of 0 to 1, on one line with its sign."""
     return "-" if share is None else f"{100 * share:.{decimals}f}\N{NO-BREAK SPACE}%"
+
+
+def points(share: float) -> str:
+    """A difference of shares."""
+    return f"{100 * share:.1f} points"
+
+
+def marked(text: str) -> Markup:
+    """Text in which code stands between backticks."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def capitalised(text: str) -> str:
+    """With its first letter as a sentence begins."""
+    return text[:1].upper() + text[1:]
 
 
 def count(number: float) -> str:

@@ -11,9 +11,12 @@ import pytest
 from models.manifest import REPORT
 from models.precision import CPU
 from tests.training.conftest import Journey
-from training import evaluate, export
+from tests.training.factories import make_recipe
+from training import checkpoint as checkpoints
+from training import evaluate, export, train
+from training.__main__ import main
 from training.errors import CheckpointError
-from training.report import document, examples, facts, robustness, speed
+from training.report import document, examples, facts, filters, robustness, speed
 
 
 @pytest.fixture
@@ -107,3 +110,24 @@ def test_a_run_that_is_not_ready_has_no_report(
         document.report(run, source)
 
     assert not (run / REPORT).exists()
+
+
+def test_the_network_as_it_began_is_made_again(journey: Journey, tmp_path: Path) -> None:
+    recipe = make_recipe(epochs=1, learning_rate=1e-9, input={"height": 16, "width": 16, "resize": 16})
+    train.train(journey.data, tmp_path / "run", recipe, say=False)
+    checkpoint, model, _ = checkpoints.load(tmp_path / "run")
+
+    assert filters.show(model, document.begun(checkpoint))["unlearnt"] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_report_that_fails_says_so_in_a_line_and_keeps_the_whole_error(
+    journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, source = copied(journey, tmp_path)
+    monkeypatch.setattr(document, "gather", lambda *_: {}["picture\nof"])  # pyright: ignore
+
+    assert main(["report", str(run), str(source)]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: the report cannot be made (KeyError: 'picture\\nof'): {run / document.ERROR} says where"
+    assert "Traceback" in (run / document.ERROR).read_text()

@@ -54,3 +54,14 @@ def test_a_run_that_was_not_exported_says_so(journey: Journey, tmp_path: Path) -
     found = facts.exported(tmp_path / "run", checkpoints.load(journey.run)[0], np.zeros((1, 16, 16, 3), np.uint8))
 
     assert re.search(r"run '.*hubel export .* DATA' first", found["left_out"])
+
+
+def test_the_epoch_that_is_kept_is_the_one_whose_weights_answer(journey: Journey) -> None:
+    checkpoint = checkpoints.load(journey.run)[0]
+    history = checkpoint.history
+
+    for kept, expected in ((2, history[1]), (4, history[3]), (0, history[3])):  # 0: of an earlier version, which kept the last
+        checkpoint.kept_epoch = kept
+        assert facts.kept(checkpoint) == expected
+    checkpoint.history, checkpoint.epoch, checkpoint.kept_epoch = [], 0, 0
+    assert facts.kept(checkpoint) is None

@@ -32,9 +32,9 @@ CURVE: list[dict[str, Any]] = [
 ]
 KIND = {"name": "blur", "unit": "% of the side", "points": [{"value": 1, "accuracy": 0.8}, {"value": 8, "accuracy": 0.1}]}
 DRAWINGS: dict[str, Callable[[], str]] = {
-    "loss": lambda: figures.training_curve(HISTORY, "loss"),
-    "accuracy": lambda: figures.training_curve(HISTORY, "accuracy"),
-    "one epoch": lambda: figures.training_curve(HISTORY[:1], "loss"),
+    "loss": lambda: figures.training_curve(HISTORY, "loss", 2),
+    "accuracy": lambda: figures.training_curve(HISTORY, "accuracy", 1),
+    "one epoch": lambda: figures.training_curve(HISTORY[:1], "loss", 1),
     "rate": lambda: figures.rate_curve(HISTORY),
     "reliability": lambda: figures.reliability(BINS),
     "coverage": lambda: figures.coverage(CURVE, 0.25),
@@ -80,7 +80,7 @@ def test_curves_name_both_sets_of_images() -> None:
 def test_a_first_epoch_far_off_does_not_press_the_curve_flat() -> None:
     wild = [HISTORY[0] | {"validation_loss": 700}, HISTORY[1]]
 
-    assert {"1", "10", "100"} <= set(words(figures.training_curve(wild, "loss")))  # a logarithmic axis
+    assert {"1", "10", "100"} <= set(words(figures.training_curve(wild, "loss", 2)))  # a logarithmic axis
     assert "10" not in words(draw("loss"))
 
 
@@ -93,3 +93,13 @@ def test_the_strengths_of_a_disturbance_are_the_marks_of_its_axis() -> None:
     found = words(draw("robustness"))
 
     assert {"1", "8", "blur, % of the side"} <= set(found)
+
+
+def test_the_epoch_that_is_kept_is_marked_where_it_is_not_the_last() -> None:
+    assert "kept: epoch 1" in words(draw("accuracy"))
+    assert not [word for word in words(draw("loss")) + words(draw("one epoch")) if "kept" in word]
+
+
+def test_bins_of_few_answers_are_pale() -> None:
+    pale = re.findall(r"opacity: 0\.2\b", draw("reliability"))
+    assert len(pale) == 1  # 5 answers; the other bin holds 15

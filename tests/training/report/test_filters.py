@@ -62,3 +62,21 @@ def test_what_cannot_be_shown_is_left_out_with_the_reason(first: nn.Module) -> N
 
 def test_a_whole_network_shows_its_first_convolution() -> None:
     assert filters.show(catalogue.build("resnet10-small", 3))["shape"] == [32, 3, 3, 3]
+
+
+def test_filters_that_learnt_nothing_are_the_noise_that_they_began_with() -> None:
+    random = np.random.default_rng(0)
+    begun, other = random.normal(size=(2, 16, 3, 5, 5)).astype(np.float32)
+
+    assert filters.unlearnt(begun + 0.3, begun) == pytest.approx(1)  # a colour that all pixels have is no pattern
+    assert filters.unlearnt(3 * begun, begun) == pytest.approx(1)
+    assert filters.unlearnt(begun + other, begun) == pytest.approx(0.5, abs=0.05)
+    assert filters.unlearnt(other, begun) == pytest.approx(0, abs=0.01)
+
+
+def test_what_began_as_no_noise_or_has_no_pattern_is_not_judged() -> None:
+    smooth = np.repeat(np.linspace(-1, 1, 5, dtype=np.float32)[None], 5, axis=0)[None, None]
+
+    assert filters.unlearnt(smooth, smooth) is None
+    assert filters.unlearnt(np.ones((2, 3, 1, 1), np.float32), np.ones((2, 3, 1, 1), np.float32)) is None
+    assert filters.unlearnt(smooth, None) is None

@@ -1,6 +1,7 @@
 """training/report/page.py: one file that needs nothing else, holds what was gathered, and cannot be written into by a label."""
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -48,7 +49,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def html(content: dict[str, Any], drawn_before: None) -> str:
-    return page.render(content)
+    return page.render(content | {"next": [{"found": "Found.", "do": "Do.", "flags": []}]})
 
 
 def test_the_page_is_whole(html: str) -> None:
@@ -56,7 +57,18 @@ def test_the_page_is_whole(html: str) -> None:
 
     assert (found.open, found.errors) == ([], [])
     headings = [a["id"] for a in found.all("h2")]
-    assert headings == ["training", "classes", "calibration", "mistakes", "robustness", "sees", "speed", "limits", "origin"]
+    assert headings == [
+        "next",
+        "training",
+        "classes",
+        "calibration",
+        "mistakes",
+        "robustness",
+        "sees",
+        "speed",
+        "limits",
+        "origin",
+    ]
     assert {a["href"] for a in found.all("a")} == {f"#{name}" for name in headings}
     assert "None" not in found.text
     assert "nan" not in found.text.split()
@@ -166,7 +178,121 @@ def test_a_learning_rate_is_drawn_where_it_was_noted(content: dict[str, Any], mo
 
 
 def test_many_classes_stand_worst_first_and_few_in_their_order() -> None:
-    rows = [{"label": str(i), "f1": None if i == 3 else 1 - i / 20} for i in range(14)]
+    rows = [{"label": str(i), "f1": None if i == 3 else 1 - i / 20, "recall": 0.5, "support": 2} for i in range(14)]
 
     assert [row["label"] for row in page.class_rows(rows)] == [str(i) for i in range(13, -1, -1) if i != 3] + ["3"]
-    assert page.class_rows(rows[:12]) == rows[:12]
+    assert page.class_rows(rows[:12]) == [row | {"interval": page.interval(0.5, 2)} for row in rows[:12]]
+
+
+NOTHING = {"label": "never", "precision": None, "recall": None, "f1": None, "support": 0}
+NEW_FIGURES = {
+    "calibration_bins": 4,
+    "calibration_floor": 0.1,
+    "calibration_floor_high": 0.17,
+    "negative_log_likelihood": 0.5,
+    "brier": 0.2,
+    "temperature_reason": "10 is the highest temperature that is tried",
+    "threshold_reason": "all 18 held-out images were answered right",
+    "threshold": 0.0,
+    "accuracy_kept": None,
+    "macro_f1": 0.0,
+}
+
+
+def with_evaluation(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return content | {"evaluation": content["evaluation"] | changes}
+
+
+UNUSUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "a class without images": lambda c: with_evaluation(c, classes=[*c["evaluation"]["classes"][:2], NOTHING]),
+    "many classes": lambda c: with_labels(c, [f"class {i}" for i in range(300)]),
+    "two classes": lambda c: with_labels(c, ["a", "b"]),
+    "odd labels": lambda c: with_labels(c, ["a\u202eb", "`code`", "{{ x }}", "<b>", "caf\udce9", " "]),
+    "no mistakes": lambda c: c | {"mistakes": {"count": 0, "images": []}, "confused": []},
+    "no right answer": lambda c: c | {"class_activation": c["class_activation"] | {"right": []}},
+    "figures of later evaluations": lambda c: with_evaluation(c, **NEW_FIGURES),
+    "nothing advised": lambda c: c | {"next": []},
+    "a run from elsewhere": lambda c: c | {"run": c["run"] | {"started_from": {}}},
+    "not trained": lambda c: c | {"history": [], "kept": None, "run": c["run"] | {"epochs": 0, "kept_epoch": 0}},
+    "an average that answers": lambda c: c | {"run": c["run"] | {"recipe": c["run"]["recipe"] | {"ema": 0.9}}},
+}
+
+
+@pytest.mark.usefixtures("drawn_before")
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_a_page_is_made_of_unusual_runs_too(case: str, content: dict[str, Any]) -> None:
+    found = Page(page.render(UNUSUAL[case](content)))
+
+    assert (found.open, found.errors) == ([], [])
+    assert "None" not in found.text
+
+
+def said(content: dict[str, Any]) -> str:
+    return " ".join(Page(page.render(content)).text.split())
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_the_epoch_whose_weights_answer_is_the_one_that_is_spoken_of(content: dict[str, Any]) -> None:
+    kept = content["history"][1] | {"accuracy": 0.123, "validation_accuracy": 0.456}
+
+    last = said(content)
+    earlier = said(content | {"kept": kept, "run": content["run"] | {"kept_epoch": 2}})
+
+    assert "4 epochs in" in last
+    assert "In the last epoch" in last
+    assert "4 epochs in" in earlier
+    assert "the weights of epoch 2 answer. In that epoch 12.3 % of the training images" in earlier
+    assert "45.6 % of the 18 validation images" in earlier
+    assert "4 (the weights of epoch 2 are kept)" in earlier
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_a_calibration_error_stands_beside_what_chance_gives(content: dict[str, Any]) -> None:
+    explained, found = (said(with_evaluation(content, **NEW_FIGURES, calibration_error=e)) for e in (0.16, 0.18))
+
+    assert "calibration error; chance alone gives up to 17.0 points" in explained
+    assert "over 4 bins" in explained
+    assert "the error found is no sign that they are not true" in explained
+    assert "the error found is more than chance explains" in found
+    assert "negative log-likelihood 0.500 (guessing gives 1.099), Brier score 0.200" in explained
+    assert "No answer is called unsure: all 18 held-out images were answered right." in explained
+    assert "10 is the highest temperature that is tried." in explained
+
+
+@pytest.mark.usefixtures("drawn_before")
+@pytest.mark.parametrize(("classes", "shown"), [(2, False), (5, False), (6, True)])
+def test_top_5_is_shown_where_it_says_something(classes: int, shown: bool, content: dict[str, Any]) -> None:
+    assert ("among the first five" in said(with_labels(content, [str(i) for i in range(classes)]))) == shown
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_advice_stands_at_the_top_with_its_flags(content: dict[str, Any]) -> None:
+    html = page.render(content | {"next": [{"found": f"{HOSTILE} found.", "do": "Do it.", "flags": ["--scale 0.35"]}]})
+
+    assert html.index('id="next"') < html.index('id="training"')
+    assert "<code>--scale 0.35</code>" in html
+    assert "<script" not in html
+    assert 'id="next"' not in page.render(content | {"next": []})
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_the_wall_of_pictures_is_folded(content: dict[str, Any]) -> None:
+    image = content["mistakes"]["images"][0]
+    many = content | {"mistakes": {"count": 60, "images": [image | {"file": f"{i}.png"} for i in range(50)]}}
+
+    html = page.render(many)
+
+    before, _, folded = html[html.index('id="mistakes"') :].partition("<details>")
+    assert (before.count("<img"), folded.partition("</details>")[0].count("<img")) == (12, 38)
+    assert html.count("<details>") == html.count("<summary>") == 4
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "words"), [(0.9, 10, "60 to 98 %"), (1.0, 3, "44 to 100 %"), (0.0, 50, "0 to 7 %"), (None, 0, "-")]
+)
+def test_the_recall_of_a_class_has_its_interval(share: float | None, n: int, words: str) -> None:
+    assert page.interval(share, n).replace("\u00a0", " ") == words
+
+
+def test_code_is_marked_and_all_else_is_text() -> None:
+    assert page.marked("into `test/` <b>") == "into <code>test/</code> &lt;b&gt;"
