@@ -195,4 +195,4 @@ def test_a_listed_file_that_is_no_image_is_left_out_and_named(tmp_path: Path) ->
     images = data.decode(open_listing(path).train, SPEC)
 
     assert len(images) == 6
-    assert images.skipped[0].startswith(f"{tmp_path}/red/bad.png: the file is no image")
+    assert images.skipped[0].startswith(f"{tmp_path}/red/bad.png: the file looks like text")
