@@ -136,12 +136,12 @@ data-exists:  # before anything is installed for it; what has a colon is no fold
 	  'give the folder that holds a folder of images for each class' >&2; exit 1; };; esac
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
-	@echo "$(if $(wildcard .venv),bringing .venv up to date,installing torch and what training and tests need into .venv (about 6 GB, once))" >&2
+	@echo "$(if $(wildcard .venv/.synced),bringing .venv up to date,installing torch and what training and tests need into .venv (about 6 GB, once))" >&2
 	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing --group fuzz
 	@touch $@
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
-	@echo "$(if $(wildcard .venv-serve),bringing .venv-serve up to date,installing what a service and inspect need into .venv-serve ($(SERVE_SIZE), once))" >&2
+	@echo "$(if $(wildcard .venv-serve/.synced-*),bringing .venv-serve up to date,installing what a service and inspect need into .venv-serve ($(SERVE_SIZE), once))" >&2
 	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect
 	@rm -f .venv-serve/.synced-*; touch $@
 

@@ -109,8 +109,9 @@ def _accuracy(old: float, new: float, difference: Difference, rules: Rules, more
 
 def recall(pairs: Pairs, rules: Rules) -> Check:
     """No class that was known is lost: its share of right answers falls by more than is allowed and by more than chance
-    explains (McNemar, one-sided), or nothing of it is right any more."""
+    explains (McNemar, one-sided, for all classes together), or nothing of it is right any more."""
     lost, rows = list[str](), list[tuple[float, str]]()
+    significant = SIGNIFICANT / len(np.unique(pairs.target))  # Bonferroni: of 100 classes chance would lower some
     for c, label in enumerate(pairs.labels):
         mine = pairs.target == c
         if not (n := int(mine.sum())):
@@ -121,7 +122,7 @@ def recall(pairs: Pairs, rules: Rules) -> Check:
         worse, better = int((old & ~new).sum()), int((~old & new).sum())
         by_chance = comparison.binomial_tail(better, worse + better)
         gone = n >= LEAST_KNOWN and old.mean() >= 0.5 and not new.any()
-        if gone or (change < -rules.recall and by_chance < SIGNIFICANT):
+        if gone or (change < -rules.recall and by_chance < significant):
             lost.append(text)
         rows.append((change, text))
     return _recall(lost, rows, rules)

@@ -59,7 +59,7 @@ def code_in(text: str) -> list[str]:
 def commands_in(text: str) -> list[str]:
     """Every command line of hubel: by its name or path, run by torchrun, or in a container."""
     found = re.findall(
-        r"(?:^|[ /]|-m )hubel (?=[a-z])(?!hubel )(.+)|docker compose run --rm (?:-T )?(?:hubel|train|train-gpu) (.+)",
+        r"(?:^|[ /]|-m )hubel (?=[a-z])(?!hubel |import )(.+)|docker compose run --rm (?:-T )?(?:hubel|train|train-gpu) (.+)",
         "\n".join(line for line in code_in(text) if "compose up" not in line and "compose build" not in line),
         re.M,
     )
@@ -101,7 +101,7 @@ def hints_in(source: str) -> Iterator[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("program.command", "command"):
             given = [word for word in node.args if not isinstance(word, ast.Starred)]
             words = [word.value if isinstance(word, ast.Constant) else "1" for word in given]
-            if words[0] != "1":
+            if words and words[0] != "1":
                 yield shlex.join(map(str, words))
 
 

@@ -76,17 +76,25 @@ def without(libraries: Collection[str], *lines: list[str]) -> list[tuple[int, st
     return json.loads(run(WITHOUT, json.dumps([sorted(libraries), lines])).stdout)
 
 
-def test_where_torch_is_missing_each_command_that_needs_it_says_which_environment_has_it() -> None:
+def make_data(folder: Path) -> Path:
+    for label in ("red", "blue"):
+        (folder / label).mkdir(parents=True)
+        (folder / label / "1.png").write_bytes(make_image("PNG", color=label))
+    return folder
+
+
+def test_where_torch_is_missing_each_command_that_needs_it_says_which_environment_has_it(tmp_path: Path) -> None:
+    data = str(make_data(tmp_path / "my data"))
     lines = [
-        ["run", "data", "--name", "x"],
-        ["train", "my data", "--out", "x"],
-        ["evaluate", "x", "data"],
-        ["export", "x", "data"],
-        ["report", "x", "data"],
-        ["probe", "--run", "x", "data"],
+        ["run", data, "--name", "x"],
+        ["train", data, "--out", "x"],
+        ["evaluate", "x", data],
+        ["export", "x", data],
+        ["report", "x", data],
+        ["probe", "--run", "x", data],
         ["publish", "x", "--name", "x"],
-        ["retrain", "x", "data", "feedback"],
-        ["reference", "cifar10", "data"],
+        ["retrain", "x", data, data],
+        ["reference", "cifar10", data],
     ]
     for line, (code, out, err) in zip(lines, without({"torch", "torchvision"}, *lines), strict=True):
         assert (code, out) == (1, "")
@@ -94,14 +102,18 @@ def test_where_torch_is_missing_each_command_that_needs_it_says_which_environmen
         assert err.endswith(f" run 'make setup' once, then: .venv/bin/hubel {shlex.join(line)}\n")
 
 
-def test_data_are_inspected_without_torch_and_refused_before_anything_looks_at_images(tmp_path: Path) -> None:
-    for label in ("red", "blue"):
-        (tmp_path / label).mkdir()
-        (tmp_path / label / "1.png").write_bytes(make_image(color=label))
-    ((_, out, _),) = without(set(HEAVY) - {"scipy", "tqdm", "jinja2"}, ["inspect", str(tmp_path), "--json"])
+def test_data_are_inspected_without_torch(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    ((_, out, _),) = without(set(HEAVY) - {"scipy", "tqdm", "jinja2"}, ["inspect", str(data), "--json"])
     assert json.loads(out)["images"] == 2
-    ((code, _, err),) = without(set(HEAVY), ["inspect", "none"])
-    assert (code, err[:29]) == (1, "error: none is not a folder; ")
+
+
+def test_a_missing_folder_is_refused_before_what_looks_at_images_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "training.inspection", None)  # to import it is an error
+    assert main(["inspect", "no photos"]) == 1
+    assert capsys.readouterr().err.startswith("error: no photos is not a folder; ")
 
 
 @pytest.mark.parametrize(("wrong", "meant"), [("trian", "train"), ("promote", "models promote"), ("server", "serve")])

@@ -157,3 +157,20 @@ def test_a_version_that_is_twice_too_sure_is_refused_by_its_figures(
     random = np.random.default_rng(0)
     old, new = [stated(random, before) for _ in range(20)], [stated(random, after, sure=2) for _ in range(20)]
     assert refused(old, new) >= 0.95
+
+
+def classes(random: np.random.Generator, count: int, each: int, known: float, differs: float) -> comparison.Pairs:
+    """Answers of two versions that are right as often, for images of so many classes."""
+    n = count * each
+    target = np.repeat(np.arange(count), each).astype(np.int32)
+    kind = random.choice(4, n, p=[known - differs / 2, differs / 2, differs / 2, 1 - known - differs / 2])
+    sure, labels = np.full(n, 0.9, np.float32), [str(c) for c in range(count)]
+    return comparison.Pairs(labels, target, kind <= 1, (kind == 0) | (kind == 2), sure, sure, target, target)
+
+
+def test_of_a_hundred_classes_none_seems_lost_by_chance_and_one_that_is_lost_is_named() -> None:
+    random = np.random.default_rng(0)
+    equal = [classes(random, 100, 30, 0.7, 0.16) for _ in range(30)]
+    assert sum(rules.recall(pairs, Rules()).verdict == "fail" for pairs in equal) <= 2  # 23, were each class judged alone
+    lost = equal[0]._replace(new_right=equal[0].new_right & (equal[0].target != 7))
+    assert rules.recall(lost, Rules()).found.startswith("lost: 7 0.0 % instead of ")
