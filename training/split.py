@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from training.errors import DataError
-from training.inspection.copies import exact_copies, is_plain, near_copies
+from training.inspection import copies
+from training.inspection.copies import exact_copies, is_plain, tied
 from training.past import Identities, Past
 
 MOST = 0.5  # of a class; a larger group is trained on, for held out it would leave too little
@@ -64,10 +63,7 @@ def held_out(pool: Pool, share: float, seed: int, past: Past) -> Indices:
 
 def components(pool: Pool) -> NDArray[np.int64]:
     """The number of each image's group, (n,)."""
-    n = len(pool.targets)
-    edges = np.array([*_edges(pool)], np.int64).reshape(-1, 2)
-    links = coo_matrix((np.ones(len(edges), np.bool_), (edges[:, 0], edges[:, 1])), (n, n))
-    return connected_components(links, directed=False)[1].astype(np.int64)
+    return copies.components(len(pool.targets), np.array([*_edges(pool)], np.int64).reshape(-1, 2))
 
 
 def _edges(pool: Pool) -> Iterator[tuple[int, int]]:
@@ -81,9 +77,7 @@ def _edges(pool: Pool) -> Iterator[tuple[int, int]]:
     same = exact_copies(i if plain[i] else picture.tobytes() for i, picture in enumerate(pool.small))
     for group in same:
         yield from ((group[0], other) for other in group[1:])
-    for pair in near_copies(pool.small, same):
-        if not pair.flat:  # digits are alike by chance, and one would lead to the next
-            yield pair.first, pair.second
+    yield from map(tuple, tied(pool.small, same).tolist())
 
 
 def _keys(pool: Pool, group: NDArray[np.int64]) -> list[str]:

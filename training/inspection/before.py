@@ -71,8 +71,8 @@ def stop(errors: Sequence[str], source: str | Path) -> None:
     if errors:
         shows = program.command("inspect", source)
         raise DataError(
-            f"{'; '.join(errors)}. Nothing was trained: correct the data ('{shows}' shows all of it), or add --anyway to train "
-            "all the same"
+            f"{'; '.join(errors)}. Nothing was trained: correct the data ('{shows}' shows all of it), "
+            "or add --anyway to train all the same"
         )
 
 

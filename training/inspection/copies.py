@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import uniform_filter
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
@@ -27,6 +29,7 @@ CLOSER = 0.85  # and at the full size, where noise and softness count more
 CLOSER_FLAT = 0.99  # the same where most of the picture is flat: two handwritten ones reach 0.97 by chance
 DETAILS, BLUR = 0.85, 5  # and of what a blur over so many pixels takes away: sea and sky are alike without the ship
 FLAT_STEP, FLAT_SHARE = 3, 0.5  # flat is a pixel whose neighbours differ by at most so much of 255; most is more than this
+DETAILS_FLAT, CHAIN = 0.97, 20  # and to be tied; of groups of at most so many images
 PLAIN = 4.0  # deviation of 255 below which an image is of one colour, and like all others that are
 DIMENSIONS = 16  # of the tree
 NEIGHBOURS = 8  # of each image that are compared with it
@@ -65,27 +68,68 @@ def exact_copies(pictures: Iterable[Hashable]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+class Alike(NamedTuple):
+    """m pairs of images whose halved copies correlate: indices (m, 2), the lower first; correlation of the small copies and of
+    their details, and whether both are mostly flat, (m,)."""
+
+    pairs: NDArray[np.int64]
+    likeness: Floats
+    details: Floats
+    flat: NDArray[np.bool_]
+
+
+NONE = Alike(np.empty((0, 2), np.int64), np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.bool_))
+
+
 def near_copies(small: NDArray[np.uint8], exact: Sequence[Sequence[int]]) -> list[Pair]:
     """Pairs of images that are nearly the same, the likest first. small: (n, SIDE, SIDE), as ``small_copy``.
 
     Of exact copies the first stands for all; images of one colour are passed over.
     """
+    found = compare(small, exact)
+    same = (found.likeness >= np.where(found.flat, CLOSER_FLAT, CLOSER)) & (found.details >= DETAILS)
+    pairs = [Pair(*found.pairs[k].tolist(), float(found.likeness[k]), bool(found.flat[k])) for k in np.flatnonzero(same)]
+    return sorted(pairs, key=lambda pair: -pair.likeness)
+
+
+def tied(small: NDArray[np.uint8], exact: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Pairs of images that may be of one scene, (m, 2): a few too many do no harm, for they only stay together.
+
+    Where most is flat, as before a plain wall, details decide; digits are as alike as that by chance, and one would lead to the
+    next, so such ties count in small groups alone.
+    """
+    found = compare(small, exact)
+    sure = ~found.flat & (found.likeness >= CLOSER) & (found.details >= DETAILS)
+    likely = found.flat & (found.likeness >= ALIKE) & (found.details >= DETAILS_FLAT)
+    group = components(len(small), found.pairs[sure | likely])
+    few = np.bincount(group, minlength=len(small))[group[found.pairs[:, 0]]] <= CHAIN
+    return found.pairs[sure | (likely & few)]
+
+
+def components(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of each image's group, (n,), where pairs tie images."""
+    links = coo_matrix((np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), (n, n))
+    return connected_components(links, directed=False)[1].astype(np.int64)
+
+
+def compare(small: NDArray[np.uint8], exact: Sequence[Sequence[int]]) -> Alike:
+    """Of all images but those of one colour and exact copies after the first."""
     compared = ~is_plain(small)
     compared[[i for group in exact for i in group[1:]]] = False
     index = np.flatnonzero(compared)
     if len(index) < 2:
-        return []
+        return NONE
     coarse = np.concatenate([normalise(halve(small[index[b : b + CHUNK]])) for b in range(0, len(index), CHUNK)])
     pairs = index[candidates(coarse)]
-    found: list[Pair] = []
+    if not len(pairs):
+        return NONE
+    parts: list[tuple[Floats, Floats, NDArray[np.bool_]]] = []
     for b in range(0, len(pairs), CHUNK):
         first, second = (small[pairs[b : b + CHUNK, side]] for side in (0, 1))
-        likeness, flat = correlation(first, second), np.minimum(flat_share(first), flat_share(second)) > FLAT_SHARE
-        same = (likeness >= np.where(flat, CLOSER_FLAT, CLOSER)) & (correlation(details(first), details(second)) >= DETAILS)
-        for k in np.flatnonzero(same):
-            a, z = pairs[b + k].tolist()
-            found.append(Pair(a, z, float(likeness[k]), bool(flat[k])))
-    return sorted(found, key=lambda pair: -pair.likeness)
+        flat = np.minimum(flat_share(first), flat_share(second)) > FLAT_SHARE
+        parts.append((correlation(first, second), correlation(details(first), details(second)), flat))
+    likeness, finer, flat = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Alike(pairs, likeness, finer, flat)
 
 
 def is_plain(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
