@@ -242,7 +242,7 @@ def test_the_epoch_whose_weights_answer_is_the_one_that_is_spoken_of(content: di
     assert "In the last epoch" in last
     assert "4 epochs in" in earlier
     assert "the weights of epoch 2 answer. In that epoch 12.3 % of the training images" in earlier
-    assert "45.6 % of the 18 validation images" in earlier
+    assert f"45.6 % of the {content['run']['data']['validation_images']} validation images" in earlier
     assert "4 (the weights of epoch 2 are kept)" in earlier
 
 
