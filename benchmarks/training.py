@@ -103,8 +103,8 @@ def ours(images: ImageSet, recipe: Recipe, device: Device, ahead: bool) -> Calla
 
     def turn() -> Turn:
         waiting = Waiting()
-        source = prefetch.prefetched if ahead else iter
-        epoch.prefetched = lambda batches: waiting.watch(source(batches))
+        source = prefetch.prefetched if ahead else lambda batches, _: iter(batches)
+        epoch.prefetched = lambda batches, begin: waiting.watch(source(batches, begin))
         began = time.perf_counter()
         learnt = epoch.learn(state, checkpoint, images, device, pace, say=False)
         settle(device)

@@ -132,8 +132,8 @@ def load_sets(source: str | Path, spec: InputSpec, classes: tuple[str, ...] | No
 
 def _of_classes(source: Source, classes: tuple[str, ...]) -> Source:
     """The source without the images of other classes."""
-    kept = {name: None if part is None else _part_of(part, classes) for name, part in vars(source).items()}
-    return Source(**kept)
+    beside = (None if part is None else _part_of(part, classes) for part in (source.validation, source.test, source.more))
+    return Source(_part_of(source.train, classes), *beside)
 
 
 def _part_of(part: Part, classes: tuple[str, ...]) -> Part:

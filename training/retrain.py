@@ -160,7 +160,7 @@ def old_images(source: str | Path, checkpoint: Checkpoint, version: str) -> Old:
         CheckpointError: what it was validated on is not there, or a class is gone.
     """
     spec = checkpoint.recipe.input
-    past = checkpoint.past or earlier.past(source, checkpoint)
+    past = checkpoint.past if checkpoint.held_out else earlier.past(source, checkpoint)
     if past is None:
         raise CheckpointError(
             f"{source} does not hold the images that {version} was validated on, or has changed since an earlier version of "

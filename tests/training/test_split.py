@@ -27,7 +27,7 @@ def make_pool(counts: Sequence[int], seed: int = 0, groups: Sequence[str] = (), 
 
 def some(pool: Pool, indices: Indices) -> Pool:
     small = pool.small[indices] if len(pool.small) else pool.small
-    groups = [pool.groups[i] for i in indices] if pool.groups else ()
+    groups = [str(pool.groups[i]) for i in indices] if pool.groups else []
     return Pool(pool.classes, pool.targets[indices], pool.identities[indices], small, groups)
 
 

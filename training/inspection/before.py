@@ -4,6 +4,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from models import program
 from training.data import ImageSet
 from training.errors import DataError
 from training.inspection.copies import is_plain
-from training.inspection.findings import Finding, by_level, compare, counted
+from training.inspection.findings import Finding, Pictures, by_level, compare, counted
 from training.past import Past
 from training.sources.source import first_of
 
@@ -61,7 +62,7 @@ class Decoded:
 def find(sets: dict[str, ImageSet], past: Past) -> tuple[list[str], list[str]]:
     """What makes figures false, and what is only worth knowing, a line each. sets: by split, "train" first."""
     pictures = Decoded(sets)
-    found = by_level([*_trained_before(sets, past), *compare(pictures)])
+    found = by_level([*_trained_before(sets, past), *compare(cast(Pictures, pictures))])
     errors, warnings = ([_line(pictures, f) for f in found if f.level == level] for level in ("error", "warning"))
     return errors, warnings
 

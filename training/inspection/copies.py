@@ -88,7 +88,10 @@ def near_copies(small: NDArray[np.uint8], exact: Sequence[Sequence[int]]) -> lis
     """
     found = compare(small, exact)
     same = (found.likeness >= np.where(found.flat, CLOSER_FLAT, CLOSER)) & (found.details >= DETAILS)
-    pairs = [Pair(*found.pairs[k].tolist(), float(found.likeness[k]), bool(found.flat[k])) for k in np.flatnonzero(same)]
+    pairs = [
+        Pair(int(found.pairs[k, 0]), int(found.pairs[k, 1]), float(found.likeness[k]), bool(found.flat[k]))
+        for k in np.flatnonzero(same)
+    ]
     return sorted(pairs, key=lambda pair: -pair.likeness)
 
 
