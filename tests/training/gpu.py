@@ -2,7 +2,7 @@
 as CUDA does by default, with 10 bits of the mantissa of what is convolved (TF32)."""
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def pretend(patch: pytest.MonkeyPatch) -> list[str]:
     networks compute on, of each convolution "cuda" or "cpu"."""
     used: list[str] = []
     to, convolve = nn.Module.to, nn.Conv2d._conv_forward  # pyright: ignore[reportPrivateUsage]
-    move, make = Tensor.to, torch.tensor
+    move, make = cast(Any, Tensor.to), torch.tensor
 
     def module_to(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
         place = str(kwargs.pop("device", args[0] if args else "cpu"))
