@@ -44,9 +44,10 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
     trained, held_out = data.load_run(source, recipe.input, checkpoint.classes, checkpoint.past)
     before = unpack(checkpoint.held_out)
     if missing := len(np.setdiff1d(before, held_out.identities)):
+        what = "does not hold the" if missing == len(before) else f"lacks {missing} of the {len(before)}"
         raise CheckpointError(
-            f"{source} lacks {missing} of the {len(before)} validation images that this checkpoint was trained "
-            "beside: bring them back, as they were; or train on what is there now, with another --out"
+            f"{source} {what} validation images that this checkpoint was trained beside: bring them back, as they were, or train "
+            "on what is there now"
         )
     return trained, held_out
 

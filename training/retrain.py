@@ -209,9 +209,10 @@ def _check_classes(source: str | Path, sets: Sets, checkpoint: Checkpoint, past:
     added = {c: name for c, name in enumerate(sets.pool.classes) if name not in checkpoint.classes}
     renamed = [name for c, name in added.items() if known[sets.pool.targets == c].mean() > 0.5]  # pyright: ignore
     now = f", and {', '.join(renamed)} holds images that it knows by another name" if renamed else ""
+    rename = program.command("models", "rename", version, gone[0], renamed[0] if renamed else "NEW")
     raise CheckpointError(
         f"{source} has no class {', '.join(gone)} any more, which {version} knows{now}: give the folder its old name, rename the "
-        f"class of the model first, or train anew with '{_anew(source, version)}'"
+        f"class of the model ('{rename}') and promote that, or train anew with '{_anew(source, version)}'"
     )
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tests.training.factories import make_folder, make_run
 from training import calibration, data
 from training import checkpoint as checkpoints
 from training.errors import CheckpointError, DataError
-from training.evaluate import evaluate
+from training.evaluate import evaluate, training_images
 
 SEVEN = ("black", "blue", "green", "orange", "red", "white", "yellow")
 
@@ -134,7 +133,7 @@ def test_test_images_are_reported_where_there_are_some_and_validation_images_oth
     assert (on_test["split"], on_test["samples"]) == ("test", 18)
     test_images = data.load_folder(source / "test", checkpoint.recipe.input, checkpoint.classes)
     assert on_test["dataset_sha256"] == data.fingerprint(test_images)
-    assert (on_validation["split"], on_validation["samples"]) == ("validation", 7)
+    assert (on_validation["split"], on_validation["samples"]) == ("validation", checkpoint.data["validation_images"])
     assert on_validation["dataset_sha256"] == checkpoint.data["validation_sha256"]
 
 
@@ -147,25 +146,39 @@ def test_temperature_and_threshold_are_not_chosen_on_the_test_images(seven: tupl
     assert (on_test["temperature"], on_test["threshold"]) == (on_validation["temperature"], on_validation["threshold"])
 
 
-def replace_all(source: Path) -> None:
-    make_folder(source / "train", SEVEN, each=4, seed=900)
-
-
-def add_pictures(source: Path) -> None:
-    for i in range(10):
-        (source / "train" / "red" / f"more{i}.png").write_bytes(make_image("PNG", seed=i, color="red"))
-
-
-@pytest.mark.parametrize("change", [replace_all, add_pictures])
-def test_other_validation_images_than_those_of_the_training_are_refused(
-    change: Callable[[Path], None], seven: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_other_validation_images_than_those_of_the_training_are_refused(seven: tuple[Path, Path], tmp_path: Path) -> None:
     run, source = seven
     shutil.copytree(source, tmp_path / "colours")
-    change(tmp_path / "colours")
+    make_folder(tmp_path / "colours" / "train", SEVEN, each=4, seed=900)
 
     with pytest.raises(CheckpointError, match=f"{tmp_path / 'colours'} does not hold the validation images"):
         evaluate(run, tmp_path / "colours")
+
+
+def test_a_run_is_not_measured_where_images_that_it_held_out_are_gone(seven: tuple[Path, Path], tmp_path: Path) -> None:
+    run, source = seven
+    shutil.copytree(source, tmp_path / "colours")
+    held_out = training_images(source, checkpoints.load(run)[0])[1]
+    (tmp_path / "colours" / "train" / held_out.paths[0]).unlink()
+
+    with pytest.raises(CheckpointError, match=f"lacks 1 of the {len(held_out)} validation images"):
+        evaluate(run, tmp_path / "colours")
+
+
+def test_what_came_to_the_data_since_and_other_names_change_no_figure(seven: tuple[Path, Path], tmp_path: Path) -> None:
+    run, source = seven
+    shutil.copytree(source / "train", tmp_path / "colours")
+    before = evaluate(run, tmp_path / "colours")
+    make_folder(tmp_path / "colours", ("violet",), each=3, seed=950)
+    for i, path in enumerate(sorted((tmp_path / "colours" / "red").iterdir())):
+        path.rename(path.with_name(f"other-{9 - i}.png"))
+    for i in range(10):
+        (tmp_path / "colours" / "red" / f"more{i}.png").write_bytes(make_image("PNG", seed=i, color="red"))
+
+    after = evaluate(run, tmp_path / "colours")
+
+    for key in ("samples", "top1", "classes"):
+        assert after[key] == before[key]
 
 
 def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(seven: tuple[Path, Path], tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_linear_fit_changes_the_head_alone_to_that_of_plain_training_images(
     changes: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
     _, before = make_run(tmp_path / "before", source, seed=7)
-    recipe = make_recipe(fit="linear", epochs=9, cutout=4, scale=0.5, **changes)
+    recipe = make_recipe(fit="linear", epochs=9, cutout=4, scale=0.5, seed=7, **changes)
 
     returned = train.train(source, tmp_path / "run", recipe, say=False, start_from=tmp_path / "before")
 

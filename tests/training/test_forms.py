@@ -91,7 +91,7 @@ def test_an_export_measures_on_the_images_that_were_evaluated_on(
     if not with_test:
         shutil.rmtree(tmp_path / "data" / "test")
         write_csv(tmp_path / "list", [row for row in rows(tmp_path, 0) if row["split"] == "train"])
-    make_run(run, Path(source))
+    facts = make_run(run, Path(source))[0].data
     measured: list[tuple[ImageSet, int]] = []
 
     def write_graphs(_run: Path, _checkpoint: object, _model: object, images: ImageSet, pixels: Pixels, *_: object) -> object:
@@ -107,8 +107,8 @@ def test_an_export_measures_on_the_images_that_were_evaluated_on(
     ((images, calibrated),) = measured
     assert data.fingerprint(images) == evaluated["dataset_sha256"]
     assert described == [images]
-    assert len(images) == (12 if with_test else 6)
-    assert calibrated == 18
+    assert len(images) == (12 if with_test else facts["validation_images"])
+    assert calibrated == facts["training_images"] == 24 - facts["validation_images"]
 
 
 def test_what_is_left_out_is_told_in_short_and_kept_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
