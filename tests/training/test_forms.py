@@ -50,7 +50,7 @@ def shards(root: Path, seed: int = 0) -> str:
 
 def digits(root: Path, seed: int = 0) -> str:
     shutil.rmtree(root / "sets", ignore_errors=True)
-    write_idx(root / "sets", each=8 if seed else 4)
+    write_idx(root / "sets", each=8 if seed else 4, seed=seed)
     return f"mnist:{root / 'sets'}"
 
 
@@ -121,6 +121,6 @@ def test_what_is_left_out_is_told_in_short_and_kept_whole(tmp_path: Path, capsys
 
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
     assert len(told) == 6
-    assert told[0].startswith(f"left out: {source}/train/red/text-0.png: the file is no image")
-    assert told[5].startswith("left out: 3 more: the file is no image")
+    assert told[0].startswith(f"left out: {source}/train/red/text-0.png: the file looks like text")
+    assert told[5].startswith("left out: 3 more: the file looks like text")
     assert len(checkpoints.load(tmp_path / "run")[0].data["skipped"]) == 8
