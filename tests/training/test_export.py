@@ -54,7 +54,10 @@ def test_the_graph_is_one_file_without_external_data(journey: Journey) -> None:
 def test_the_graph_names_no_folder_of_this_machine(journey: Journey, precision: Precision) -> None:
     path = journey.run / GRAPHS[precision]
     if path.exists():  # the int8 graph may have been left out
-        assert b".py" not in path.read_bytes()
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            tensor.ClearField("raw_data")  # in megabytes of weights any three letters are found
+        assert b".py" not in model.SerializeToString()
 
 
 def test_inputs_and_outputs_are_those_of_the_contract(journey: Journey) -> None:
