@@ -31,6 +31,9 @@ CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search takes hundreds of milliseconds for every new shape
     "arena_extend_strategy": "kSameAsRequested",  # grow by what is needed, not to the next power of two
 }
+# Of a session: without VNNI, ONNX Runtime's own int8 kernels add pairs of products in 16 bits, which overflow, unless it is told
+# to be exact; with VNNI it makes no difference.
+EXACT_INT8 = ("session.x64quantprecision", "1")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 

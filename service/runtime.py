@@ -208,6 +208,7 @@ def _session(path: Path, data: bytes, way: Way, threads: int) -> onnxruntime.Inf
     """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")  # its own format was not checked
+    options.add_session_config_entry(*precisions.EXACT_INT8)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores between batches

@@ -205,6 +205,7 @@ def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32")
     """The graph on one provider; as it is called by default, the one whose answers are the reference."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry(*precisions.EXACT_INT8)
     if provider == OPENVINO:  # as the service opens it
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     threads = len(os.sched_getaffinity(0))
