@@ -89,15 +89,15 @@ def retrain(
     manifest, labels = manifests.read(before), manifests.read(Path(result["folder"])).labels
     counts = {"new_images": len(new.items), "known_images": new.known, "near_copies": new.near, "held_out_gone": old.gone}
     facts = counts | {"before": manifest.id, "top1_before": manifest.evaluation.top1}
-    command = promote_command(result["published"], store, manifest.labels != labels)
+    command = promote_command(result["published"], store, [name for name in labels if name not in manifest.labels])
     if promotion is not None:
         reason = f"retrained with {len(new.items)} images of feedback"
         return facts | result | {"promoted": promote(result["published"], store, promotion, reason, command)}
     return facts | result | {"promote": command}
 
 
-def promote_command(package: str, store: Path, other_classes: bool) -> str:
-    why = ("--classes-change", "why") if other_classes else ()  # the gate wants a reason
+def promote_command(package: str, store: Path, added: list[str]) -> str:
+    why = ("--classes-change", f"added {', '.join(added)}") if added else ()  # the gate wants a reason
     return program.command("models", "promote", package, "--store", store, *why)
 
 

@@ -155,6 +155,16 @@ def test_the_card_says_where_a_networks_weights_come_from(
     assert f"It started from {said}" in card or f"It started from the {said}" in card
 
 
+def test_the_card_says_that_a_network_was_trained_on_data_that_make_its_figures_false(journey: Journey) -> None:
+    manifest = manifests.read(journey.package)
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    assert "too good to be true" not in package.card(manifest, measured)
+    manifest.provenance["data"]["trained_despite"] = ["3 pictures are in two splits"]
+    assert "too good to be true**, by what was known of the data: 3 pictures are in two splits." in package.card(
+        manifest, measured
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "started", "said"),
     [

@@ -282,7 +282,7 @@ def test_a_new_class_of_the_data_and_one_of_feedback_are_learnt(
     assert main([*map(str, command)]) == 0
 
     said = json.loads(capsys.readouterr().out)
-    assert said["promote"] == f'hubel models promote colours:2 --store {store} --classes-change "why"'
+    assert said["promote"].endswith(f"hubel models promote colours:2 --store {store} --classes-change 'added violet, yellow'")
     after = manifests.read(store / "colours" / "2")
     assert sorted(after.labels) == ["blue", "green", "red", "violet", "yellow"]
     before = checkpoints.load(store / "colours" / "1")[0]

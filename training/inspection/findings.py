@@ -103,7 +103,8 @@ def _unusable(look: Look) -> Iterator[Finding]:
     counts = Counter(zip(look.splits, look.labels, strict=True))
     empty = [f"{name} in {part.place}" for split, part in parts.items() for name in part.classes if not counts[split, name]]
     unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in train.classes]
-    single = [name for name in train.classes if counts["train", name] == 1 and look.source.validation is None]
+    files = Counter(label for split, label, _ in set(zip(look.splits, look.labels, look.files, strict=True)) if split == "train")
+    single = [name for name in train.classes if files[name] == 1 and look.source.validation is None]
     if len(train.classes) < 2:
         title = counted(len(train.classes), "class", "classes") + " to train on"
         advice = "At least 2 are needed: in a folder, the images of each class lie in a folder of their own"
@@ -118,7 +119,8 @@ def _unusable(look: Look) -> Iterator[Finding]:
         )
     if single:
         title = counted(len(single), "class has", "classes have") + " 1 image"
-        yield Finding("single", "error", title, "At least 2 are needed, 1 of them to validate", lines=single)
+        lines = [f"{name}, {n} times" if (n := counts["train", name]) > 1 else name for name in single]
+        yield Finding("single", "error", title, "At least 2 are needed, 1 of them to validate", lines=lines)
 
 
 def _names(pictures: Pictures) -> Iterator[Finding]:

@@ -223,6 +223,19 @@ def test_a_class_of_one_image_that_cannot_be_split_is_an_error(photos: Folder, c
     assert answer["imbalance"] == 22
 
 
+def test_a_class_of_one_image_many_times_cannot_be_split_either(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(photos / "val")
+    for path in (photos / "train" / "cat").iterdir():
+        path.write_bytes(encode(photo(999, 64)))
+
+    code, answer = inspect(photos, capsys=capsys)
+
+    assert code == 1
+    assert answer["errors"][0]["lines"] == ["cat, 22 times"]
+    with pytest.raises(DataError, match="class cat has 1 usable image, 22 times"):
+        load_training(photos, SPEC, 0.1, 0)
+
+
 def test_odd_images_are_named(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "train" / "cat" / "black.png").write_bytes(encode(Image.new("RGB", (64, 64))))
     row = np.concatenate([np.asarray(photo(seed, 64)) for seed in range(900, 905)], axis=1)
