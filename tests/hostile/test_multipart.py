@@ -56,7 +56,7 @@ DOCUMENTS: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {
     "a number of 10 MB": (lambda: b'{"images": [' + b"1" * FULL + b"]}", (400,)),
     "an exponent of 10 MB": (lambda: b'{"images": 1e' + b"1" * FULL + b"}", (400,)),
     "a million strings": (lambda: b'{"images": [' + b'"aGk=",' * 1_000_000 + b'""]}', (413,)),
-    "a name 500,000 times": (lambda: b"{" + b'"images": [],' * 500_000 + b'"images": []}', (413,)),
+    "a name 500,000 times": (lambda: b"{" + b'"images": [],' * 500_000 + b'"images": []}', (400,)),
     "a name of 10 MB": (lambda: b'{"' + b"x" * FULL + b'": 1}', (400,)),
     "10 MB of spaces": (lambda: b" " * (FULL - 100) + b'{"images": ["aGk="]}', (415,)),
     "10 MB of escapes": (lambda: b'{"images": ["' + rb"\u0041" * (FULL // 6 - 10) + b'"]}', (400, 415)),
