@@ -91,7 +91,7 @@ def check(round: Round) -> None:
 
 
 def test_sigterm_under_load_loses_nothing_and_says_not_ready_first(launched: StartServer, wide_store: Path) -> None:
-    check(drain(launched(wide_store, HUBEL_DRAIN_MS="1000"), rate=40))
+    check(drain(launched(wide_store, HUBEL_DRAIN_MS="1000"), rate=20))
 
 
 def test_sigterm_under_load_after_a_swap_loses_nothing_either(launched: StartServer, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_sigterm_under_load_after_a_swap_loses_nothing_either(launched: StartSer
     server = launched(tmp_path, HUBEL_DRAIN_MS="1000")
     registry.promote(tmp_path, "tiny", 2, "test")
     until(lambda: versions_served(server)[0] == 2, server)
-    check(drain(server, rate=40))
+    check(drain(server, rate=20))
     assert " ended (" not in server.output()
 
 
