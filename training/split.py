@@ -49,7 +49,7 @@ def held_out(pool: Pool, share: float, seed: int, past: Past) -> Indices:
     held = (draws < share) & ~large
     held[np.isin(group, group[kept])] = True
     held[np.isin(group, group[trained])] = False
-    held = (held | kept) & ~trained
+    held |= kept
     place = _Places(pool, group, draws + large, ~(trained | kept), held)  # a large group is the last to be held out
     for c in np.unique(pool.targets):
         place.mend(int(c), share, seed)

@@ -19,7 +19,7 @@ import training
 from tests.training import children
 from tests.training.factories import make_folder, write_recipe
 from training import checkpoint as checkpoints
-from training import lock, train
+from training import contents, lock, train
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
 
@@ -105,7 +105,7 @@ def test_a_run_that_was_killed_goes_on_to_the_very_same_weights(
     assert children.finish(children.begin(source, run, None if epoch else ALL_OF_IT)) == 0
 
     assert_same(run, whole)
-    left = {path.name for path in run.iterdir()} - {checkpoints.SIDECAR, "tensorboard", lock.FILE}
+    left = {path.name for path in run.iterdir()} - {checkpoints.SIDECAR, "tensorboard", lock.FILE, contents.FILE}
     assert left == {checkpoints.load(run)[0].weights}
 
 
