@@ -195,7 +195,7 @@ def test_keys_are_rotated_while_requests_run_by_the_same_processes(start_server:
 
         asking = [asyncio.create_task(ask(name, key)) for name, key in (("old", old), ("new", new)) for _ in range(2)]
         for text, during, after in ((old_block + new_block, "changing", "both"), (new_block, "changing", "new")):
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.5)
             place = during
             replace(file, text)
             await asyncio.sleep(2)  # a look a second, and a busy machine
