@@ -1,4 +1,4 @@
-"""The real service for tests that talk to it, with a tiny model that knows red, green and blue."""
+"""The real service for tests that talk to it, with a tiny model that knows red, green and blue; the figures that tests print."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +11,30 @@ from tests.factories import make_package
 from tests.server import Server, launch
 
 StartServer = Callable[..., Server]
+FIGURES = pytest.StashKey[list[str]]()
+Figures = Callable[..., None]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if lines := terminalreporter.config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """``figures(goodput=80.123)``: a line with the test's name in the summary, also of tests that pass."""
+
+    def note(**values: object) -> None:
+        shown = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+        request.config.stash[FIGURES].append(f"{request.node.name}: {', '.join(shown)}")
+
+    return note
 
 
 @pytest.fixture(scope="session")

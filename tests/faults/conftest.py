@@ -1,4 +1,4 @@
-"""Services that are made to suffer, what they can do when they are well, and the figures that the tests print."""
+"""Services that are made to suffer, and what they can do when they are well."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,31 +16,7 @@ from tests.server import ROOT, Server, launch_as
 
 CLIENTS = 32  # of a closed loop: two batches
 CAPACITY_SECONDS = 5.0
-FIGURES = pytest.StashKey[list[str]]()
-Figures = Callable[..., None]
 StartAs = Callable[..., Server]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIGURES] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := terminalreporter.config.stash[FIGURES]:
-        terminalreporter.section("figures")
-        for line in lines:
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Figures:
-    """``figures(goodput=80.123)``: a line with the test's name in the summary, also of tests that pass."""
-
-    def note(**values: object) -> None:
-        shown = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
-        request.config.stash[FIGURES].append(f"{request.node.name}: {', '.join(shown)}")
-
-    return note
 
 
 @pytest.fixture(scope="session")

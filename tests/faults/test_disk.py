@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.client import send
+from tests.conftest import Figures
 from tests.factories import make_image, make_package
-from tests.faults.conftest import Figures, StartAs
+from tests.faults.conftest import StartAs
 from tests.faults.sandbox import as_seen_by, fill, inside
 from tests.faults.watch import metrics, workers
 from tests.server import ROOT, Server

@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from models import registry
 from models.input import InputSpec
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import make_image, make_package
-from tests.faults.conftest import Figures, capacity
+from tests.faults.conftest import capacity
 from tests.faults.load import Fate, Plan, Seen, driving, request
 from tests.faults.watch import Probed, metrics, probe
 from tests.server import Server

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import make_image
-from tests.faults.conftest import Figures, capacity
+from tests.faults.conftest import capacity
 from tests.faults.load import request
 from tests.faults.watch import IN_PROGRESS, metrics, settled, usage
 

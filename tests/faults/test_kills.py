@@ -14,10 +14,10 @@ from msgspec import Struct
 from PIL import Image
 
 from models import registry
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import encode, make_image, make_package
 from tests.faults.build import build_with
-from tests.faults.conftest import Figures, StartAs, capacity
+from tests.faults.conftest import StartAs, capacity
 from tests.faults.load import Fate, Plan, Seen, drive, driving, request
 from tests.faults.slow import WEDGE
 from tests.faults.watch import IN_PROGRESS, metrics, probe, processes, settled, workers

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.client import send
+from tests.conftest import Figures
 from tests.factories import encode, make_image
-from tests.faults.conftest import Figures, StartAs
+from tests.faults.conftest import StartAs
 from tests.faults.load import Plan, drive, request
 from tests.faults.sandbox import anonymous_bytes, limit, memory_group
 from tests.faults.watch import metrics, probe, processes, workers

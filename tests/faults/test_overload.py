@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bodies import FORM, form
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import make_image
-from tests.faults.conftest import Figures, capacity, measured
+from tests.faults.conftest import capacity, measured
 from tests.faults.load import Plan, Seen, drive, request
 from tests.faults.watch import probing, settled, usage
 from tests.server import Server

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.bodies import FORM, form
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import encode, make_image, make_picture
 from tests.faults.build import build_with
-from tests.faults.conftest import Figures, StartAs
+from tests.faults.conftest import StartAs
 from tests.faults.load import Plan, drive, driving, request
 from tests.faults.watch import Usage, settled, usage
 from tests.server import Server

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.wire import answer_in
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import make_image
-from tests.faults.conftest import Figures, capacity
+from tests.faults.conftest import capacity
 from tests.faults.load import Plan, drive, driving, request
 from tests.faults.watch import probing, settled, usage
 from tests.server import Server

@@ -13,9 +13,9 @@ import pytest
 from models import candidate, registry
 from models.candidate import Candidate
 from models.input import InputSpec
-from tests.conftest import StartServer
+from tests.conftest import Figures, StartServer
 from tests.factories import make_image, make_package
-from tests.faults.conftest import Figures, capacity
+from tests.faults.conftest import capacity
 from tests.faults.load import Plan, drive, driving, request
 from tests.faults.watch import metrics, settled, usage
 from tests.server import Server
