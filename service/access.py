@@ -22,6 +22,7 @@ from service.errors import RateLimited, TooManyImages, Unauthorized
 from service.keys import Key, KeysError, Signature
 
 OPEN = ("/livez", "/readyz")  # what supervisors and load balancers ask, without a key
+ALWAYS = (*OPEN, "/metrics")  # what is answered also where all places are taken
 LOOK_SECONDS = 1.0  # the file is looked at this often at most
 UNAUTHORIZED = "a key is needed; send it in one header, Authorization: Bearer KEY. Who runs the service gives keys out"
 CLIENT = "hubel.client"  # where a request's ASGI scope says whose it is

@@ -7,12 +7,12 @@ import time
 from collections.abc import Collection
 from typing import cast
 
-from starlette.datastructures import Headers
+from starlette import datastructures
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Send
 
-from service.edge import OTHER, Edge, Reply, Scope, count_answer, headers_of, nothing, read_head, refuse
+from service.edge import OTHER, Edge, Headers, Reply, Scope, count_answer, headers_of, nothing, read_head, refuse
 from service.errors import CorsRefused, HubelError
 
 METHODS = ("GET", "HEAD", "POST")
@@ -32,14 +32,14 @@ class Cors(CORSMiddleware):
     def draining(self) -> bool:
         return self.edge.draining
 
-    def refuse_unread(self, error: HubelError) -> bytes:
-        return self.edge.refuse_unread(error)
+    def refuse_unread(self, error: HubelError, more: Headers) -> bytes:
+        return self.edge.refuse_unread(error, more)
 
-    def refuse_early(self, scope: Scope) -> bytes | None:
+    def refuse_early(self, scope: Scope, more: Headers) -> bytes | None:
         """As the edge's; a page's request is refused in the ordinary way, so that the page may read why."""
-        return None if any(name == b"origin" for name, _ in scope["headers"]) else self.edge.refuse_early(scope)
+        return None if any(name == b"origin" for name, _ in scope["headers"]) else self.edge.refuse_early(scope, more)
 
-    def preflight_response(self, request_headers: Headers) -> Response:
+    def preflight_response(self, request_headers: datastructures.Headers) -> Response:
         began = time.perf_counter()
         decided = super().preflight_response(request_headers)
         request = read_head({"method": "OPTIONS", "path": "", "query_string": b"", "headers": request_headers.raw}, nothing)
@@ -60,8 +60,8 @@ class Cors(CORSMiddleware):
             del headers["content-length"], headers["content-type"]
         return Response(reply.body, reply.status, headers)
 
-    async def send(self, message: Message, send: Send, request_headers: Headers) -> None:
+    async def send(self, message: Message, send: Send, request_headers: datastructures.Headers) -> None:
         """Starlette tells every origin what a page may read; here one that is not allowed gets no header of CORS."""
         if not self.is_allowed_origin(request_headers.get("origin", "")):
-            request_headers = Headers()
+            request_headers = datastructures.Headers()
         await super().send(message, send, request_headers)

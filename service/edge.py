@@ -9,9 +9,9 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from itertools import count
@@ -41,11 +41,13 @@ from service.schemas import Problem
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 COUNT = count(1)
 READY = "/readyz"
+BUSY = "the service is busy; try again in 1 s"
 OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
 log = logging.getLogger("hubel")
 
@@ -185,9 +187,9 @@ class Edge:
             with metrics.IN_PROGRESS.track_inprogress():
                 await self._answer(scope, receive, send)
 
-    def refuse_early(self, scope: Scope) -> bytes | None:
-        """The whole answer to a request that comes when there is too much to do, or None: protocol.py asks on its head.
-        Who may not ask is told that, and nothing of the load.
+    def refuse_early(self, scope: Scope, more: Headers) -> bytes | None:
+        """The whole answer, with ``more`` headers, to a request that comes when there is too much to do, or None: protocol.py
+        asks on its head. Who may not ask is told that, and nothing of the load.
 
         It costs less than the same refusal as an ASGI application, which at ten times the load that can be served leaves
         the cores to the requests that were accepted.
@@ -201,13 +203,16 @@ class Edge:
                 self.access.enter(scope)
             self.service.check_load(scope["path"])
         except (Unauthorized, RateLimited, Overloaded) as err:
-            return write_refusal(err, read_head(scope, nothing), scope["path"], began, client=scope.get(CLIENT))
+            return write_refusal(err, read_head(scope, nothing), scope["path"], began, more, scope.get(CLIENT))
         return None
 
-    def refuse_unread(self, error: HubelError) -> bytes:
-        """The whole answer to what is no request that can be read; the connection ends after it."""
-        request = Request("", "", "", {}, nothing, new_id())
-        return write_refusal(error, request, OTHER, time.perf_counter(), {"connection": "close"})
+    def refuse_unread(self, error: HubelError, more: Headers) -> bytes:
+        """The whole answer, with ``more`` headers, to what is no request that can be read. Where keys are needed, strangers learn
+        nothing of the load.
+        """
+        if self.access is not None and isinstance(error, Overloaded):
+            error = Overloaded(BUSY, error.retry_after_seconds)
+        return write_refusal(error, Request("", "", "", {}, nothing, new_id()), OTHER, time.perf_counter(), more)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -305,15 +310,14 @@ def write_refusal(
     request: Request,
     route: str,
     began: float,
-    more: Mapping[str, str] | None = None,
+    more: Headers = (),
     client: Client | None = None,
 ) -> bytes:
     """``refuse``, with more headers, as the bytes of HTTP/1.1 for protocol.py; counted under ``route``."""
     reply = refuse(error, request)
     count_answer(route, reply, began, client)
-    reply = replace(reply, headers={**reply.headers, **(more or {})})
     lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
-    lines += [b"%b: %b\r\n" % header for header in headers_of(reply, request)]
+    lines += [b"%b: %b\r\n" % header for header in {**dict(more), **dict(headers_of(reply, request))}.items()]
     return b"".join([*lines, b"\r\n", reply.body])
 
 

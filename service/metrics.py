@@ -44,6 +44,13 @@ DROPPED = Counter(
 )
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
 BUFFERED = Gauge("hubel_buffered_bytes", "Bytes of request bodies held in memory.", multiprocess_mode="livesum")
+CONNECTIONS = Gauge("hubel_connections", "Open connections, by what they wait for.", ["state"], multiprocess_mode="livesum")
+CONNECTIONS_CUT = Counter(
+    "hubel_connections_cut_total",
+    "Connections that were ended by their time in a state, for places, or for bytes that were in no request yet.",
+    ["reason"],
+)
+UNREAD = Gauge("hubel_unread_bytes", "Bytes received that are in no request yet.", multiprocess_mode="livesum")
 REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
 REQUESTS_BY_KEY = Counter(
     "hubel_requests_by_key_total", "Requests answered, by the name of their API key; none without keys.", ["key", "status"]

@@ -1,22 +1,34 @@
-"""HTTP on a connection: uvicorn's, with bounds on what a client may take of us before its request is whole.
+"""HTTP/1.1 on a connection: uvicorn's, with bounds on what a client may take of us before its request is let in.
 
-A head has a longest length, a request a longest time to arrive, an answer a longest time to be taken, and connections a
-greatest number. An overloaded service refuses a request on its head, without a task; the body that follows is read and
-forgotten, so that the client sees the answer. Neighbours: edge.py words the refusals, worker.py runs the server.
+Bytes are parsed to the end of one request, and no further before that is answered: what comes behind it waits as the bytes it
+is. An overloaded service refuses a request on its head, without a task; the body that follows is read and forgotten, so
+that the client sees the answer. Neighbours: connections.py bounds what all of them take, edge.py words the refusals,
+worker.py runs the server.
 """
 
 import asyncio
-from dataclasses import dataclass
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.access import ALWAYS
+from service.connections import Connections, State
 from service.errors import HeadTooLarge, HubelError, MalformedRequest, Overloaded, RequestTimeout
 
 MAX_HEAD_BYTES = 65_536  # request line and headers
-LINGER_SECONDS = 2.0  # between an answer that ends the connection and the end
+MAX_FIELDS = 128  # headers; browsers send some twenty, proxies add a few
+END = b"\r\n\r\n"  # of a head, and of a body in chunks
+PIECE_BYTES = 16_384  # of a head, or of a body in chunks, that the parser gets at once
+TURN_BYTES = 65_536  # of such bytes in a turn of the loop
+LEAST_BYTES = 64  # what the shortest piece counts as
 FRESH_SECONDS = 0.2  # how long a connection that has sent nothing yet stays open when the service stops
+VERSIONS = ("1.1", "1.0")
+CLOSE = (b"connection", b"close")
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Front(Protocol):
@@ -25,82 +37,144 @@ class Front(Protocol):
     @property
     def draining(self) -> bool: ...
 
-    def refuse_early(self, scope: Any) -> bytes | None:
-        """The whole answer to a request that is refused on its head, or None to have it called as ever."""
+    def refuse_early(self, scope: Any, more: Headers) -> bytes | None:
+        """The whole answer, with ``more`` headers, to a request that is refused on its head, or None to have it called."""
         ...
 
-    def refuse_unread(self, error: HubelError) -> bytes:
-        """The whole answer to what is no request that can be read."""
+    def refuse_unread(self, error: HubelError, more: Headers) -> bytes:
+        """The whole answer, with ``more`` headers, to what is no request that can be read."""
         ...
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """max_connections: open at a time. seconds: for a request to arrive, and for an answer to be taken."""
+class Flow(FlowControl):
+    """Reading stays paused while bytes wait to be parsed, whoever would go on."""
 
-    max_connections: int
-    seconds: float
+    waits = False
+
+    def resume_reading(self) -> None:
+        if not self.waits:
+            super().resume_reading()
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """One connection. ``front`` and ``bounds`` are the same for all of a process."""
+class Cycle(RequestResponseCycle):
+    """A request and its answer."""
 
-    def __init__(self, front: Front, bounds: Bounds, **uvicorn: Any) -> None:
+    async def send(self, message: Any) -> None:
+        if self.transport.is_closing():
+            self.disconnected = True
+        if self.waiting_for_100_continue:  # the client may send the body or not, so nothing can be read behind it
+            self.keep_alive = False
+        await super().send(message)
+
+    @property
+    def answering(self) -> bool:
+        return not self.response_complete
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. ``front`` and ``account`` are the same for all of a process.
+
+    parsed: bytes of ``unread`` that the parser has had. left: of a body whose length was said, what is still to come.
+    """
+
+    cycle: Cycle | None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    flow: Flow
+
+    def __init__(self, front: Front, account: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self.front = front
-        self.bounds = bounds
-        self.fresh = True  # nothing was received yet
+        self.account = account
+        self.state: State | None = None
+        self.held = 0
+        self.queued = False
+        self.unread, self.parsed = b"", 0
+        self.tail = b""  # the last bytes of a head or of chunks that the parser has had
+        self.crowded = False  # there was no place for it
         self.replayed = False  # the head that the parser reads was seen before
-        self.refused = False  # what comes is read and forgotten
         self.heads = 0  # that have begun
-        self.in_head = True
+        self.in_head, self.begun = True, False  # a head is next; some of it is here
         self.head_bytes = 0
-        self.arriving: asyncio.TimerHandle | None = None  # until when the request has to be here
-        self.leaving: asyncio.TimerHandle | None = None  # until when the client has to take what we wrote
+        self.left, self.chunked = 0, False
+        self.deaf = False  # what comes is forgotten
+        self.ended = False  # nothing more is said
+        self.half = False  # the client says nothing more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect(self.bounds.seconds)
-        limit = self.bounds.max_connections
-        if len(self.connections) > 2 * limit:  # most of them are about to be closed
-            transport.abort()
-        elif len(self.connections) > limit:
-            self._refuse(
-                Overloaded(f"{limit} connections are open, that is the limit (HUBEL_MAX_CONNECTIONS); try again in 1 s", 1)
-            )
+        self.flow = Flow(transport)
+        self.crowded = not self.account.join(self, self.loop)
+        if self.account.open > 2 * self.account.limits.places:
+            self._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.account.leave(self)
+        self.unread, self.parsed = b"", 0
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
-        self._forget()
-        if self.leaving:
-            self.leaving.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self.refused or self.transport.is_closing():
+        if self.deaf or self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
-        self.fresh = False
-        heads = self.heads
-        try:
-            self._parse(data)
-        except httptools.HttpParserError as err:
-            too_large = isinstance(err.__context__, HeadTooLarge)
-            self._refuse(err.__context__ if too_large else MalformedRequest("this is not an HTTP/1.1 request"))
-            return
-        if self.head_bytes and self.heads == heads:  # still the head that had begun before
-            self.head_bytes += len(data)
-            if self.head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_too_large(self.head_bytes))
-                return
-        if not self.arriving and (self.head_bytes or not self.in_head):
-            self._expect(self.bounds.seconds)
+        self.unread = self.unread[self.parsed :] + data if self.parsed < len(self.unread) else data
+        self.parsed = 0
+        self.account.work(self)
 
-    def _parse(self, data: bytes) -> None:
+    def eof_received(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What was asked before the client shut down its side is answered where that is cheap; whoever waits for pixels to be
+        computed has to stay, as a client that is gone looks the same.
+        """
+        cycle = self.cycle
+        self.half = bool(self.unread) or (self._answering() and cycle is not None and cycle.scope["method"] in ("GET", "HEAD"))
+        if self.half and cycle is not None and not self.unread:
+            cycle.keep_alive = False
+        return self.half
+
+    def advance(self) -> None:
+        """Parse what is here: to the end of a request, or of what may be done in this turn of the loop."""
+        data, heads, budget = self.unread, self.heads, TURN_BYTES
+        while self.parsed < len(data) and not self._has_to_wait():
+            if budget <= 0 or (self.in_head and not self.begun and self.heads > heads):
+                self.account.line_up(self)
+                break
+            end, cost = self._piece()
+            if self.in_head and self.head_bytes + end - self.parsed > MAX_HEAD_BYTES:
+                self._refuse(_too_large(self.head_bytes + end - self.parsed))
+                break
+            try:
+                self._parse(memoryview(data)[self.parsed : end], end)
+            except httptools.HttpParserError as err:
+                ours = isinstance(err.__context__, HubelError)
+                self._refuse(err.__context__ if ours else MalformedRequest("this is not an HTTP/1.1 request"))
+                break
+            budget -= cost
+        self._settle()
+
+    def _has_to_wait(self) -> bool:
+        """Nothing more is parsed now: a request has to be answered, or the answer to be taken, first."""
+        return self.deaf or (self.in_head and self._answering()) or self.flow.write_paused or self.transport.is_closing()
+
+    def _piece(self) -> tuple[int, int]:
+        """Where the bytes end that the parser gets next, and what of this turn's bytes they count as. No piece goes on behind the
+        end of a request: that is known where its length was said, and an empty line where not.
+        """
+        data, at = self.unread, self.parsed
+        if self.left:
+            return min(len(data), at + self.left), 0
+        end = min(len(data), at + PIECE_BYTES)
+        if self.tail and (found := (self.tail + data[at : at + 3]).find(END)) >= 0:
+            end = min(end, at + found + 4 - len(self.tail))
+        elif (found := data.find(END, at, end)) >= 0:
+            end = found + 4
+        return end, max(LEAST_BYTES, end - at)
+
+    def _parse(self, rest: memoryview, end: int) -> None:
         """Feed the parser. It stops where a request offers another protocol, such as the h2c of Java's client, body unread;
         we take no such offer (RFC 9110, section 7.8), so another parser is told where it stood and reads on.
         """
-        rest = memoryview(data)
+        if not self.left:
+            self.tail = bytes((self.tail + bytes(rest[-3:]))[-3:])
+        if self.in_head:
+            self.head_bytes += len(rest)
+        self.parsed = end
         while True:
             try:
                 self.parser.feed_data(rest)  # pyright: ignore[reportOptionalMemberAccess]
@@ -115,129 +189,240 @@ class BoundedProtocol(HttpToolsProtocol):
                 rest = rest[err.args[0] :]
 
     def on_message_begin(self) -> None:
-        if self.replayed:
-            return
-        super().on_message_begin()
-        self.in_head = True
-        self.heads += 1
-        self.head_bytes = 1  # at least; those that come with its beginning are not counted, but few: a read of the socket
+        if not self.replayed:
+            super().on_message_begin()
+            self.begun = True
+            self.heads += 1
 
     def on_url(self, url: bytes) -> None:
         if not self.replayed:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.in_head and not self.replayed:  # trailers after a body are not looked at, and not kept
-            super().on_header(name, value)
+        if not self.in_head or self.replayed:  # trailers after a body are not looked at, and not kept
+            return
+        if len(self.headers) >= MAX_FIELDS:
+            raise HeadTooLarge(f"the request has more than {MAX_FIELDS} headers, the limit; send fewer")
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self.replayed:
             return
-        self.in_head = False
-        self.head_bytes = 0
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            raise _too_large(size)
-        self._forget()  # the body has as long again
-        super().on_headers_complete()
+        version = self.parser.get_http_version()  # pyright: ignore[reportOptionalMemberAccess]
+        fields = dict(self.headers)
+        self._check(version, fields)
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["method"] = self.parser.get_method().decode("ascii")  # pyright: ignore[reportOptionalMemberAccess]
+        self.scope["http_version"] = version
+        self.scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
+        self.scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        self.scope["query_string"] = url.query or b""
+        self.chunked = b"transfer-encoding" in fields
+        self.left = 0 if self.chunked else int(fields.get(b"content-length", b"0"))
+        self.in_head = self.begun = False
+        self.head_bytes, self.tail = 0, b""
+        self.cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),  # pyright: ignore[reportOptionalMemberAccess]
+            on_response=self.on_response_complete,
+        )
+        self._begin(self.cycle)
+
+    def _check(self, version: str, fields: Mapping[bytes, bytes]) -> None:
+        """Raises MalformedRequest for a head that another server on the way could read differently (RFC 9112, 3.2 and 6.1)."""
+        names = [name for name, _ in self.headers]
+        hosts, encodings = names.count(b"host"), names.count(b"transfer-encoding")
+        if version not in VERSIONS:
+            raise MalformedRequest(f"this is HTTP/{version[:10]}; send HTTP/1.1")
+        if hosts > 1 or (not hosts and version == "1.1"):
+            raise MalformedRequest(f"the request has {hosts} Host headers; send one")
+        if encodings > 1 or fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise MalformedRequest("the transfer-encoding is not chunked alone; send that, or a content-length")
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():  # nothing is complete: see _parse
+        if self.parser.should_upgrade():  # nothing is complete: see _parse  # pyright: ignore[reportOptionalMemberAccess]
             return
-        self.in_head = True  # of the next one, of which nothing is here yet
-        self.head_bytes = 0
-        self._forget()
+        self.in_head, self.left, self.tail = True, 0, b""  # of the next one, of which nothing is here yet
         super().on_message_complete()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self.front.draining:
+    def on_body(self, body: bytes) -> None:
+        if not self.chunked:
+            self.left -= len(body)
+        super().on_body(body)
+
+    def _begin(self, cycle: Cycle) -> None:
+        """Refuse a request on its head, or have it answered in a task."""
+        if self.front.draining or self.half:
             cycle.keep_alive = False
-        answer = self.front.refuse_early(cycle.scope) if cycle.keep_alive else None
+        closes = cycle.waiting_for_100_continue or not cycle.keep_alive
+        if self.crowded and cycle.scope["path"] not in ALWAYS and self.account.is_full():
+            answer, closes = self._word(self._no_place()), True
+        else:
+            headers = self.server_state.default_headers
+            answer = self.front.refuse_early(cycle.scope, [*headers, CLOSE] if closes else headers)
         if answer is None:
-            super()._start_asgi_task(cycle, app)
+            task = self.loop.create_task(cycle.run_asgi(cast(Any, self.app)))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
             return
-        self.transport.write(answer)
         cycle.response_started = cycle.response_complete = True
-        self.on_response_complete()
+        cycle.waiting_for_100_continue = False
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        if closes:
+            self._end()
+
+    def _no_place(self) -> Overloaded:
+        limit = self.account.limits.places
+        return Overloaded(f"{limit} connections are open, that is the limit (HUBEL_MAX_CONNECTIONS); try again in 1 s", 1)
+
+    def _word(self, error: HubelError) -> bytes:
+        """The answer that tells of an error, and that the connection ends."""
+        return self.front.refuse_unread(error, [*self.server_state.default_headers, CLOSE])
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._press()
+        self.server_state.total_requests += 1
+        if self.parsed < len(self.unread) and not self.transport.is_closing():
+            self.account.line_up(self)
+        else:
+            self.flow.resume_reading()
+        self._settle()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._press()
+        self._settle()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.leaving and not self.transport.is_closing():
-            self.leaving.cancel()
-            self.leaving = None
+        if self.parsed < len(self.unread):
+            self.account.line_up(self)
+        self._settle()
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._press()
+    def _settle(self) -> None:
+        """Tell the account how things stand; read on where nothing waits to be parsed."""
+        if self.parsed >= len(self.unread):
+            self.unread, self.parsed = b"", 0
+        size = len(self.unread) - self.parsed
+        if self.state is None:
+            return
+        held = size + (self.head_bytes if self.begun else 0)
+        if held != self.held:
+            self.account.hold(self, held)
+        if size and not self.deaf:
+            self.flow.waits = True
+            self.flow.pause_reading()
+        elif self.flow.waits:
+            self.flow.waits = False
+            if self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+                self.flow.resume_reading()
+        self.account.move(self, self._state())
+
+    def _state(self) -> State:
+        if self.transport.is_closing():
+            return State.CLOSING
+        if self.ended:
+            return State.LINGER
+        if self.flow.write_paused:
+            return State.STUCK
+        if not self.in_head:
+            return State.BODY if self._answering() else State.DROPPED
+        if self._answering():
+            return State.ANSWER
+        if self.queued:
+            return State.QUEUED
+        if self.begun:
+            return State.HEAD
+        return State.IDLE if self.heads else State.FRESH
 
     def finish(self) -> None:
         """The answer that is being made, if there is one, ends the connection."""
-        if self._answering():
+        if self.cycle is not None and self._answering():
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
         """The service stops: what has begun is finished, what is idle is closed."""
         if self._answering():
             self.finish()
-        elif self.fresh:  # its first request may be on the way
+        elif not self.heads:  # its first request may be on the way
             self.loop.call_later(FRESH_SECONDS, self._close_idle)
         else:
             self._close_idle()
 
     def _close_idle(self) -> None:
-        if not self.head_bytes and not self._answering():
-            self.transport.close()
+        if not self.begun and not self._answering() and not self.unread:
+            self._close()
 
     def _answering(self) -> bool:
         """A request has a head, and no whole answer yet."""
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        return cycle is not None and not cycle.response_complete
+        return self.cycle is not None and not self.cycle.response_complete
 
-    def _expect(self, seconds: float) -> None:
-        self.arriving = self.loop.call_later(seconds, self._is_late)
-
-    def _forget(self) -> None:
-        if self.arriving:
-            self.arriving.cancel()
-            self.arriving = None
-
-    def _is_late(self) -> None:
-        """The request is not whole: refuse it, or leave that to the application, which looks at the same time."""
-        self.arriving = None
-        if not self.in_head and self._answering():
-            self.arriving = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
-        elif self.in_head and self.head_bytes:
-            self._refuse(_too_slow(self.bounds.seconds))
+    def expire(self, state: State) -> None:
+        if state is State.HEAD:
+            self._refuse(_too_slow(self.account.limits.seconds))
+        elif state in (State.IDLE, State.FRESH, State.DROPPED):
+            self._close()
         else:
-            self.transport.close()
+            self._abort()
 
-    def _press(self) -> None:
-        """A client that does not take what was written keeps it in memory, but not for ever."""
-        self.leaving = self.leaving or self.loop.call_later(self.bounds.seconds, self.transport.abort)
+    def give_way(self) -> None:
+        self._close() if self.state is State.IDLE else self._abort()
+
+    def shed(self) -> None:
+        self.unread, self.parsed = b"", 0
+        if self._answering() and self.in_head:
+            self.deaf = True  # the requests behind this one are let go
+            self.finish()
+        else:
+            self._refuse(Overloaded("too many bytes wait to be read; try again in 1 s, one request after the other", 1))
+        self._settle()
+
+    def _close(self) -> None:
+        """Once what was written is taken."""
+        self.transport.close()
+        self._settle()
+
+    def _abort(self) -> None:
+        if self.cycle is not None and self._answering():
+            self.cycle.disconnected = True  # nobody reads an answer
+            self.cycle.message_event.set()
+        self.transport.abort()
+        self.account.leave(self)
 
     def _refuse(self, error: BaseException | None) -> None:
-        """Answer, and close a little later: a connection with unread bytes that is closed at once loses the answer."""
+        """Answer what cannot be read, and close."""
         assert isinstance(error, HubelError)
-        self._forget()
-        self.refused = True
-        if self._answering():
-            self.cycle.keep_alive = False
-            if not self.cycle.more_body or self.pipeline or self.cycle.response_started:
-                return  # the requests before are whole; the connection ends with the answer to the last one
-            self.cycle.disconnected = True  # nobody reads another answer than this
-            self.cycle.message_event.set()
-        self.transport.write(self.front.refuse_unread(error))
-        self.transport.write_eof()
-        self.leaving = self.leaving or self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        self.deaf = True
+        cycle = self.cycle
+        if not self.in_head and cycle is not None:  # the body of a request broke off
+            if cycle.response_started:
+                cycle.keep_alive = False
+                if cycle.response_complete:
+                    self._end()
+                return
+            cycle.keep_alive = cycle.waiting_for_100_continue = False
+            cycle.disconnected = True  # nobody reads another answer than this
+            cycle.message_event.set()
+        self.transport.write(self._word(error))
+        self._end()
+
+    def _end(self) -> None:
+        """Say no more, and close a little later: a connection with unread bytes that is closed at once loses the answer."""
+        self.deaf = self.ended = True
+        self.unread, self.parsed = b"", 0
+        self.flow.waits = False
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._settle()
 
 
 def _too_slow(seconds: float) -> RequestTimeout:

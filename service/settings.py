@@ -48,6 +48,7 @@ class Settings(Struct, frozen=True):
     max_queue: Count = 512
     max_queue_ms: Count = 1500
     max_connections: Count = 1024
+    max_unread_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 64 * 1024 * 1024
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
     deadline_ms: Count = 10_000
     drain_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000

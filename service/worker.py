@@ -25,12 +25,12 @@ from service.keys import KeysError
 from service.life import Life
 from service.log import set_up
 from service.orders import Line, Orders
-from service.protocol import BoundedProtocol, Bounds
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.cors import Cors
     from service.edge import Edge
+    from service.protocol import LimitedProtocol
 
 FAILED = 1
 MODEL = settings.PREFIX + "MODEL"
@@ -81,7 +81,9 @@ def first_orders(line: Line) -> Orders:
 
 
 def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: Line, orders: Orders) -> int:
+    from service.connections import Connections, Limits  # after the metrics have their place
     from service.edge import Edge
+    from service.protocol import LimitedProtocol
 
     life = Life(
         app if isinstance(app, Edge) else app.edge,
@@ -90,11 +92,11 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
         hang_seconds=config.hang_seconds,
         drain_seconds=config.drain_ms / 1000,
     )
-    bounds = Bounds(config.max_connections, config.deadline_ms / 1000)
+    limits = (config.max_connections, config.deadline_ms / 1000, config.keep_alive_seconds, config.max_unread_bytes)
     options = uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(BoundedProtocol, app, bounds),  # type: ignore[arg-type]
+        http=partial(LimitedProtocol, app, Connections(Limits(*limits))),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -109,7 +111,7 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
 
     def finish() -> None:
         for connection in server.server_state.connections:
-            cast(BoundedProtocol, connection).finish()
+            cast("LimitedProtocol", connection).finish()
 
     def stop() -> None:
         server.should_exit = True
