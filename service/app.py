@@ -84,6 +84,12 @@ def access() -> Access | None:
     return Access(Path(SETTINGS.api_keys_file), SETTINGS.workers) if SETTINGS.api_keys_file else None
 
 
+@cache
+def describe_api(classes: int) -> bytes:
+    """The document of the API, for a model of so many classes."""
+    return msgspec.json.encode(document(classes, SETTINGS.max_images, keys_needed=bool(SETTINGS.api_keys_file)))
+
+
 class FrontedService(bentoml.Service[Any]):
     """A BentoML service whose HTTP side is ours: fewer layers between the socket and the network, one shape of error."""
 
@@ -105,6 +111,7 @@ class Hubel:
         self.holding = Holding(load(), start_beside, announce)
         self.pool = ThreadPoolExecutor(SETTINGS.decoding_threads(), "decode")
         self.bulk_decoding = asyncio.Semaphore(2 * SETTINGS.decoding_threads())  # so that others do not wait for all of bulk
+        self.exposition = metrics.Exposition(metrics.render)
         self.batcher = Batcher(
             self.holding.serving.compute,
             max_batch=SETTINGS.max_batch,
@@ -188,12 +195,13 @@ class Hubel:
             "/v1/info": get(lambda: reply_json(describe_service(self.holding.serving.network, SETTINGS, bentoml.__version__))),
             "/livez": get(lambda: reply_json({"status": "alive"})),
             "/readyz": get(lambda: reply_json({"status": "ready", "model": self.manifest.id})),
-            "/openapi.json": get(lambda: reply_json(self.document())),
-            "/metrics": get(lambda: Reply(metrics.render(), media_type=metrics.CONTENT_TYPE_LATEST)),
+            "/openapi.json": get(lambda: Reply(describe_api(len(self.manifest.labels)))),
+            "/metrics": ("GET", self.scrape),
         }
 
-    def document(self) -> dict[str, Any]:
-        return document(len(self.manifest.labels), SETTINGS.max_images, keys_needed=bool(SETTINGS.api_keys_file))
+    async def scrape(self, request: Request) -> Reply:
+        request.parameters()
+        return Reply(await self.exposition.text(), media_type=metrics.CONTENT_TYPE_LATEST)
 
     async def classify(self, request: Request) -> Reply:
         request.parameters()

@@ -4,7 +4,11 @@ With worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, a
 gauges say how. ledger.py keeps the files there.
 """
 
+import asyncio
+import math
 import os
+import time
+from collections.abc import Callable
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -21,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 __all__ = ["CONTENT_TYPE_LATEST"]
 
 disable_created_metrics()
+SCRAPE_SHARE = 0.1  # of the time, at most, goes to writing metrics
 SWAP_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 20, 30, 60, 120)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -162,6 +167,31 @@ def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
 def kept(images: int, size: int) -> None:
     KEPT_FOLDER_IMAGES.set(images)
     KEPT_FOLDER_BYTES.set(size)
+
+
+class Exposition:
+    """What a scrape gets: written for all who ask meanwhile, by a thread, and not for more than ``SCRAPE_SHARE`` of the time."""
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self.render = render
+        self.next: asyncio.Task[bytes] | None = None  # which has not begun to be written
+        self.one = asyncio.Lock()
+        self.free = -math.inf  # when there is time again, in seconds of time.monotonic
+
+    async def text(self) -> bytes:
+        """As things stood when it was asked for, or later."""
+        self.next = self.next or asyncio.create_task(self._write())
+        return await asyncio.shield(self.next)
+
+    async def _write(self) -> bytes:
+        async with self.one:
+            await asyncio.sleep(max(0.0, self.free - time.monotonic()))
+            self.next = None
+            began = time.monotonic()
+            text = await asyncio.to_thread(self.render)
+            ended = time.monotonic()
+            self.free = ended + (ended - began) * (1 / SCRAPE_SHARE - 1)
+            return text
 
 
 def render() -> bytes:

@@ -7,6 +7,7 @@ worker.py runs the server.
 """
 
 import asyncio
+import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -22,9 +23,8 @@ from service.errors import HeadTooLarge, HubelError, MalformedRequest, Overloade
 MAX_HEAD_BYTES = 65_536  # request line and headers
 MAX_FIELDS = 128  # headers; browsers send some twenty, proxies add a few
 END = b"\r\n\r\n"  # of a head, and of a body in chunks
-PIECE_BYTES = 16_384  # of a head, or of a body in chunks, that the parser gets at once
-TURN_BYTES = 65_536  # of such bytes in a turn of the loop
-LEAST_BYTES = 64  # what the shortest piece counts as
+PIECE_BYTES = 4096  # of a head, or of a body in chunks, that the parser gets at once
+SLICE_SECONDS = 0.0005  # of a turn of the loop, at most, for one connection
 FRESH_SECONDS = 0.2  # how long a connection that has sent nothing yet stays open when the service stops
 VERSIONS = ("1.1", "1.0")
 CLOSE = (b"connection", b"close")
@@ -77,8 +77,7 @@ class LimitedProtocol(HttpToolsProtocol):
     parsed: bytes of ``unread`` that the parser has had. left: of a body whose length was said, what is still to come.
     """
 
-    cycle: Cycle | None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
-    flow: Flow
+    cycle: Cycle | None  # type: ignore[assignment]
 
     def __init__(self, front: Front, account: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
@@ -101,7 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = Flow(transport)
+        self.flow: Flow = Flow(transport)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.crowded = not self.account.join(self, self.loop)
         if self.account.open > 2 * self.account.limits.places:
             self._abort()
@@ -117,6 +116,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.unread = self.unread[self.parsed :] + data if self.parsed < len(self.unread) else data
         self.parsed = 0
         self.account.work(self)
+        if self.queued:
+            self._settle()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """What was asked before the client shut down its side is answered where that is cheap; whoever waits for pixels to be
@@ -130,12 +131,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def advance(self) -> None:
         """Parse what is here: to the end of a request, or of what may be done in this turn of the loop."""
-        data, heads, budget = self.unread, self.heads, TURN_BYTES
+        data, heads, until = self.unread, self.heads, time.perf_counter() + SLICE_SECONDS
         while self.parsed < len(data) and not self._has_to_wait():
-            if budget <= 0 or (self.in_head and not self.begun and self.heads > heads):
+            if (self.in_head and not self.begun and self.heads > heads) or time.perf_counter() > until:
                 self.account.line_up(self)
                 break
-            end, cost = self._piece()
+            end = self._piece()
             if self.in_head and self.head_bytes + end - self.parsed > MAX_HEAD_BYTES:
                 self._refuse(_too_large(self.head_bytes + end - self.parsed))
                 break
@@ -145,26 +146,25 @@ class LimitedProtocol(HttpToolsProtocol):
                 ours = isinstance(err.__context__, HubelError)
                 self._refuse(err.__context__ if ours else MalformedRequest("this is not an HTTP/1.1 request"))
                 break
-            budget -= cost
         self._settle()
 
     def _has_to_wait(self) -> bool:
         """Nothing more is parsed now: a request has to be answered, or the answer to be taken, first."""
         return self.deaf or (self.in_head and self._answering()) or self.flow.write_paused or self.transport.is_closing()
 
-    def _piece(self) -> tuple[int, int]:
-        """Where the bytes end that the parser gets next, and what of this turn's bytes they count as. No piece goes on behind the
-        end of a request: that is known where its length was said, and an empty line where not.
+    def _piece(self) -> int:
+        """Where the bytes end that the parser gets next: not behind the end of a request, which is known where its length was
+        said, and an empty line where not.
         """
         data, at = self.unread, self.parsed
         if self.left:
-            return min(len(data), at + self.left), 0
+            return min(len(data), at + self.left)
         end = min(len(data), at + PIECE_BYTES)
         if self.tail and (found := (self.tail + data[at : at + 3]).find(END)) >= 0:
             end = min(end, at + found + 4 - len(self.tail))
         elif (found := data.find(END, at, end)) >= 0:
             end = found + 4
-        return end, max(LEAST_BYTES, end - at)
+        return end
 
     def _parse(self, rest: memoryview, end: int) -> None:
         """Feed the parser. It stops where a request offers another protocol, such as the h2c of Java's client, body unread;
@@ -222,7 +222,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.left = 0 if self.chunked else int(fields.get(b"content-length", b"0"))
         self.in_head = self.begun = False
         self.head_bytes, self.tail = 0, b""
-        self.cycle = Cycle(
+        self.cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,

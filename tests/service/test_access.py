@@ -558,7 +558,7 @@ def early(edge: Edge, headers: dict[str, str], path: str = "/echo") -> tuple[byt
     if edge.service is None:
         edge.service = edge.start()
         edge.routes = edge.service.routes()
-    return edge.refuse_early(scope), scope
+    return edge.refuse_early(scope, ()), scope
 
 
 def test_an_overloaded_service_tells_a_stranger_to_bring_a_key_and_nothing_of_the_load(file: Path) -> None:

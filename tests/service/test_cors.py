@@ -154,10 +154,10 @@ def test_overload_is_told_on_the_head_to_all_but_pages_which_are_told_so_that_th
     app = make(error=Overloaded("too much", 3))
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/overloaded", "query_string": b"", "headers": []}
     call(scope, app.edge)  # so that it has started
-    answer = app.refuse_early(scope)
+    answer = app.refuse_early(scope, ())
     assert answer is not None
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert app.refuse_early(scope | {"headers": [(b"origin", PAGE.encode())]}) is None
+    assert app.refuse_early(scope | {"headers": [(b"origin", PAGE.encode())]}, ()) is None
     response = ask(app, "/overloaded", origin=PAGE)
     assert (response.status, response.headers[ALLOWED], response.headers["retry-after"]) == (503, PAGE, "3")
 

@@ -325,7 +325,7 @@ def early(path: str, method: str = "POST", error: Overloaded | None = None, star
     if started:
         request("/page", "GET", edge=edge)
     headers = [(b"x-request-id", b"mine")]
-    return edge.refuse_early({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers})
+    return edge.refuse_early({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}, ())
 
 
 def test_an_overloaded_service_refuses_on_the_head_with_the_same_answer_as_later() -> None:
@@ -366,7 +366,9 @@ def test_while_the_service_drains_readyz_alone_says_so(caplog: pytest.LogCapture
 
 def test_what_cannot_be_read_gets_problem_details_and_the_connection_ends() -> None:
     before = count("hubel_requests_total", route=OTHER, status="431"), count("hubel_rejections_total", reason="head_too_large")
-    head, _, body = Edge(Inner(), Behind).refuse_unread(HeadTooLarge("too long")).partition(b"\r\n\r\n")
+    head, _, body = (
+        Edge(Inner(), Behind).refuse_unread(HeadTooLarge("too long"), [(b"connection", b"close")]).partition(b"\r\n\r\n")
+    )
     lines = head.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 431 Request Header Fields Too Large"
     headers = dict(line.split(b": ") for line in lines[1:])

@@ -1,9 +1,11 @@
 """Every metric keeps to Prometheus's naming, and a scrape tells of one process or of several together."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ UNITLESS = (
     "hubel_workers_expected",
     "hubel_workers_alive",
     "hubel_worker_pid",
+    "hubel_connections",
     "hubel_api_keys_file_faulty",
     "hubel_model_version",
     "hubel_workers_agree",
@@ -127,3 +130,53 @@ def test_a_scrape_adds_up_the_processes_that_share_a_folder(tmp_path: Path) -> N
     assert values["hubel_batch_size_images_count"] == 2
     assert values["hubel_queue_depth_images"] == 10
     assert values['hubel_model_info{name="tiny",precision="int8",provider="CPU",sha256="abc",version="1"}'] == 1
+
+
+def test_who_asks_while_the_metrics_are_written_gets_them_as_they_stood_later_and_together() -> None:
+    written: list[float] = []
+
+    def write() -> bytes:
+        written.append(time.monotonic())
+        time.sleep(0.01)
+        return b"%d" % len(written)
+
+    async def ask() -> tuple[list[bytes], list[bytes]]:
+        exposition = metrics.Exposition(write)
+        first = asyncio.create_task(exposition.text())
+        while not written:
+            await asyncio.sleep(0)
+        others = await asyncio.gather(*(exposition.text() for _ in range(50)))
+        return [await first], others
+
+    first, others = asyncio.run(ask())
+    assert first == [b"1"]
+    assert others == [b"2"] * 50
+    assert written[1] - written[0] >= 0.01 / metrics.SCRAPE_SHARE
+
+
+def test_a_scrape_that_is_given_up_does_not_take_it_from_others() -> None:
+    async def ask() -> bytes:
+        exposition = metrics.Exposition(lambda: b"all")
+        gone, stays = (asyncio.create_task(exposition.text()) for _ in range(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await stays
+
+    assert asyncio.run(ask()) == b"all"
+
+
+def test_metrics_that_cannot_be_written_are_tried_again() -> None:
+    results = iter([OSError("gone"), b"all"])
+
+    def write() -> bytes:
+        if isinstance(result := next(results), OSError):
+            raise result
+        return result
+
+    async def ask() -> bytes:
+        exposition = metrics.Exposition(write)
+        with pytest.raises(OSError, match="gone"):
+            await exposition.text()
+        return await exposition.text()
+
+    assert asyncio.run(ask()) == b"all"

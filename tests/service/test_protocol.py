@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from service.connections import Connections, Limits, State
 from service.errors import HubelError, Overloaded
-from service.protocol import MAX_FIELDS, MAX_HEAD_BYTES, TURN_BYTES, Headers, LimitedProtocol
+from service.protocol import MAX_FIELDS, MAX_HEAD_BYTES, PIECE_BYTES, Headers, LimitedProtocol
 
 JAVA = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA\r\n"
 Scenario = Callable[["Door"], Awaitable[Any]]
@@ -460,7 +460,7 @@ def test_many_small_chunks_are_read_and_others_have_their_turn() -> None:
     received, turns = behind_a_door(scenario, seconds=20)
     (answer,) = answers_in(received)
     assert len(answer[2]) == 60_000
-    assert turns > 60_000 * 6 / TURN_BYTES
+    assert turns > 60_000 * 6 / PIECE_BYTES
 
 
 def test_a_body_that_breaks_off_behind_an_answer_gets_no_second_one() -> None:
