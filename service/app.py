@@ -37,6 +37,7 @@ from service.errors import ClientError, DeadlineExceeded, InvalidParameter, Requ
 from service.feedback import Verdicts
 from service.feedback_api import FeedbackApi
 from service.holding import Held, Holding
+from service.hosts import Hosts
 from service.keep import DAY, MB, Bounds, Keeper
 from service.openapi import document
 from service.orders import Orders, Report
@@ -99,7 +100,8 @@ class FrontedService(bentoml.Service[Any]):
         return self.fronted(is_main)
 
     def fronted(self, is_main: bool = True) -> App:
-        edge = Edge(super().to_asgi(is_main), bentoml.get_current_service, access())
+        hosts = Hosts(SETTINGS.own_hosts(), SETTINGS.allowed_origins())
+        edge = Edge(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts)
         return Cors(edge, origins) if (origins := SETTINGS.allowed_origins()) else edge
 
 

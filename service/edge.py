@@ -34,6 +34,7 @@ from service.errors import (
     UnknownPath,
     WrongMethod,
 )
+from service.hosts import Hosts
 from service.orders import Orders, Report
 from service.read import Disconnected, Receive
 from service.schemas import Problem
@@ -156,14 +157,17 @@ class Answers(Protocol):
 
 
 class Edge:
-    """inner: BentoML's application. start: called once, when the service has started. access: None lets everyone in.
-    draining: the service is about to stop.
+    """inner: BentoML's application. start: called once, when the service has started. access: None lets everyone in whom
+    ``hosts`` lets. draining: the service is about to stop.
     """
 
-    def __init__(self, inner: App, start: Callable[[], Answers], access: Access | None = None) -> None:
+    def __init__(
+        self, inner: App, start: Callable[[], Answers], access: Access | None = None, hosts: Hosts | None = None
+    ) -> None:
         self.inner = inner
         self.start = start
         self.access = access
+        self.hosts = hosts
         self.service: Answers | None = None
         self.routes: Routes = {}
         self.draining = False
@@ -222,6 +226,8 @@ class Edge:
         try:
             if self.access is not None:
                 request.client = self.access.enter(scope)
+            elif self.hosts is not None:
+                self.hosts.check(request.method, request.headers)
             reply = await self._handler(request, route)(request)
         except HubelError as err:
             reply = refuse(err, request)

@@ -2,7 +2,7 @@
 
 HubelError
     ClientError
-        MalformedRequest        400  the body cannot be read as images
+        MalformedRequest        400  no HTTP/1.1, or a body that cannot be read as images
         UndecodableImage        400  damaged, cut off or empty image
         Unauthorized            401  no key, or a wrong one
         CorsRefused             403  a web page of another origin
@@ -16,6 +16,7 @@ HubelError
         UnsupportedFormat       415  not a JPEG, PNG or WebP file
         UnsupportedEncoding     415  a compressed body
         UnsupportedMediaType    415  a content type that holds no images
+        WrongHost               421  called by a name that is not its own
         InvalidParameter        422
         RateLimited             429  more than the key's limit
         HeadTooLarge            431
@@ -48,7 +49,7 @@ class ClientError(HubelError):
 
 
 class MalformedRequest(ClientError):
-    status, code, title = 400, "malformed_request", "The request body cannot be read"
+    status, code, title = 400, "malformed_request", "The request cannot be read"
 
 
 class UndecodableImage(ClientError):
@@ -116,6 +117,10 @@ class UnsupportedEncoding(ClientError):
 
 class UnsupportedMediaType(ClientError):
     status, code, title = 415, "unsupported_media_type", "The content type is not accepted"
+
+
+class WrongHost(ClientError):
+    status, code, title = 421, "wrong_host", "The service has another name"
 
 
 class InvalidParameter(ClientError):

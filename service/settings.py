@@ -17,6 +17,7 @@ PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
+HOST = re.compile(r"\*|[A-Za-z0-9._-]{1,253}|[0-9a-fA-F:]{2,45}")  # a name or an address
 Count = Annotated[int, Meta(ge=1)]
 LOOSEST = {"max_queue": 2**62, "max_images": 1, "max_buffered_bytes": 2**62, "max_body_bytes": 1}  # any other fits to these
 
@@ -56,6 +57,7 @@ class Settings(Struct, frozen=True):
     hang_seconds: Count = 20
     api_keys_file: str = ""
     allow_anonymous: bool = False
+    allowed_hosts: str = ""
     cors_origins: str = ""
     feedback_answers: Annotated[int, Meta(ge=1, le=2**24)] = 262_144
     feedback_dir: str = ""
@@ -75,6 +77,11 @@ class Settings(Struct, frozen=True):
                 f"({self.max_body_bytes})"
             )
 
+        for name in self.own_hosts():
+            if not HOST.fullmatch(name):
+                raise ValueError(
+                    f"{name[:100]!r} is no host: a name or address without scheme and port, several with commas, or *"
+                )
         for origin in self.allowed_origins():
             if not ORIGIN.fullmatch(origin) and self.cors_origins.strip() != "*":
                 raise ValueError(
@@ -85,6 +92,10 @@ class Settings(Struct, frozen=True):
     def allowed_origins(self) -> tuple[str, ...]:
         """Origins of the web pages that may ask, as browsers name them; "*": all."""
         return tuple(origin.strip() for origin in self.cors_origins.split(",")) if self.cors_origins else ()
+
+    def own_hosts(self) -> tuple[str, ...]:
+        """Names by which the service may be called; "*": all."""
+        return tuple(name.strip() for name in self.allowed_hosts.split(",")) if self.allowed_hosts else ()
 
     def signature_key(self) -> Path | None:
         """The public key that a package must be signed for; None where it need not be signed."""
