@@ -168,10 +168,20 @@ def test_a_page_asks_first_and_is_answered_so_that_its_script_can_read_it(visito
 
 
 def test_without_the_setting_pages_are_told_nothing(client: httpx.Client) -> None:
-    for method in ("POST", "OPTIONS"):
+    for method in ("GET", "POST", "OPTIONS"):
         asks = {"origin": PAGE, "access-control-request-method": "POST"}
         response = client.request(method, "/v1/classify", headers=asks, content=make_image())
         assert not [name for name in response.headers if name.startswith("access-control-") or name == "vary"]
+
+
+def test_without_keys_another_name_or_another_page_is_refused(client: httpx.Client) -> None:
+    for headers in ({"host": "rebound.example:3000"}, {"host": "a.b", "origin": "http://a.b"}):
+        assert_problem(client.get("/v1/models", headers=headers), 421, "wrong_host")
+        assert_problem(client.post("/v1/classify", headers=headers, content=make_image()), 421, "wrong_host")
+    form = client.build_request("POST", "/v1/classify", files={"a": make_image()}, headers={"origin": PAGE})
+    assert_problem(client.send(form), 403, "cors_refused")
+    own = {"origin": f"http://127.0.0.1:{client.base_url.port}", "sec-fetch-site": "same-origin"}
+    assert client.post("/v1/classify", headers=own, content=make_image()).status_code == 200
 
 
 def test_keys_are_rotated_while_requests_run_by_the_same_processes(start_server: StartServer, tmp_path: Path) -> None:

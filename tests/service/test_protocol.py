@@ -442,6 +442,24 @@ def test_a_head_and_a_body_in_chunks_may_be_cut_anywhere() -> None:
         assert [answer[:3] for answer in answers_in(received)] == [["POST", "/a", "\r\n\r\nb"], ["GET", "/b", ""]]
 
 
+def test_what_follows_a_head_that_came_in_two_parts_waits_too() -> None:
+    async def scenario(door: Door) -> None:
+        door.front.gate.clear()
+        one = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
+        for at in (len(one) - 3, len(one) - 2, len(one) - 1):
+            _, writer = await door.open()
+            calls = door.front.calls
+            writer.write(one[:at])
+            await asyncio.sleep(0.05)
+            writer.write(one[at:] + one * 2)
+            await door.until(lambda calls=calls: door.front.calls > calls)
+            await asyncio.sleep(0.05)
+            assert max(connection.heads for connection in cast("set[LimitedProtocol]", door.state.connections)) == 1
+            writer.close()
+
+    behind_a_door(scenario, seconds=5)
+
+
 def test_many_small_chunks_are_read_and_others_have_their_turn() -> None:
     async def scenario(door: Door) -> tuple[bytes, int]:
         turns = 0
