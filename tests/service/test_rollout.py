@@ -15,7 +15,7 @@ from models import candidate, registry
 from models.candidate import Candidate, Progress
 from service import rollout as module
 from service.orders import Orders, Report
-from service.rollout import Rollout
+from service.rollout import LATE, UNUSABLE, Rollout
 from service.watch import Watch
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
@@ -123,7 +123,7 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
         for worker in scene.crew:
             assert worker.orders.prepare == []
             assert worker.orders.refused is not None
-            assert (worker.orders.refused.version, worker.orders.refused.reason) == (2, "its hash is wrong")
+            assert (worker.orders.refused.version, worker.orders.refused.reason) == (2, UNUSABLE)
         assert gauge("hubel_refused_version") == 2
         scene.crew[1].cannot = {}
         await scene.turns()
@@ -185,7 +185,7 @@ def test_a_version_that_takes_too_long_is_refused(make_store: MakeStore, monkeyp
         await scene.turns()
         refused = scene.crew[0].orders.refused
         assert refused is not None
-        assert refused.reason == "it was not loaded and warm within 0 s"
+        assert refused.reason == LATE
         assert scene.served() == [1, 1]
 
     play(scene, scenario)
@@ -249,7 +249,7 @@ def test_a_damaged_pointer_changes_nothing_and_is_told(make_store: MakeStore, ca
         assert gauge("hubel_store_faulty") == 0
 
     play(scene, scenario)
-    assert caplog.text.count("the version in service stays: ") == 1
+    assert caplog.text.count("tiny:1 stays in service: ") == 1
 
 
 @pytest.mark.parametrize("mode", ["shadow", "canary"])
@@ -369,7 +369,7 @@ def test_a_verdict_that_cannot_be_recorded_ends_the_trial_all_the_same(
 ) -> None:
     scene = Scene(make_store(tiny=2))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
     async def scenario(scene: Scene) -> None:
