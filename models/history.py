@@ -175,7 +175,7 @@ def holder(inode: int) -> str:
     with suppress(OSError):
         for line in LOCKS.read_text().splitlines():
             words = line.split()  # "1: FLOCK  ADVISORY  WRITE 4242 08:01:131090 0 EOF"; who waits has "->" before its kind
-            if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode) and words[4] != "0":
+            if words[1:2] == ["FLOCK"] and words[5].rpartition(":")[2] == str(inode) and words[4] != "0":
                 with suppress(OSError):
                     command = Path(f"/proc/{words[4]}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
                     return f"process {words[4]} ({command.decode(errors='replace')[:200]})"

@@ -43,6 +43,7 @@ class StayThere(urllib.request.HTTPRedirectHandler):
         same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
         safer = (old.scheme, new.scheme) == ("http", "https") and old.hostname == new.hostname and not (old.port or new.port)
         if not (same or safer):
+            fp.close()
             raise PackageError(
                 f"{req.full_url} leads elsewhere, to {newurl[:MAX_REASON]}, and is not followed; where you trust that, name it "
                 "in place of this address"

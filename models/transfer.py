@@ -28,8 +28,8 @@ LOOK_SECONDS = 0.1  # between two looks of a thread whether it is needed any mor
 class Allowance:
     """What the files of one package may still take together, in bytes and seconds."""
 
-    def __init__(self, seconds: float = SECONDS, most: int = archive.MAX_BYTES) -> None:
-        self.allowed, self.most, self.taken = seconds, most, 0
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.allowed, self.most, self.taken = seconds, archive.MAX_BYTES, 0
         self.until = time.monotonic() + seconds
 
     def left(self) -> float:
