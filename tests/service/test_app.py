@@ -77,8 +77,8 @@ def write_reference(folder: Path, brightness: float) -> None:
 def test_what_is_read_after_the_start_is_read_by_the_manifest_that_was_checked(make_store: MakeStore) -> None:
     store = make_store(tiny=2)
     write_reference(store / "tiny/2", 100)
+    assert Reader(store, 2).reference_of(2).brightness_edges[0] == 100
     reader = Reader(store, 2)
-    assert reader.reference_of(2).brightness_edges[0] == 100
     write_reference(store / "tiny/2", 7)
     with pytest.raises(PackageError, match=r"reference\.npz was changed: its SHA-256 is"):
         reader.reference_of(2)
