@@ -80,7 +80,7 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
         return
     try:
         path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise PackageError(f"{path.name} of the package cannot be changed ({err}); publish it again from its run") from err
 
 

@@ -236,10 +236,10 @@ def test_a_signature_that_is_none_is_told_by_its_file(signed: Path, keys: Keys) 
         assert f"{path} is not a plain file but " in refusal(signed, keys[1])
 
 
-def test_a_key_that_is_a_pipe_or_folder_is_not_waited_for(signed: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for key in (tmp_path / "pipe", tmp_path):
-        assert f"the key {key} is no file; give the PEM file of a key" in refusal(signed, key)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_a_key_that_is_a_folder_or_pipe_is_not_waited_for(signed: Path, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "key")
+    assert f"the key {tmp_path / 'key'} is no file; give the PEM file of a key" in refusal(signed, tmp_path / "key")
 
 
 @pytest.mark.usefixtures("here")
