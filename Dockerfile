@@ -4,7 +4,9 @@
 # the store is mounted at /app/models/store. The environment has the command hubel, which finds our code by its place, /app:
 # empty folders stand for it while the environment is built, so that a change of the code installs nothing anew.
 
-FROM python:3.11-slim-bookworm AS uv
+# a digest pins it: python:3.11-slim-bookworm@sha256:…
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS uv
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=0 UV_SYSTEM_CERTS=1
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /app
@@ -23,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra 
 FROM uv AS train-environment
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train
 
-FROM python:3.11-slim-bookworm AS unprivileged
+FROM ${PYTHON_IMAGE} AS unprivileged
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel && install -d -o 10001 -g 10001 /app/kept
 WORKDIR /app
 # HOME: the one folder that can be written to under a read-only root, whoever the user is

@@ -13,13 +13,13 @@ from models import program
 try:
     import msgspec
 
-    from models import commands, registry, removal, trial
+    from models import commands, registry, removal, transfer, trial
     from models.candidate import Bounds
     from models.commands import show_gate
     from models.errors import PackageError
     from models.promotion import Refused
     from models.rules import Rules
-    from models.table import lines
+    from models.table import lines, printable
 except ImportError as err:
     raise SystemExit(program.missing("models", err)) from None
 
@@ -131,6 +131,7 @@ def _add_life(collection: Commands) -> None:
 def _add_carrying(collection: Commands) -> None:
     command = _add(collection, "pull", commands.run_pull)
     command.add_argument("source", help="folder, http(s) address or storage that fsspec knows, with …/NAME/VERSION at its end")
+    command.add_argument("--seconds", type=float, default=transfer.SECONDS, help="that it may take in all (default: %(default)g)")
     command.add_argument("--key", type=Path, help="public key (PEM) that the package must be signed for")
     command = _add(collection, "push", commands.run_push)
     command.add_argument("model", help="name or name:version")
@@ -152,18 +153,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = args.run(args)
     except Refused as err:
         print(json.dumps([{"gate": msgspec.to_builtins(err.gate)}], indent=1) if args.json else show_gate(err.gate))
-        print(f"error: {err}", file=sys.stderr)
-        return FAILED
+        return fail(str(err))
     except PackageError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return FAILED
+        return fail(str(err))
     except OSError as err:  # a full disk, a store that is read-only
-        print(f"error: {args.store} cannot be changed or read: {err.strerror}; nothing was put into service", file=sys.stderr)
-        return FAILED
-    text = json.dumps(rows, indent=1) if args.json else args.show(rows)
+        return fail(f"{args.store} cannot be changed or read: {err.strerror or err}; nothing was put into service")
+    text = json.dumps(rows, indent=1) if args.json else printable(args.show(rows), keep="\n")
     if text:
         print(text)
     return 0
+
+
+def fail(reason: str) -> int:
+    """One line, whatever a package or a server put into it."""
+    print(f"error: {printable(reason)}", file=sys.stderr)
+    return FAILED
 
 
 if __name__ == "__main__":

@@ -17,14 +17,13 @@ from typing import BinaryIO, cast
 from models import file, registry, signature
 from models import manifest as manifests
 from models.errors import PackageError
-from models.manifest import Manifest
+from models.manifest import MAX_FILES, Manifest
 
-MAX_FILES = 100
 MAX_BYTES = 2 * file.MAX_BYTES  # of all files together, unpacked
 CHUNK = 2**16
 MAX_HEADER_BYTES = 2**20  # of all that is not the content of a file, unpacked
 PLACE = re.compile(
-    rf"(?P<name>{manifests.NAME[1:-1]})/(?P<version>[1-9][0-9]{{0,8}})(?P<file>{re.escape(signature.ENDING)}|/{manifests.FILE_NAME[1:-1]})?"
+    rf"(?P<name>{manifests.NAME})/(?P<version>{manifests.VERSION})(?P<file>{re.escape(signature.ENDING)}|/{manifests.FILE_NAME})?"
 )
 
 
@@ -191,5 +190,4 @@ def place(store: Path, folder: Path, manifest: Manifest) -> None:
     if signature.path(folder).exists():
         os.replace(signature.path(folder), signature.path(target))
     file.sync(home)
-    if not os.path.lexists(home / registry.POINTER):
-        registry.promote(store, manifest.name, manifest.version, "first version")
+    registry.begin(store, manifest.name, manifest.version)

@@ -14,14 +14,14 @@ from msgspec import Meta, Struct
 from models import history, program, record, registry
 from models.errors import PackageError
 from models.history import Pointer
-from models.manifest import Count, Share
+from models.manifest import MOST, Line, Natural, Share, Time, Version, check_times
 
 FILE, PROGRESS = "candidate.json", "progress.json"
 LATENCY_BOUNDS = tuple(0.0005 * 1.1**step for step in range(116))  # seconds, upper ends of bins: 0.5 ms to 29 s in steps of 10 %
 
 Mode = Literal["shadow", "canary"]
 Percent = Annotated[float, Meta(gt=0, le=100)]
-Natural = Annotated[int, Meta(ge=0)]
+Requests = Annotated[int, Meta(ge=1, le=10**9)]
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +32,7 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     errors: Share = 0.01
-    latency: Annotated[float, Meta(ge=1)] = 1.5
+    latency: Annotated[float, Meta(ge=1, le=1e6)] = 1.5
     disagreement: Share = 0.1
     unsure: Share = 0.05
 
@@ -40,14 +40,17 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
 class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
     """``percent`` of the requests are answered from it (canary) or computed by it too (shadow), until ``requests`` were."""
 
-    version: Count
+    version: Version
     mode: Mode
-    requests: Count
+    requests: Requests
     percent: Percent = 100
     bounds: Bounds = Bounds()
-    started: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
-    by: str = msgspec.field(default_factory=history.who)
-    reason: str = ""
+    started: Time = msgspec.field(default_factory=lambda: datetime.now(UTC))
+    by: Line = msgspec.field(default_factory=history.who)
+    reason: Line = ""
+
+    def __post_init__(self) -> None:
+        check_times(started=self.started)
 
 
 class Tally(Struct, forbid_unknown_fields=True):
@@ -57,10 +60,17 @@ class Tally(Struct, forbid_unknown_fields=True):
     errors: Natural = 0
     images: Natural = 0
     unsure: Natural = 0
-    confidence: float = 0.0  # sum over images
+    confidence: Annotated[float, Meta(ge=0, le=MOST)] = 0.0  # sum over images
     latency: Annotated[list[Natural], Meta(min_length=len(LATENCY_BOUNDS) + 1, max_length=len(LATENCY_BOUNDS) + 1)] = (
         msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
     )
+
+    def __post_init__(self) -> None:
+        if self.errors > self.requests or self.unsure > self.images:
+            raise ValueError(
+                f"{self.errors} errors of {self.requests} requests, {self.unsure} unsure of {self.images} images: a part is "
+                "larger than the whole"
+            )
 
 
 class Progress(Struct, forbid_unknown_fields=True):
@@ -70,14 +80,19 @@ class Progress(Struct, forbid_unknown_fields=True):
     images that both answered, and alike; incomparable: the candidate gave a class that the other does not know.
     """
 
-    version: Count
-    started: datetime
+    version: Version
+    started: Time
     in_service: Tally = msgspec.field(default_factory=Tally)
     candidate: Tally = msgspec.field(default_factory=Tally)
     compared: Natural = 0
     agreed: Natural = 0
     incomparable: Natural = 0
-    updated: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+    updated: Time = msgspec.field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        check_times(started=self.started, updated=self.updated)
+        if self.agreed > self.compared:
+            raise ValueError(f"{self.agreed} of {self.compared} compared images agreed: a part is larger than the whole")
 
 
 def quantile(tally: Tally, share: float) -> float | None:
@@ -96,29 +111,46 @@ def read(root: Path, name: str) -> Candidate | None:
     Raises:
         PackageError: the file or the pointer is damaged.
     """
+    return of(root, name, registry.pointer(root, name))
+
+
+def of(root: Path, name: str, pointer: Pointer | None) -> Candidate | None:
+    """As ``read``, for who has the pointer already. Raises PackageError where the candidate's file is damaged."""
     found = record.read(root / name / FILE, Candidate, "remove it, and start the candidate again")
-    return None if found is None or _is_over(found, registry.pointer(root, name)) else found
+    return None if found is None or _is_over(found, pointer) else found
 
 
 def _is_over(found: Candidate, pointer: Pointer | None) -> bool:
-    if pointer is None:
+    """By the order of the records, whatever clocks told: what was recorded last of its version is its end."""
+    if pointer is None or pointer.version == found.version:
         return True
-    ends = (c for c in pointer.history if c.event == "end" and c.version == found.version)
-    return pointer.version == found.version or any(c.at >= found.started for c in ends)
+    records = (c.event for c in reversed(pointer.history) if c.version == found.version)
+    return next((event for event in records if event in ("shadow", "canary", "end")), None) == "end"
 
 
-def start(root: Path, name: str, candidate: Candidate, forced: bool = False) -> None:
-    """Begin a candidacy; the start is recorded first. ``forced``: it did not pass the gate.
+def start(
+    root: Path,
+    name: str,
+    candidate: Candidate,
+    forced: bool = False,
+    key: Path | None = None,
+    check: history.Check = history.anything,
+) -> None:
+    """Begin a candidacy; the start is recorded first. ``forced``: it did not pass the gate; key: that the package is signed
+    for; check: whether the pointer, while nobody changes it, still is what the candidate was judged against.
 
     Raises:
         PackageError: the version does not verify, is in service or retired, or another candidate is there.
     """
-    registry.verify(registry.resolve(root, f"{name}:{candidate.version}"))
-    if (running := read(root, name)) is not None:
-        end = program.command("models", "end", name, *program.store(root))
-        raise PackageError(f"{name}:{running.version} is a candidate already; '{end}' stops it")
+    registry.verify(registry.resolve(root, f"{name}:{candidate.version}"), key)
+    try:
+        msgspec.convert(msgspec.to_builtins(candidate), Candidate)
+    except msgspec.ValidationError as err:
+        raise PackageError(f"there can be no such candidate: {err}") from err
 
     def begin(old: Pointer | None) -> Pointer:
+        check(old)
+        registry.check_present(root, name, candidate.version)
         if old is None or old.version == candidate.version:
             what = "is in service" if old else "would be the first in service"
             raise PackageError(f"{name}:{candidate.version} {what}; a candidate needs another to be compared with")
@@ -127,13 +159,30 @@ def start(root: Path, name: str, candidate: Candidate, forced: bool = False) -> 
         entry = history.change(candidate.mode, candidate.version, old, candidate.reason, candidate.by, forced)
         return msgspec.structs.replace(old, history=[*old.history, entry])
 
-    history.update(root, name, begin)
-    (root / name / PROGRESS).unlink(missing_ok=True)
-    record.write(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
+    with history.locked(root / name):
+        if (running := read(root, name)) is not None:
+            end = program.command("models", "end", name, *program.store(root))
+            raise PackageError(f"{name}:{running.version} is a candidate already; '{end}' stops it")
+        for leftover in (FILE, PROGRESS):
+            (root / name / leftover).unlink(missing_ok=True)
+        history.replace(root, name, begin)
+        record.write(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
 
 
-def end(root: Path, name: str, promoted: bool, reason: str, by: str = "", forced: bool = False) -> Pointer:
+def end(
+    root: Path,
+    name: str,
+    promoted: bool,
+    reason: str,
+    by: str = "",
+    forced: bool = False,
+    only: Candidate | None = None,
+    key: Path | None = None,
+    check: history.Check = history.anything,
+) -> Pointer:
     """End the candidacy: the candidate goes into service, or stays published as it was; returns the pointer.
+
+    only: the candidate that is meant, where another may have been started meanwhile; key and check: as ``start`` has them.
 
     One rename records the end and moves the pointer; then the files of the candidacy go. A kill in between leaves files
     that ``read`` knows to be over.
@@ -143,23 +192,30 @@ def end(root: Path, name: str, promoted: bool, reason: str, by: str = "", forced
         OSError: the store cannot be written to; it goes on.
     """
     found = read(root, name)
-    if found is None:
+    if found is None or only not in (None, found):
         begin = program.command("models", "promote", f"{name}:VERSION", "--shadow", *program.store(root))
-        raise PackageError(f"{name} has no candidate; '{begin}' starts one")
+        what = "no candidate" if found is None else f"another candidate by now, {name}:{found.version}"
+        raise PackageError(f"{name} has {what}; '{begin}' starts one")
     if promoted:
-        registry.verify(registry.resolve(root, f"{name}:{found.version}"))
+        registry.verify(registry.resolve(root, f"{name}:{found.version}"), key)
 
     def finish(old: Pointer | None) -> Pointer:
         if old is None:
             raise PackageError(f"no version of {name} is in service; promote one first")
+        check(old)
+        if of(root, name, old) != found:
+            raise PackageError(f"the candidate of {name} was ended or replaced meanwhile; nothing was changed, look again")
+        if promoted:
+            registry.check_present(root, name, found.version)
         ended = msgspec.structs.replace(
             old, history=[*old.history, history.change("end", found.version, old, reason, by, forced)]
         )
         return registry.promoted(ended, found.version, reason, by, forced) if promoted else ended
 
-    pointer = history.update(root, name, finish)
-    for leftover in (FILE, PROGRESS):
-        (root / name / leftover).unlink(missing_ok=True)
+    with history.locked(root / name):
+        pointer = history.replace(root, name, finish)
+        for leftover in (FILE, PROGRESS):
+            (root / name / leftover).unlink(missing_ok=True)
     return pointer
 
 

@@ -18,7 +18,7 @@ from models.gate import Gate, Question
 from models.history import MAX_REASON, Pointer
 from models.listing import Row
 from models.rules import Rules
-from models.table import lines, table
+from models.table import lines, printable, table
 
 
 def run_list(args: Namespace) -> list[Row]:
@@ -49,9 +49,10 @@ def _flat(value: object) -> object:
 def show_gate(gate: Gate) -> str:
     """The verdict as a table."""
     outcome = "passed" if gate.passed else "forced past" if gate.forced else "refused"
-    head = f"gate of {gate.model}: {outcome}, {gate.at:%Y-%m-%d %H:%M} by {gate.by}"
+    head = printable(f"gate of {gate.model}: {outcome}, {gate.at:%Y-%m-%d %H:%M} by {gate.by}")
     rows = table([msgspec.to_builtins(check) for check in gate.checks])
-    return f"{head}\ncompared with {gate.rival or 'none'}: {gate.compared}\n{rows}"
+    compared = printable(f"compared with {gate.rival or 'none'}: {gate.compared}")
+    return f"{head}\n{compared}\n{rows}"
 
 
 def show_history(changes: Sequence[Row]) -> str:
@@ -71,7 +72,7 @@ def show_diff(rows: Sequence[Row]) -> str:
     figures = [{"": key, row["from"]: v["from"], row["to"]: v["to"], "change": v["change"]} for key, v in row["figures"].items()]
     worst = sorted(row["recall"].items(), key=lambda item: item[1]["change"])
     recall = [{"recall": label, row["from"]: v["from"], row["to"]: v["to"], "change": v["change"]} for label, v in worst]
-    classes = "\n".join(f"classes {kind}: {value}" for kind, value in changed.items()) or "the same classes"
+    classes = "\n".join(printable(f"classes {kind}: {value}") for kind, value in changed.items()) or "the same classes"
     return "\n\n".join(part for part in (classes, table(figures).lstrip("\n"), table(recall)) if part)
 
 
@@ -166,6 +167,8 @@ def run_sign(args: Namespace) -> list[Row]:
     folder = registry.resolve(args.store, args.model)
     data = manifests.read_bytes(folder)
     manifest = registry.verify(folder)
+    if manifests.decode(folder, data) != manifest:
+        raise PackageError(f"the manifest of {manifest.id} was exchanged while it was checked; nothing was signed, look again")
     signature.sign(folder, data, args.key)
     return [{"model": manifest.id, "signature": str(signature.path(folder))}]
 
@@ -182,14 +185,14 @@ def run_unpack(args: Namespace) -> list[Row]:
 
 def run_pull(args: Namespace) -> list[Row]:
     root, name, version = _split(args.source)
-    return [_arrived(args.store, transfer.pull(args.store, place.find(root), name, version, args.key).id)]
+    return [_arrived(args.store, transfer.pull(args.store, place.find(root), name, version, args.key, args.seconds).id)]
 
 
 def _split(source: str) -> tuple[str, str, int]:
     """PLACE/NAME/VERSION -> these three."""
     rest, _, version = source.rstrip("/").rpartition("/")
     root, _, name = rest.rpartition("/")
-    if not registry.NAME.match(name) or not (version.isascii() and version.isdigit()) or not int(version):
+    if not registry.NAME.fullmatch(name) or not registry.VERSION.fullmatch(version):
         raise PackageError(f"{source} names no package; give its folder or address with name and version at the end: …/cifar10/2")
     return root or (Path("/").as_posix() if rest.startswith("/") else "."), name, int(version)
 

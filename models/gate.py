@@ -6,16 +6,16 @@ STORE/NAME/VERSION.gate.json holds the last. Neighbours: rules.py has the rules,
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from models import answers, comparison, file, history, record, registry, rules, trial
 from models.answers import Answers
 from models.comparison import Pairs
 from models.errors import PackageError
-from models.manifest import ANSWERS, Manifest
+from models.manifest import ANSWERS, MAX_FILES, MAX_LINE, Line, Manifest, Share, Time, check_times
 from models.rules import Check, Rules
 from models.trial import Trial, TrialError
 
@@ -28,18 +28,21 @@ class Gate(Struct, frozen=True):
     """A verdict. ``rival``: the version in service that was compared with; ``compared``: on which images; ``trial``: what the
     version did when it was run; ``disagreement``: share of these images that get another class, None where no image was."""
 
-    model: str
-    rival: str | None
+    model: Line
+    rival: Line | None
     passed: bool
-    at: datetime
-    by: str
-    compared: str
-    checks: list[Check]
+    at: Time
+    by: Line
+    compared: Line
+    checks: Annotated[list[Check], Meta(max_length=MAX_FILES)]
     rules: Rules
-    classes_change: str = ""
+    classes_change: Line = ""
     trial: Trial | None = None
-    disagreement: float | None = None
+    disagreement: Share | None = None
     forced: bool = False
+
+    def __post_init__(self) -> None:
+        check_times(at=self.at)
 
     def reasons(self) -> str:
         """What did not pass."""
@@ -99,7 +102,8 @@ def judge(root: Path, name: str, version: int, question: Question) -> Gate:
 def _gate(model: str, rival: str | None, compared: str, checks: list[Check], found: Trial | None, question: Question) -> Gate:
     passed = all(check.verdict != "fail" for check in checks)
     now, by = datetime.now(UTC), history.who()
-    return Gate(model, rival, passed, now, by, compared, checks, question.rules, question.classes_change, found)
+    compared, change = compared[:MAX_LINE], question.classes_change[:MAX_LINE]
+    return Gate(model, rival, passed, now, by, compared, checks, question.rules, change, found)
 
 
 def _side(folder: Path, manifest: Manifest) -> Side:

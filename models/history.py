@@ -8,6 +8,7 @@ import fcntl
 import getpass
 import os
 import socket
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,13 +21,16 @@ from msgspec import Struct
 from models import file
 from models import record as records
 from models.errors import PackageError
-from models.manifest import Count
+from models.manifest import Line, Time, Version, check_times
 
 FILE = "current.json"
 MAX_CHANGES = 1000
 MAX_REASON = 500  # characters
+LOCK_SECONDS, LOOK_SECONDS = 10.0, 0.02  # that a writer waits for others, and between two looks whether they have ended
+LOCKS = Path("/proc/locks")
 MAX_BYTES = file.MAX_TEXT_BYTES // 2  # of a pointer as it is written; one of more than MAX_TEXT_BYTES is not read
 
+Check = Callable[["Pointer | None"], None]  # looks at a pointer while nobody changes it, and raises PackageError
 Event = Literal["promote", "rollback", "retire", "shadow", "canary", "end", "remove"]
 
 
@@ -35,12 +39,15 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
     warning."""
 
     event: Event
-    version: Count
-    before: Count | None
-    at: datetime
-    by: str
-    reason: str
+    version: Version
+    before: Version | None
+    at: Time
+    by: Line
+    reason: Line
     forced: bool = False
+
+    def __post_init__(self) -> None:
+        check_times(at=self.at)
 
 
 class Pointer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,13 +57,20 @@ class Pointer(Struct, frozen=True, forbid_unknown_fields=True):
     that are out of use.
     """
 
-    version: Count
-    promoted: datetime
-    reason: str
-    before: list[Count] = []
-    by: str = ""
+    version: Version
+    promoted: Time
+    reason: Line
+    before: list[Version] = []
+    by: Line = ""
     history: list[Change] = []
-    retired: list[Count] = []
+    retired: list[Version] = []
+
+    def __post_init__(self) -> None:
+        check_times(promoted=self.promoted)
+
+
+def anything(_: Pointer | None) -> None:
+    """The check that lets every pointer pass."""
 
 
 def who() -> str:
@@ -71,7 +85,7 @@ def who() -> str:
 def change(event: Event, version: int, old: Pointer | None, reason: str, by: str, forced: bool = False) -> Change:
     """The record of something that is done now, while ``old`` is the pointer."""
     before = None if old is None else old.version
-    return Change(event, version, before, datetime.now(UTC), by or who(), reason[:MAX_REASON], forced)
+    return Change(event, version, before, datetime.now(UTC), (by or who())[:MAX_REASON], reason[:MAX_REASON], forced)
 
 
 def read(root: Path, name: str) -> Pointer | None:
@@ -96,15 +110,20 @@ def update(root: Path, name: str, step: Callable[[Pointer | None], Pointer], men
     With ``mend`` a damaged one counts as none, else it raises PackageError.
     """
     with locked(root / name):
-        try:
-            old = read(root, name)
-        except PackageError:
-            if not mend:
-                raise
-            old = None
-        new = _bounded(step(old))
-        records.write(root / name / FILE, msgspec.json.encode(new) + b"\n")
-        return new
+        return replace(root, name, step, mend)
+
+
+def replace(root: Path, name: str, step: Callable[[Pointer | None], Pointer], mend: bool = False) -> Pointer:
+    """As ``update``, for who holds the name already, to look at more and to change more than its pointer."""
+    try:
+        old = read(root, name)
+    except PackageError:
+        if not mend:
+            raise
+        old = None
+    new = _bounded(step(old))
+    records.write(root / name / FILE, msgspec.json.encode(new) + b"\n")
+    return new
 
 
 def _bounded(new: Pointer) -> Pointer:
@@ -121,11 +140,44 @@ def _bounded(new: Pointer) -> Pointer:
 
 @contextmanager
 def locked(place: Path) -> Generator[None]:
-    """Hold the folder of a name against other writers; readers need no lock. A killed process lets go of it."""
+    """Hold the folder of a name against other writers; readers need no lock. A killed process lets go of it.
+
+    Raises:
+        PackageError: another holds it for LOCK_SECONDS, as one that was stopped does; it says which.
+    """
     handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # a file system without locks: then the last of two writers wins
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _lock(handle, place)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, place: Path) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            if time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+                continue
+            raise PackageError(
+                f"{place} is being changed by {holder(os.fstat(handle).st_ino)}, for more than {LOCK_SECONDS:g} s; nothing was "
+                "changed here: try again when it has ended, or end it"
+            ) from err
+        return
+
+
+def holder(inode: int) -> str:
+    """The process that holds a lock on a file, as far as this one may know."""
+    with suppress(OSError):
+        for line in LOCKS.read_text().splitlines():
+            words = line.split()  # "1: FLOCK  ADVISORY  WRITE 4242 08:01:131090 0 EOF"; who waits has "->" before its kind
+            if words[1:2] == ["FLOCK"] and words[5].rpartition(":")[2] == str(inode) and words[4] != "0":
+                with suppress(OSError):
+                    command = Path(f"/proc/{words[4]}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
+                    return f"process {words[4]} ({command.decode(errors='replace')[:200]})"
+                return f"process {words[4]}"
+    return "another process"

@@ -3,6 +3,7 @@
 Neighbours: registry.py keeps packages, training/package.py writes them, service/runtime.py serves them.
 """
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from models import file
+from models import file, table
 from models.errors import PackageError
 from models.input import InputSpec
 
@@ -20,18 +21,37 @@ MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
 REPORT, ANSWERS = "report.html", "answers.npz"  # not in every package
 ALWAYS_TOP5 = 5  # classes, of which the right one is always among the first five
 OUTPUTS = ("logits", "features", "feature_map")
+PART = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")  # of where something is, as msgspec says it
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 
-NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+VERSION = r"[1-9][0-9]{0,8}"
+YEARS = range(1970, 3000)  # of a time: beyond, not every zone can tell it
+MOST = 2**53  # of what is counted: up to there a float holds every whole number
+MAX_FILES = 100  # of a package
+MAX_LABELS = 100_000
+MAX_LINE = 2000  # characters of a text that is told, such as a reason or a label
 
-Name = Annotated[str, Meta(pattern=NAME)]
-Count = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
+Name = Annotated[str, Meta(pattern=rf"\A{NAME}\Z")]
+Version = Annotated[int, Meta(ge=1, le=10**9 - 1)]
+Count = Annotated[int, Meta(ge=1, le=MOST)]
+Natural = Annotated[int, Meta(ge=0, le=MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Meta(pattern=FILE_NAME)]
+Size = Annotated[float, Meta(ge=0, le=1e12)]  # of what is measured: no infinity comes of reckoning with it
+Positive = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Line = Annotated[str, Meta(max_length=MAX_LINE)]
+Time = Annotated[datetime, Meta(tz=True)]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+FileName = Annotated[str, Meta(pattern=rf"\A{FILE_NAME}\Z")]
+Dimension = Annotated[int, Meta(ge=1, le=2**24)]  # of an output
+
+
+def check_times(**times: datetime) -> None:
+    """Raises ValueError for a time that no clock of ours has told, by the name of its field."""
+    for field, time in times.items():
+        if time.year not in YEARS:
+            raise ValueError(f"{field} is in the year {time.year}, a time is in the years {YEARS[0]} to {YEARS[-1]}")
 
 
 class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,8 +60,8 @@ class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
     The rest compares with model.onnx in fp32 on the CPU, image by image; packages published before it was there lack it.
     """
 
-    provider: str
-    precision: str
+    provider: Line
+    precision: Line
     top1: Share
     agreement: Share | None = None  # share of the images with the same answer
     lost: Natural | None = None  # images that only the other answers right, and
@@ -56,25 +76,25 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     came later: packages published before it lack it, and have 15 bins.
     """
 
-    dataset: str
-    split: str
+    dataset: Line
+    split: Line
     dataset_sha256: Sha256
     samples: Count
     top1: Share
     top5: Share
-    per_class: dict[str, Share]
+    per_class: Annotated[dict[Line, Share], Meta(max_length=MAX_LABELS)]
     calibration_error: Share
     coverage: Share
-    parity_max_difference: Annotated[float, Meta(ge=0)]  # |logits of ONNX Runtime - logits of torch|, worst of all
+    parity_max_difference: Size  # |logits of ONNX Runtime - logits of torch|, worst of all
     parity_same_top1: Share
-    providers: Annotated[list[Accuracy], Meta(min_length=1)]
+    providers: Annotated[list[Accuracy], Meta(min_length=1, max_length=MAX_FILES)]
     fitted_temperature: Positive | None = None  # what the graph divides its logits by; None: nothing
     calibration_error_before: Share | None = None  # without that
     accuracy_kept: Share | None = None  # of the answers that are not "unsure"
     calibration_bins: Count | None = None
     calibration_floor: Share | None = None  # calibration error of a perfect model on so many images: the mean, and
     calibration_floor_high: Share | None = None  # the 95th percentile
-    negative_log_likelihood: Annotated[float, Meta(ge=0)] | None = None
+    negative_log_likelihood: Size | None = None
     brier: Annotated[float, Meta(ge=0, le=2)] | None = None
 
 
@@ -83,20 +103,21 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: int
     name: Name
-    version: Count
-    created: datetime
-    architecture: str
-    labels: Annotated[list[str], Meta(min_length=2)]
+    version: Version
+    created: Time
+    architecture: Line
+    labels: Annotated[list[Line], Meta(min_length=2, max_length=MAX_LABELS)]
     input: InputSpec
     preprocessing: Sha256  # models.fingerprint of the code and libraries that the figures were measured with
-    outputs: dict[str, list[Count]]
+    outputs: dict[str, Annotated[list[Dimension], Meta(min_length=1, max_length=8)]]
     temperature: Positive  # logits are divided by it before softmax; 1 where the graph has done so
     threshold: Share  # an answer with a lower probability is "unsure"
     evaluation: Evaluation
     provenance: dict[str, Any]
-    files: dict[FileName, Sha256]
+    files: Annotated[dict[FileName, Sha256], Meta(max_length=MAX_FILES)]
 
     def __post_init__(self) -> None:
+        check_times(created=self.created)
         if self.schema != SCHEMA:
             raise ValueError(f"schema is {self.schema}, this version reads {SCHEMA}")
         if len(set(self.labels)) != len(self.labels):
@@ -131,7 +152,24 @@ def decode(folder: Path, data: bytes) -> Manifest:
     try:
         return msgspec.json.decode(data, type=Manifest)
     except UNREADABLE as err:
-        raise PackageError(f"{folder / FILE} is not a manifest that can be served: {err}") from err
+        raise PackageError(f"{folder / FILE} is not a manifest that can be served: {explain(err, data)}") from err
+
+
+def explain(error: Exception, data: bytes) -> str:
+    """What JSON does not fit a schema, with what was found there, where that can be told: one line.
+
+    data: the JSON; error: of UNREADABLE.
+    """
+    text = table.printable(str(error) or type(error).__name__)[:MAX_LINE]
+    where = PART.findall(text.rpartition(" - at `$")[2])
+    try:
+        value: Any = msgspec.json.decode(data)
+        for key, index in where:
+            value = value[key] if key else value[int(index)]
+    except (*UNREADABLE, LookupError, TypeError, ValueError):
+        return text
+    found = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return f"{text}, which is {table.printable(found)[:60]}" if where else text
 
 
 def write(folder: Path, manifest: Manifest) -> None:

@@ -8,15 +8,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 from models import file, program
 from models.errors import PackageError
 
 SECONDS = 60.0  # without a byte from an http(s) address
 NOT_FOUND = 404
+MAX_REASON = 200  # characters of what a server says
 
 
 class Folder:
@@ -28,6 +30,25 @@ class Folder:
     def open(self, name: str) -> BinaryIO:
         """A file to read; raises PackageError, FileNotFoundError where there is none, OSError."""
         return file.open_plain(self.path / name)
+
+
+class StayThere(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect on the same host and port, or from http to https on the same host, and no other: what a server
+    names need not be an address that this machine shall ask."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
+        safer = (old.scheme, new.scheme) == ("http", "https") and old.hostname == new.hostname and not (old.port or new.port)
+        if not (same or safer):
+            fp.close()
+            raise PackageError(
+                f"{req.full_url} leads elsewhere, to {newurl[:MAX_REASON]}, and is not followed; where you trust that, name it "
+                "in place of this address"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class Web:
@@ -47,15 +68,16 @@ class Web:
 
     def _ask(self, request: urllib.request.Request) -> BinaryIO:
         try:
-            return cast(BinaryIO, urllib.request.urlopen(request, timeout=SECONDS))
+            return cast(BinaryIO, urllib.request.build_opener(StayThere).open(request, timeout=SECONDS))
         except urllib.error.HTTPError as err:
             err.close()
             if err.code == NOT_FOUND and request.get_method() == "GET":
                 raise FileNotFoundError(2, "No such file", request.full_url) from err
-            raise PackageError(f"{request.full_url} answers {err.code} {err.reason}") from err
+            raise PackageError(f"{request.full_url} answers {err.code} {str(err.reason)[:MAX_REASON]}") from err
         except (OSError, ValueError, HTTPException) as err:  # nobody is there, or it is no address
             reason = getattr(err, "reason", err)
-            raise PackageError(f"{request.full_url} cannot be reached: {getattr(reason, 'strerror', None) or reason}") from err
+            text = str(getattr(reason, "strerror", None) or reason)[:MAX_REASON]
+            raise PackageError(f"{request.full_url} cannot be reached: {text}") from err
 
 
 class Storage:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from models import candidate, gate, registry
+from models import candidate, gate, history, registry
 from models.candidate import Candidate
 from models.errors import PackageError
 from models.gate import Gate, Question
@@ -38,21 +38,26 @@ def promote(
     """
     now = _pointer(root, name)
     registry.resolve(root, f"{name}:{version}")
-    if now is not None and version in now.retired and not force:
-        raise PackageError(f"{name}:{version} is retired; --force takes it back into use")
+
+    def check(pointer: Pointer | None) -> None:
+        if pointer is not None and version in pointer.retired and not force:
+            raise PackageError(f"{name}:{version} is retired; --force takes it back into use")
+        if pointer is not None and now is not None and pointer.version != now.version and not force:
+            raise PackageError(f"{name}:{pointer.version} went into service while {name}:{version} was judged; promote it again")
+
+    check(now)
     verdict = gate.judge(root, name, version, question)
     whole = all(check.verdict != "fail" for check in verdict.checks if check.rule == "files")
     if forced := force and whole and not verdict.passed:
         verdict = msgspec.structs.replace(verdict, forced=True)
     gate.write(root, name, version, verdict)
-    if (after := _pointer(root, name)) and now and after.version != now.version and not force:
-        raise PackageError(f"{name}:{after.version} went into service while {name}:{version} was judged; promote it again")
+    check(_pointer(root, name))
     if not verdict.passed and not forced:
         raise Refused(_refusal(verdict, now, whole), verdict)
     if trial is None:
-        _put_into_service(root, name, version, reason, forced)
+        _put_into_service(root, name, version, reason, forced, question.key, check)
     else:
-        candidate.start(root, name, _expecting(trial, verdict), forced)
+        candidate.start(root, name, _expecting(trial, verdict), forced, question.key, check)
     return verdict
 
 
@@ -77,14 +82,16 @@ def _refusal(verdict: Gate, now: Pointer | None, whole: bool) -> str:
     return f"{verdict.model} is not promoted: {verdict.reasons()}; {stays}; {way_out}"
 
 
-def _put_into_service(root: Path, name: str, version: int, reason: str, forced: bool) -> None:
+def _put_into_service(
+    root: Path, name: str, version: int, reason: str, forced: bool, key: Path | None, check: history.Check
+) -> None:
     running = candidate.read(root, name) if _pointer(root, name) else None
     if running is not None and running.version == version:
-        candidate.end(root, name, True, reason, forced=forced)
+        candidate.end(root, name, True, reason, forced=forced, only=running, key=key, check=check)
         return
     if running is not None:
-        candidate.end(root, name, False, f"{name}:{version} was promoted")
-    registry.promote(root, name, version, reason, forced=forced)
+        candidate.end(root, name, False, f"{name}:{version} was promoted", only=running, check=check)
+    registry.promote(root, name, version, reason, forced=forced, key=key, check=check)
 
 
 def roll_back(root: Path, name: str, reason: str = "") -> Pointer:

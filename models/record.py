@@ -20,12 +20,18 @@ T = TypeVar("T")
 
 def read(path: Path, kind: type[T], way_out: str) -> T | None:
     """What a file says; None where there is none. Raises PackageError, which ends with ``way_out``, where it is damaged."""
+    data = b""
     try:
-        return msgspec.json.decode(file.read(path, file.MAX_TEXT_BYTES), type=kind)
+        data = file.read(path, file.MAX_TEXT_BYTES)
+        return msgspec.json.decode(data, type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, PackageError, *manifests.UNREADABLE) as err:
+    except OSError as err:
+        raise PackageError(f"{path} cannot be read: {err.strerror or err}; {way_out}") from err
+    except PackageError as err:
         raise PackageError(f"{path} is damaged: {err}; {way_out}") from err
+    except manifests.UNREADABLE as err:
+        raise PackageError(f"{path} is damaged: {manifests.explain(err, data)}; {way_out}") from err
 
 
 def write(path: Path, data: bytes) -> None:

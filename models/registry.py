@@ -26,14 +26,14 @@ from models.manifest import Manifest
 STORE = Path(__file__).parent / "store"  # the one in the checkout
 POINTER = history.FILE
 GRAPH = ".onnx"
-NAME = re.compile(manifests.NAME)
+NAME, VERSION = re.compile(manifests.NAME), re.compile(manifests.VERSION)
 
 
 def names(root: Path) -> list[str]:
     """Names with at least one version, sorted."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if NAME.match(p.name) and p.is_dir() and versions(root, p.name))
+    return sorted(p.name for p in root.iterdir() if NAME.fullmatch(p.name) and p.is_dir() and versions(root, p.name))
 
 
 def versions(root: Path, name: str) -> list[int]:
@@ -41,7 +41,7 @@ def versions(root: Path, name: str) -> list[int]:
     folder = root / name
     if not folder.is_dir():
         return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isascii() and p.name.isdigit() and p.is_dir())
+    return sorted(int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name) and p.is_dir())
 
 
 def pointer(root: Path, name: str) -> Pointer | None:
@@ -52,11 +52,11 @@ def pointer(root: Path, name: str) -> Pointer | None:
 def resolve(root: Path, reference: str) -> Path:
     """Folder of "name:version", or of "name", the version in service. Raises PackageError, naming what there is."""
     name, _, wanted = reference.partition(":")
-    have = versions(root, name) if NAME.match(name) else []
+    have = versions(root, name) if NAME.fullmatch(name) else []
     if not have:
         known = ", ".join(names(root)) or "none"
-        publish = program.command("run", "DATA", "--name", name if NAME.match(name) else "NAME", *program.store(root))
-        raise PackageError(f"no model {name!r} in {root}; there is {known}. Train and publish one with '{publish}'")
+        publish = program.command("run", "DATA", "--name", name if NAME.fullmatch(name) else "NAME", *program.store(root))
+        raise PackageError(f"no model {name[:100]!r} in {root}; there is {known}. Train and publish one with '{publish}'")
     listing = ", ".join(map(str, have))
     if not wanted:
         promoted = pointer(root, name)
@@ -65,9 +65,10 @@ def resolve(root: Path, reference: str) -> Path:
                 f"no version of {name} is in service; name one ({name}:{have[-1]}) or promote one. There is {listing}"
             )
         wanted = str(promoted.version)
-    if not (wanted.isascii() and wanted.isdigit()) or int(wanted) not in have:
-        raise PackageError(f"no version {wanted!r} of model {name} in {root}; there is {listing}")
-    return root / name / str(int(wanted))
+    number = wanted.lstrip("0")
+    if not VERSION.fullmatch(number) or int(number) not in have:
+        raise PackageError(f"no version {wanted[:20]!r} of model {name} in {root}; there is {listing}")
+    return root / name / number
 
 
 def verify(folder: Path, key: Path | None = None) -> Manifest:
@@ -78,6 +79,17 @@ def verify(folder: Path, key: Path | None = None) -> Manifest:
     Raises:
         PackageError: naming the first thing that does not fit.
     """
+    manifest = describe(folder, key)
+    _check_files(folder, manifest)
+    return manifest
+
+
+def describe(folder: Path, key: Path | None = None) -> Manifest:
+    """The manifest of a package as ``verify`` has it, without a look at its files; who uses one of these asks ``load``.
+
+    Raises:
+        PackageError.
+    """
     for path in (folder.parent, folder):
         if path.is_symlink():
             raise PackageError(f"{path} is a link; a store holds folders and plain files alone: copy there what it leads to")
@@ -87,7 +99,6 @@ def verify(folder: Path, key: Path | None = None) -> Manifest:
     manifest = manifests.decode(folder, data)
     if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
         raise PackageError(f"{folder} holds a package that calls itself {manifest.id}; a package keeps its place")
-    _check_files(folder, manifest)
     return manifest
 
 
@@ -165,9 +176,16 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     sync(place)
-    if not os.path.lexists(place / POINTER):
-        promote(root, draft.name, version, "first version")
+    begin(root, draft.name, version)
     return manifest
+
+
+def begin(root: Path, name: str, version: int) -> None:
+    """Put a version into service where no other is or was. Raises PackageError."""
+    with history.locked(root / name):
+        if not os.path.lexists(root / name / POINTER):
+            verify(resolve(root, f"{name}:{version}"))
+            history.replace(root, name, lambda old: promoted(old, version, "first version"))
 
 
 def _last(root: Path, name: str) -> int:
@@ -179,13 +197,35 @@ def _last(root: Path, name: str) -> int:
     return max([*versions(root, name), *(() if now is None else (entry.version for entry in now.history))], default=0)
 
 
-def promote(root: Path, name: str, version: int, reason: str, by: str = "", forced: bool = False) -> Pointer:
+def promote(
+    root: Path,
+    name: str,
+    version: int,
+    reason: str,
+    by: str = "",
+    forced: bool = False,
+    key: Path | None = None,
+    check: history.Check = history.anything,
+) -> Pointer:
     """Put a version into service once it verifies; raises PackageError and changes nothing when it does not.
 
     A retired one comes back into use. A damaged pointer is replaced; the versions before and the history are then forgotten.
+    key: that the package is signed for. check: called with the pointer while nobody changes it.
     """
-    verify(resolve(root, f"{name}:{version}"))
-    return history.update(root, name, lambda old: promoted(old, version, reason, by, forced), mend=True)
+    verify(resolve(root, f"{name}:{version}"), key)
+
+    def step(old: Pointer | None) -> Pointer:
+        check(old)
+        check_present(root, name, version)
+        return promoted(old, version, reason, by, forced)
+
+    return history.update(root, name, step, mend=True)
+
+
+def check_present(root: Path, name: str, version: int) -> None:
+    """Raises PackageError where a version was removed since it was verified."""
+    if not (root / name / str(version) / manifests.FILE).is_file():
+        raise PackageError(f"{name}:{version} was removed from {root} meanwhile; nothing was changed")
 
 
 def promoted(old: Pointer | None, version: int, reason: str, by: str = "", forced: bool = False) -> Pointer:
@@ -208,12 +248,12 @@ def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
     verify(resolve(root, f"{name}:{target}"))
 
     def step(now: Pointer | None) -> Pointer:
-        if now is None or now.version != old.version:
+        if now is None or now.version != old.version or previous(root, name, now) != target:
             look = program.command("models", "show", name, *program.store(root))
             raise PackageError(f"another version of {name} went into service meanwhile; look again: {look}")
         why = f"rolled back from {old.version}" + (f": {reason}" if reason else "")
         entry = history.change("rollback", target, now, why, by)
-        before = now.before[: now.before.index(target)]
+        before = now.before[: len(now.before) - 1 - now.before[::-1].index(target)]
         return Pointer(target, entry.at, entry.reason, before, entry.by, [*now.history, entry], now.retired)
 
     return history.update(root, name, step)
@@ -222,7 +262,7 @@ def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
 def previous(root: Path, name: str, now: Pointer) -> int | None:
     """The version that ``roll_back`` would put into service: the last before that is still there and in use."""
     have = versions(root, name)
-    return next((v for v in reversed(now.before) if v in have and v not in now.retired), None)
+    return next((v for v in reversed(now.before) if v in have and v not in (*now.retired, now.version)), None)
 
 
 def make_place(place: Path) -> None:

@@ -40,14 +40,14 @@ def retire(root: Path, name: str, version: int, reason: str, force: bool = False
         PackageError: it is in service or a candidate, or, without ``force``, the one that a rollback would bring back.
     """
     registry.resolve(root, f"{name}:{version}")
-    running = candidate.read(root, name)
-    if running is not None and running.version == version:
-        end = program.command("models", "end", name, *program.store(root))
-        raise PackageError(f"{name}:{version} is a candidate; '{end}' stops it first")
 
     def step(now: Pointer | None) -> Pointer:
         if now is None or now.version == version:
             raise PackageError(f"{name}:{version} is in service, or none is; promote another version first")
+        running = candidate.of(root, name, now)
+        if running is not None and running.version == version:
+            end = program.command("models", "end", name, *program.store(root))
+            raise PackageError(f"{name}:{version} is a candidate; '{end}' stops it first")
         if version in now.retired:
             gc = program.command("models", "gc", name, *program.store(root))
             raise PackageError(f"{name}:{version} is retired already; '{gc}' removes it")
@@ -79,9 +79,11 @@ def collect(root: Path, name: str, keep: int = KEEP, dry_run: bool = False) -> l
             retired = [version for version in now.retired if version not in going]
             return msgspec.structs.replace(now, history=[*now.history, *entries], retired=retired)
 
-        history.update(root, name, step)
-        for version in going:
-            _remove(root, name, version)
+        with history.locked(root / name):
+            history.replace(root, name, step)
+            trash = [_put_away(root, name, version) for version in going]
+        for folder in trash:
+            shutil.rmtree(folder)
     return found
 
 
@@ -95,13 +97,14 @@ def _going(root: Path, name: str, now: Pointer, keep: int) -> dict[int, str]:
     return {v: "retired" if v in now.retired else f"older than the last {keep}" for v in have if v not in stay}
 
 
-def _remove(root: Path, name: str, version: int) -> None:
+def _put_away(root: Path, name: str, version: int) -> Path:
+    """Out of its place at once; returns the folder that is to be removed."""
     trash = Path(tempfile.mkdtemp(prefix=TRASH, dir=root))
     folder = root / name / str(version)
     for path in (folder, signature.path(folder), gate.path(root, name, version)):
         if os.path.lexists(path):
             path.rename(trash / path.name)
-    shutil.rmtree(trash)
+    return trash
 
 
 def sweep(root: Path, dry_run: bool = False, age: float = DAY) -> list[Removed]:

@@ -6,11 +6,11 @@ The graph, its answers and what its images are like count classes by number; wha
 import html
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 
@@ -35,7 +35,7 @@ def rename(root: Path, folder: Path, old: str, new: str, reason: str = "") -> Ma
     with tempfile.TemporaryDirectory() as place:
         files = Path(place)
         for name in manifest.files:
-            shutil.copyfile(folder / name, files / name)
+            (files / name).write_bytes(registry.load(folder, manifest, name))
         draft = _renamed(manifest, old, new, reason)
         note = f"The class {old} of {manifest.id} is called {new} in this version."
         _rewrite(files / manifests.CARD, lambda text: _card(text, manifest.labels, draft.labels, note))
@@ -57,7 +57,8 @@ def _check(manifest: Manifest, old: str, new: str) -> None:
 
 def _renamed(manifest: Manifest, old: str, new: str, reason: str) -> Manifest:
     """The manifest of the next version, as a draft."""
-    before = manifest.provenance.get("renamed", [])
+    found = manifest.provenance.get("renamed", [])
+    before: list[Any] = cast(list[Any], found) if isinstance(found, list) else [found]
     record = {"from": manifest.id, "old": old, "new": new, "at": datetime.now(UTC).isoformat(timespec="seconds")}
     record |= {"by": history.who(), "reason": reason}
     per_class = {_called(label, old, new): share for label, share in manifest.evaluation.per_class.items()}
@@ -79,7 +80,7 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
         return
     try:
         path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise PackageError(f"{path.name} of the package cannot be changed ({err}); publish it again from its run") from err
 
 

@@ -5,13 +5,14 @@ Neighbours: gate.py gathers what they look at, comparison.py has the statistics.
 
 from typing import Literal
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from models import comparison, precision
 from models.answers import Answers
 from models.comparison import Difference, Pairs
-from models.manifest import Manifest, Share
+from models.manifest import MAX_LINE, Line, Manifest, Share, Size
 from models.precision import LEAST_AGREEMENT, SIGNIFICANT
 from models.trial import Speed, Trial
 
@@ -29,17 +30,20 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     strict: bool = False
     calibration: Share = 0.02
     recall: Share = 0.1
-    speed: float = 1.5
-    memory: float = 1.5
+    speed: Size = 1.5
+    memory: Size = 1.5
 
 
 class Check(Struct, frozen=True):
     """A row of the table: what was found, and what would have been allowed."""
 
-    rule: str
+    rule: Line
     verdict: Verdict
-    found: str
-    limit: str = ""
+    found: Line
+    limit: Line = ""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "found", self.found[:MAX_LINE])  # labels and libraries may say more
 
 
 def verdict(good: bool) -> Verdict:

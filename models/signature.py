@@ -6,6 +6,7 @@ The library model-signing (extra signing) is needed only by those who sign and c
 """
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def check(folder: Path, data: bytes, key: Path) -> None:
             config.verify(_written(Path(place), data), Path(place) / "sig")
         except Exception as err:  # cryptography's and sigstore's classes share no base
             reason = f"the signature of {model} does not fit its manifest and the key {key} ({_reason(err)})"
-            raise PackageError(f"{reason}; sign it again or get it from who signed it") from err
+            raise PackageError(f"{reason}; sign it again or get {path(folder)} from who signed it") from err
 
 
 def _written(folder: Path, data: bytes) -> Path:
@@ -84,6 +85,8 @@ def _library(module: str) -> Any:
 
 def _check_key(key: Path) -> None:
     try:
+        if not stat.S_ISREG(key.stat().st_mode):  # a pipe would be waited for; a link may lead to a key
+            raise PackageError(f"the key {key} is no file; give the PEM file of a key")
         with open(key, "rb"):
             pass
     except OSError as err:

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from models import manifest as manifests
 from models import program
+from models.manifest import MAX_LINE, Count, Line, Natural, Size
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "service.trial"
@@ -35,24 +36,24 @@ class TrialError(Exception):
 class Speed(Struct, frozen=True):
     """Median seconds of ``runs`` batches of ``size`` images."""
 
-    size: int
-    seconds: float
-    runs: int
+    size: Count
+    seconds: Size
+    runs: Natural
 
 
 class Trial(Struct, frozen=True):
     """What a package did. memory_bytes: most that its process held; left_out: images given that cannot be decoded."""
 
-    model: str
-    provider: str
-    precision: str
-    passed_over: list[str]
-    load_seconds: float
+    model: Line
+    provider: Line
+    precision: Line
+    passed_over: list[Line]
+    load_seconds: Size
     one: Speed
     largest: Speed
-    memory_bytes: int
-    images: int = 0
-    left_out: int = 0
+    memory_bytes: Natural
+    images: Natural = 0
+    left_out: Natural = 0
 
 
 def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = SECONDS) -> Trial:
@@ -77,7 +78,7 @@ def run(folder: Path, images: Path | None = None, answers: Path | None = None, s
         reason = str(found["refused"])
     except (*manifests.UNREADABLE, msgspec.ValidationError, KeyError):
         reason = _why(code, lines[1], seconds)
-    raise TrialError(reason)
+    raise TrialError(reason[:MAX_LINE])
 
 
 def _wait(command: Sequence[str], out: IO[bytes], errors: IO[bytes], seconds: float) -> int:

@@ -17,7 +17,6 @@ import bentoml
 import msgspec
 
 from models import kept, reference, registry
-from models import manifest as manifests
 from models.input import InputSpec
 from models.limits import Limits
 from models.manifest import Manifest
@@ -52,6 +51,7 @@ SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
+KNOWN = 16  # versions whose manifests are remembered
 DEADLINE_HEADER = "x-deadline-ms"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
@@ -125,6 +125,7 @@ class Hubel:
         )
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
         self.contest = Contest(self.holding, self.batcher, self.decode)
+        self.known: dict[int, Manifest] = {}  # of versions that have answered
         recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
         keeper = make_keeper()
         self.aftermath = Aftermath(recent, keeper, Drift(self.reference_of, metrics.DriftGauges()))
@@ -148,19 +149,30 @@ class Hubel:
     def package_of(self, version: int) -> Path:
         return registry.resolve(Path(SETTINGS.store), f"{self.manifest.name}:{version}")
 
+    def manifest_of(self, version: int) -> Manifest:
+        """Of a version that is or was held, as it was when that was loaded; of another as it is, signed where it has to be.
+
+        Raises:
+            PackageError.
+        """
+        held = self.holding.held.get(version)
+        known = held.manifest if held else self.known.get(version)
+        manifest = known or registry.describe(self.package_of(version), SETTINGS.signature_key())
+        self.known[version] = manifest
+        if len(self.known) > KNOWN:
+            self.known.pop(next(iter(self.known)), None)
+        return manifest
+
     def labels_of(self, version: int) -> list[str]:
         """The classes of a version that has answered; raises PackageError where it is no longer there."""
-        if version == self.manifest.version:
-            return self.manifest.labels
-        return manifests.read(self.package_of(version)).labels
+        return self.manifest_of(version).labels
 
     def reference_of(self, version: int) -> Reference | None:
         """What the package of a version says of the images it is for; raises PackageError."""
-        folder = self.package_of(version)
-        manifest = manifests.read(folder)
+        manifest = self.manifest_of(version)
         if reference.FILE not in manifest.files:
             return None
-        data = registry.load(folder, manifest, reference.FILE)
+        data = registry.load(self.package_of(version), manifest, reference.FILE)
         return reference.read(data, len(manifest.labels), manifest.outputs["features"][0])
 
     @property

@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 
 from models.candidate import LATENCY_BOUNDS, Progress, Tally
+from models.history import MAX_REASON
 from models.input import InputSpec
 from models.preprocess import Pixels
+from models.table import printable
 from service import metrics
 from service.batcher import Batcher, Job
 from service.errors import HubelError, OutOfMemory
@@ -114,7 +116,7 @@ class Contest:
         except HubelError:
             return
         except Exception as err:
-            log.warning("%s fails beside %s: %s", other.manifest.id, held.manifest.id, err)
+            log.warning("%s fails beside %s: %s", other.manifest.id, held.manifest.id, printable(str(err))[:MAX_REASON])
             self._count_failure(other)
             return
         finally:

@@ -163,7 +163,7 @@ class Drift:
             self._forget(oldest, self.windows.pop(oldest))
         try:
             reference = self.read(version)
-        except PackageError as err:
+        except (OSError, PackageError) as err:
             log.warning("the drift of version %d is not measured: %s", version, err)
             reference = None
         self.windows[version] = Window(reference, now)

@@ -7,6 +7,7 @@ application behind it starts and stops the service (lifespan).
 import logging
 import math
 import re
+import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
@@ -65,6 +66,7 @@ class Request:
     id: str
     stages: dict[str, float] = field(default_factory=dict[str, float])
     client: Client | None = None  # None: no keys are needed
+    lot: str = ""
 
     def charge(self, images: int, what: str = "images") -> None:
         """Count its images, or ``what`` else counts as they do, against its key's limit; the first was counted on its head.
@@ -76,8 +78,12 @@ class Request:
             self.client.charge(images, counted=1, what=what)
 
     def key(self) -> str:
-        """What stays the same for a client with a key, and for others is the request's own."""
-        return self.id if self.client is None else self.client.name
+        """What stays the same for a client with a key; for others a lot that is the request's own, which nobody can choose or
+        foresee, as they can an id."""
+        if self.client is not None:
+            return self.client.name
+        self.lot = self.lot or secrets.token_hex(8)
+        return self.lot
 
     def name(self) -> str:
         """As the log calls it."""

@@ -88,8 +88,9 @@ def read(file: Path) -> list[Key]:
         mode = file.stat().st_mode
         if not stat.S_ISREG(mode):
             raise KeysError(f"{file} is no file; HUBEL_API_KEYS_FILE must name one")
-        if mode & stat.S_IWOTH:
-            raise KeysError(f"{file} can be written by everyone on this machine: chmod o-w {file}")
+        for bit, who in ((stat.S_IWOTH, "everyone on this machine"), (stat.S_IWGRP, "its group")):
+            if mode & bit:
+                raise KeysError(f"{file} can be written by {who}, who could let others in: chmod go-w {file}")
         return msgspec.toml.decode(file.read_bytes(), type=KeysFile).keys
     except OSError as err:
         raise KeysError(f"{file} cannot be read: {err.strerror}; HUBEL_API_KEYS_FILE names it") from err

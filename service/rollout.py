@@ -18,7 +18,8 @@ import msgspec
 
 from models import candidate as candidates
 from models.candidate import Candidate, Progress, Tally
-from models.errors import PackageError
+from models.history import MAX_REASON
+from models.table import printable
 from service import metrics
 from service.orders import Orders, Refusal, Report, Trial
 from service.verdict import Verdict, judge
@@ -26,6 +27,11 @@ from service.watch import Watch
 
 LOOK_SECONDS = 0.5
 SAVE_SECONDS = 2.0  # between two writings of a candidate's progress
+STORE_SECONDS = 15.0  # for the store to answer; longer than a command may keep it
+UNUSABLE, LATE = (
+    "it cannot be used; the log of the service says why",
+    "it was not ready in time; the log of the service says more",
+)
 LOAD_SECONDS = 150.0  # for a version to be loaded and warmed, beside the one in service, by those that do so at a time
 log = logging.getLogger("hubel")
 
@@ -74,6 +80,8 @@ class Rollout:
         self.saved = 0.0
         self.unsaved = False
         self.faults: list[str] = []
+        self.looking: asyncio.Task[None] | None = None
+        self.failure = ""  # of the last turn
         self.orders = Orders(self.serving)
         self.something = asyncio.Event()
 
@@ -83,19 +91,37 @@ class Rollout:
             self.something.clear()
             try:
                 await self.turn()
-            except Exception:
-                log.exception("looking after the versions failed; it is tried again")
+                self.failure = ""
+            except Exception as err:
+                self.fail(err)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.something.wait(), LOOK_SECONDS)
 
+    def fail(self, error: Exception) -> None:
+        """Tell of a turn that failed, once for each cause, however often it is tried again."""
+        failure = f"{type(error).__name__}: {error}"
+        if failure != self.failure:
+            log.error("looking after the versions failed; it is tried again", exc_info=error)
+        self.failure = failure
+
     async def turn(self) -> None:
         """Look, decide, tell the workers, judge the candidate, keep what was seen."""
-        if self.follows:
-            await asyncio.to_thread(self.watch.look)
-        self.take_in()
+        self.take_in(await self.look() if self.follows else [])
         self.advance()
         await self.decide()
         await self.save()
+
+    async def look(self) -> list[str]:
+        """Have the store looked at; what is wrong with it. One that does not answer holds up nothing else."""
+        if self.looking is None:
+            self.looking = asyncio.create_task(asyncio.to_thread(self.watch.look))
+        done, _ = await asyncio.wait([self.looking], timeout=STORE_SECONDS)
+        if not done:
+            return [f"{self.watch.root} does not answer for {STORE_SECONDS:g} s"]
+        self.looking = None
+        for task in done:
+            task.result()
+        return self.watch.faults
 
     def hear(self, worker: Worker, report: Report) -> None:
         """What a worker says of itself."""
@@ -117,8 +143,9 @@ class Rollout:
         self.compare_workers()
         self.something.set()
 
-    def take_in(self) -> None:
-        """What the store says now: a pointer that changed is obeyed anew, a candidate that is another begins anew."""
+    def take_in(self, faults: list[str]) -> None:
+        """What the store says now: a pointer that changed is obeyed anew, a candidate that is another begins anew. A fault is
+        told when it begins and when it is another."""
         if self.watch.changes != self.changes:
             self.changes = self.watch.changes
             self.rejected.clear()
@@ -130,10 +157,12 @@ class Rollout:
             self.tried = found.started
             if found.version != self.watch.version:
                 self.rejected.pop(found.version, None)
-        if self.watch.faults and self.watch.faults != self.faults:
-            log.error("the version in service stays: %s", self.watch.faults[0])
-        self.faults = self.watch.faults
-        metrics.STORE_FAULTY.set(bool(self.faults))
+        if faults and faults != self.faults:
+            log.error("%s:%d stays in service: %s", self.watch.name, self.serving, "; ".join(faults))
+        elif self.faults and not faults:
+            log.info("the store can be read again")
+        self.faults = faults
+        metrics.STORE_FAULTY.set(bool(faults))
 
     def candidate(self) -> Candidate | None:
         """The one that is to be tried, or is."""
@@ -201,16 +230,17 @@ class Rollout:
         for version, since in self.noticed.items():
             reasons = [worker.report.refused[version] for worker in self.workers() if version in worker.report.refused]
             if reasons:
-                self.reject(version, reasons[0])
+                self.reject(version, reasons[0], UNUSABLE)
             elif time.monotonic() - since > self.patience() and not (self.is_tried(version) or self.all_hold(version)):
-                self.reject(version, f"it was not loaded and warm within {self.patience():g} s")
+                self.reject(version, f"it was not loaded and warm within {self.patience():g} s", LATE)
 
-    def reject(self, version: int, reason: str) -> None:
-        """Not to be held, and not to be tried again until the pointer changes."""
+    def reject(self, version: int, reason: str, kind: str) -> None:
+        """Not to be held, and not to be tried again until the pointer changes. The reason is for the log and the history; it
+        may name paths and libraries, so that callers are told the kind alone."""
         if version in self.rejected:
             return
-        self.rejected[version] = reason
-        self.refusal = Refusal(version, reason, datetime.now(UTC))
+        self.rejected[version] = reason = printable(reason)[:MAX_REASON]
+        self.refusal = Refusal(version, kind, datetime.now(UTC))
         metrics.SWAPS.labels("refused").inc()
         metrics.REFUSED_VERSION.set(version)
         name = self.watch.name
@@ -278,9 +308,10 @@ class Rollout:
         if not verdict.promoted:
             self.advance()
         try:
-            await asyncio.to_thread(candidates.end, self.watch.root, name, verdict.promoted, verdict.reason)
+            what = self.watch.root, name, verdict.promoted, verdict.reason
+            await aside(candidates.end, *what, only=found)
             metrics.VERDICT_UNRECORDED.set(0)
-        except (OSError, PackageError) as err:
+        except Exception as err:  # whatever it is, the candidate is over here
             metrics.VERDICT_UNRECORDED.set(1)
             log.error(
                 "that %s:%d was %s cannot be recorded in the store, it is not tried any more: %s",
@@ -301,7 +332,14 @@ class Rollout:
         copy = msgspec.convert(msgspec.to_builtins(self.progress), Progress)
         copy.updated = datetime.now(UTC)
         with suppress(OSError):  # a store that is mounted read-only: then a restart begins to count anew
-            await asyncio.to_thread(candidates.write_progress, self.watch.root, self.watch.name, copy)
+            await aside(candidates.write_progress, self.watch.root, self.watch.name, copy)
+
+
+async def aside(call: Callable[..., object], *arguments: object, **named: object) -> None:
+    """Have something done that waits for the store, in a thread; raises what it raises, and TimeoutError, an OSError, where
+    the store does not answer."""
+    async with asyncio.timeout(STORE_SECONDS):
+        await asyncio.to_thread(call, *arguments, **named)
 
 
 def empty(progress: Progress) -> Progress:

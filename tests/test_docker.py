@@ -55,6 +55,18 @@ def test_what_listens_on_all_addresses_of_its_container_is_published_to_this_mac
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service]["ports"])
 
 
+def test_every_image_that_others_make_can_be_pinned_by_digest_and_is_the_same_everywhere() -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - stages == {"${PYTHON_IMAGE}"}
+    assert f"ARG PYTHON_IMAGE={EXAMPLE['PYTHON_IMAGE']}\n" in dockerfile
+    for service in COMPOSE["services"].values():
+        if "build" in service:
+            assert service["build"]["args"]["PYTHON_IMAGE"] == f"${{PYTHON_IMAGE:-{EXAMPLE['PYTHON_IMAGE']}}}"
+        else:
+            assert service["image"] == f"${{PROMETHEUS_IMAGE:-{EXAMPLE['PROMETHEUS_IMAGE']}}}"
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_folder_that_git_holds_empty_is_mounted_for_keys_and_can_only_be_read(service: str) -> None:
     assert "${KEYS_FOLDER:-./deploy/keys}:/app/keys:ro" in COMPOSE["services"][service]["volumes"]
@@ -107,7 +119,7 @@ def test_the_images_run_as_a_user_without_rights_and_hold_no_tool_to_install_wit
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_signatures_need_is_put_into_an_image_on_request_alone(service: str) -> None:
-    assert COMPOSE["services"][service]["build"]["args"] == {"SIGNING": "${SIGNING:-}"}
+    assert COMPOSE["services"][service]["build"]["args"]["SIGNING"] == "${SIGNING:-}"
     text = (REPOSITORY / "Dockerfile").read_text()
     assert text.count('ARG SIGNING=""') == text.count("${SIGNING:+--extra signing}") == len(SERVICES)
 

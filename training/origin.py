@@ -21,7 +21,7 @@ from training.checkpoint import Checkpoint, Weights
 from training.errors import CheckpointError
 
 HEADS = ("head.", "auxiliary.")
-PACKAGE = re.compile(rf"{manifests.NAME[1:-1]}(:[0-9]+)?")
+PACKAGE = re.compile(rf"{manifests.NAME}(:[0-9]+)?")
 
 
 def find(reference: str, store: Path) -> Path:

@@ -75,7 +75,7 @@ def run(
         DataError: the data are not there; nothing was done.
         TrainingError, PackageError: a stage failed; what was finished before it stays.
     """
-    if not registry.NAME.match(name):
+    if not registry.NAME.fullmatch(name):
         raise RecipeError(f"the name is {name!r}: it takes 1 to 64 lower-case letters, digits, '.', '_' and '-'")
     listed = contents.look(source)
     with shared.images():

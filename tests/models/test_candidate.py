@@ -104,7 +104,7 @@ def test_a_damaged_file_says_what_to_do(make_store: MakeStore) -> None:
 def test_progress_survives_and_belongs_to_one_candidacy(make_store: MakeStore, tmp_path: Path) -> None:
     store, wanted = make_store(tiny=2), make_candidate()
     assert candidate.read_progress(store, "tiny", wanted) == Progress(2, wanted.started, updated=ANY_TIME)
-    seen = Progress(2, wanted.started, Tally(requests=9, images=9), Tally(requests=3, unsure=1), compared=3, agreed=2)
+    seen = Progress(2, wanted.started, Tally(requests=9, images=9), Tally(requests=3, images=3, unsure=1), compared=3, agreed=2)
     candidate.write_progress(store, "tiny", seen)
     assert candidate.read_progress(store, "tiny", wanted) == seen
     later = make_candidate(started=wanted.started + timedelta(seconds=1))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -102,5 +103,32 @@ def test_a_damaged_package_is_not_published_anew_under_another_name(folder: Path
     (folder / manifests.CARD).write_text("another")
 
     with pytest.raises(PackageError, match=r"card.md was changed"):
+        renamed(folder, "red", "crimson")
+    assert registry.versions(folder.parents[1], "pets") == [1]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"classes": 5}', "[]", "\N{SNOWMAN}", '{"a": 1}'])
+def test_a_description_that_is_none_is_told(folder: Path, text: str) -> None:
+    (folder / "checkpoint.json").write_text(text)
+    files = manifests.read(folder).files | {"checkpoint.json": registry.sha256(folder / "checkpoint.json")}
+    manifests.write(folder, msgspec.structs.replace(manifests.read(folder), files=files))
+
+    with pytest.raises(PackageError, match=r"checkpoint.json of the package cannot be changed"):
+        renamed(folder, "red", "crimson")
+    assert registry.versions(folder.parents[1], "pets") == [1]
+
+
+def test_a_file_that_is_exchanged_once_it_was_verified_is_not_published_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = registry.verify
+
+    def verified(path: Path) -> manifests.Manifest:
+        found = verify(path)
+        (folder / "weights-0001.pt").write_bytes(b"others")
+        return found
+
+    monkeypatch.setattr(registry, "verify", verified)
+    with pytest.raises(PackageError, match=r"weights-0001.pt was changed"):
         renamed(folder, "red", "crimson")
     assert registry.versions(folder.parents[1], "pets") == [1]

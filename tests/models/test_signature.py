@@ -1,5 +1,7 @@
 """A signature tells who published a package: whatever was changed after it was signed, or signed by another, is refused."""
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -17,9 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from models import archive, registry, signature
+from models import archive, candidate, gate, promotion, registry, signature
 from models import manifest as manifests
+from models.__main__ import main
+from models.candidate import Candidate
 from models.errors import PackageError
+from models.gate import Question
 from tests.models.conftest import MakeStore
 
 Keys = tuple[Path, Path]  # private, public
@@ -205,3 +211,76 @@ def test_an_archive_is_unpacked_only_if_it_is_signed_where_a_key_is_given(
     assert not (tmp_path / "there").exists()
     archive.unpack(tmp_path / "there", tmp_path / "signed.tar.gz", keys[1])
     assert registry.verify(tmp_path / "there/tiny/1", keys[1]).id == "tiny:1"
+
+
+def test_a_signature_that_is_none_is_told_by_its_file(signed: Path, keys: Keys) -> None:
+    path = signature.path(signed)
+    whole = path.read_bytes()
+    wrong = [json.dumps(value) for value in (None, -1, 10**30, "", "x" * 9000, [], {}, "2026-01-01T00:00:00")]
+    contents = [b"", b"\xff\xfe", b"\xef\xbb\xbf" + whole, whole[:-40], b"[" * 100_000, bytes(500), b"[]", b"null", b"1e400"]
+    bundle = json.loads(whole)
+    for field in bundle:
+        contents += [json.dumps({key: value for key, value in bundle.items() if key != field}).encode()]
+        contents += [json.dumps(bundle | {field: "RAW"}).replace('"RAW"', raw).encode() for raw in (*wrong, "NaN", "[" * 50_000)]
+    for content in contents:
+        path.write_bytes(content)
+        said = refusal(signed, keys[1])
+        assert str(path) in said
+        assert "\n" not in said
+        assert len(said) < 1000
+    path.write_bytes(whole + b" " * 2**21)
+    assert "at most 1,048,576 are read" in refusal(signed, keys[1])
+    for make in (Path.mkdir, os.mkfifo, lambda target: target.symlink_to("1/manifest.json")):
+        path.unlink() if not path.is_dir() else path.rmdir()
+        make(path)
+        assert f"{path} is not a plain file but " in refusal(signed, keys[1])
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_a_key_that_is_a_folder_or_pipe_is_not_waited_for(signed: Path, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "key")
+    assert f"the key {tmp_path / 'key'} is no file; give the PEM file of a key" in refusal(signed, tmp_path / "key")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("trial", [None, Candidate(2, "shadow", 50)], ids=["into service", "on trial"])
+def test_a_package_that_is_exchanged_once_the_gate_has_judged_it_is_not_promoted(
+    signed: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, trial: Candidate | None
+) -> None:
+    store, write = signed.parents[1], gate.write
+    sign(store / "tiny/2", keys[0])
+
+    def exchange(*arguments: Any) -> None:
+        write(*arguments)
+        manifest = msgspec.structs.replace(manifests.read(store / "tiny/2"), architecture="another")
+        manifests.write(store / "tiny/2", manifest)
+
+    monkeypatch.setattr(gate, "write", exchange)
+    with pytest.raises(PackageError, match="the signature of tiny:2 does not fit"):
+        promotion.promote(store, "tiny", 2, Question(key=keys[1]), "test", trial=trial)
+    assert registry.resolve(store, "tiny") == signed
+    assert candidate.read(store, "tiny") is None
+
+
+def test_a_manifest_that_is_exchanged_while_it_is_checked_is_not_signed_or_sent(
+    signed: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify = registry.verify
+
+    def exchange() -> None:
+        found = manifests.read(signed)
+        manifests.write(signed, msgspec.structs.replace(found, architecture=found.architecture + "."))
+
+    def verified(*arguments: Any) -> Any:
+        exchange()
+        found = verify(*arguments)
+        exchange()
+        return found
+
+    monkeypatch.setattr(registry, "verify", verified)
+    before = signature.path(signed).read_bytes()
+    where = ["--store", str(signed.parents[1])]
+    assert main(["sign", "tiny:1", "--key", str(keys[0]), *where]) == 1
+    assert main(["push", "tiny:1", "memory://exchanged", *where]) == 1
+    assert capsys.readouterr().err.count("was exchanged while it was") == 2
+    assert signature.path(signed).read_bytes() == before

@@ -1,17 +1,23 @@
 """pull and push: a package arrives whole or not at all, from and to folders, http addresses and fsspec's storage."""
 
+import re
 import sys
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.client import HTTPMessage
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, cast
 
 import fsspec
 import pytest
 
-from models import place, registry, transfer
+from models import archive, place, registry, transfer
 from models.__main__ import main
 from models.manifest import PackageError
 from models.place import Web
@@ -174,3 +180,162 @@ def test_without_fsspec_storage_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(PackageError, match=r"s3://bucket needs fsspec, .*: 'make setup EXTRAS=remote' installs it"):
         place.find("s3://bucket")
+
+
+class Answer(BaseHTTPRequestHandler):
+    """Answers as ``server.answer`` does."""
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        with suppress(OSError):
+            server.answer(self)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def hostile() -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.daemon_threads = True
+    server.address = f"http://127.0.0.1:{server.server_address[1]}"
+    server.over = Event()
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def drip_head(request: Any) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not request.server.over.wait(0.02):
+        request.wfile.write(b"x")
+
+
+def drip_body(request: Any) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while not request.server.over.wait(0.02):
+        request.wfile.write(b" ")
+
+
+def say_nothing(request: Any) -> None:
+    request.server.over.wait(30)
+
+
+def redirect(target: str, code: int = 302) -> Callable[[Any], None]:
+    def answer(request: Any) -> None:
+        request.send_response(code)
+        request.send_header("Location", target.format(port=request.server.server_address[1]))
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+@pytest.mark.parametrize("answer", [drip_head, drip_body, say_nothing], ids=["head", "body", "silence"])
+def test_a_server_that_never_ends_is_left_when_the_time_is_over(
+    tmp_path: Path, hostile: Any, answer: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile.answer = answer
+    began = time.monotonic()
+    assert main(["pull", f"{hostile.address}/tiny/1", "--store", str(tmp_path / "there"), "--seconds", "0.4"]) == 1
+    said = capsys.readouterr().err
+    assert f"{hostile.address}/tiny/1/manifest.json did not arrive within 0.4 s, which all files of the package" in said
+    assert said.count("\n") == 1
+    assert time.monotonic() - began < 15
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://localhost:{port}/x",
+        "http://127.0.0.1:1/x",
+        "http://169.254.169.254/latest",
+        "https://127.0.0.1:{port}/x",
+        "ftp://127.0.0.1/x",
+        "//evil.example/x",
+    ],
+)
+@pytest.mark.parametrize("code", [301, 307])
+def test_a_redirect_that_leads_elsewhere_is_not_followed(
+    tmp_path: Path, hostile: Any, target: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile.answer = redirect(target, code)
+    assert main(["pull", f"{hostile.address}/tiny/1", "--store", str(tmp_path / "there")]) == 1
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: http://\S+ leads elsewhere, to \S+, and is not followed; [^\n]+\n", said)
+
+
+def test_a_redirect_on_the_same_server_is_followed(make_store: MakeStore, tmp_path: Path, web: Any, hostile: Any) -> None:
+    store = make_store(tiny=1)
+    assert main(["push", "tiny:1", f"{web.address}/moved", "--store", str(store)]) == 0
+
+    def answer(request: Any) -> None:
+        if request.path.startswith("/old/"):
+            redirect(request.path.replace("/old/", "/new/"))(request)
+            return
+        path = web.root / request.path.replace("/new/", "moved/")
+        request.send_response(200 if path.exists() else 404)
+        request.end_headers()
+        request.wfile.write(path.read_bytes())
+
+    hostile.answer = answer
+    assert main(["pull", f"{hostile.address}/old/tiny/1", "--store", str(tmp_path / "there")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "follows"),
+    [
+        ("http://a.example/x", "https://a.example/y", True),
+        ("http://a.example/x", "https://a.example:8443/y", False),
+        ("http://a.example:8080/x", "https://a.example/y", False),
+        ("https://a.example/x", "http://a.example/x", False),
+        ("https://a.example/x", "https://b.example/x", False),
+        ("https://a.example/x", "https://a.example@b.example/x", False),
+        ("https://a.example/x", "https://a.example.evil/x", False),
+    ],
+)
+def test_a_redirect_may_make_it_safer_and_go_nowhere_else(old: str, new: str, follows: bool) -> None:
+    request = urllib.request.Request(old)
+
+    def ask() -> object:
+        return place.StayThere().redirect_request(request, BytesIO(), 302, "Found", HTTPMessage(), new)
+
+    if follows:
+        assert cast(urllib.request.Request, ask()).full_url == new
+    else:
+        with pytest.raises(PackageError, match="leads elsewhere"):
+            ask()
+
+
+def test_files_that_are_too_many_bytes_together_are_refused(
+    make_store: MakeStore, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, there = make_store(tiny=1), tmp_path / "there"
+    assert main(["push", "tiny:1", address, "--store", str(store)]) == 0
+    largest = max(path.stat().st_size for path in (store / "tiny/1").iterdir())
+    monkeypatch.setattr(archive, "MAX_BYTES", largest + 100)
+    assert main(["pull", f"{address}/tiny/1", "--store", str(there)]) == 1
+    assert f"its package has more than {largest + 100:,} bytes in all" in capsys.readouterr().err
+    assert not there.exists()
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300"])
+def test_any_time_is_one_that_can_be_waited(make_store: MakeStore, tmp_path: Path, seconds: str) -> None:
+    store = make_store(tiny=1)
+    code = main(["pull", f"{store}/tiny/1", "--store", str(tmp_path / "there"), f"--seconds={seconds}"])
+    assert code == (1 if seconds in ("-1", "nan") else 0)
+
+
+@pytest.mark.parametrize(
+    "source", ["/x/tiny\n/1", "/x/tiny/1\n", "/x/tiny/0", "/x/tiny/01", "/x/tiny/" + "1" * 5000, "/x/Tiny/1"]
+)
+def test_what_names_no_package_is_said_in_one_line(tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", source, "--store", str(tmp_path)]) == 1
+    assert re.fullmatch(r"error: [^\n]+ names no package; [^\n]+\n", capsys.readouterr().err)
+    assert main(["show", f"tiny:{source.rpartition('/')[2]}", "--store", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -148,8 +148,18 @@ def test_a_file_that_everyone_may_write_is_refused_and_one_that_all_may_read_is_
     file.chmod(0o644)
     assert len(keys.read(file)) == 2
     file.chmod(0o646)
-    with pytest.raises(KeysError, match=f"can be written by everyone on this machine: chmod o-w {file}"):
+    with pytest.raises(KeysError, match=f"can be written by everyone on this machine, .*: chmod go-w {file}"):
         keys.read(file)
+
+
+@pytest.mark.parametrize(("mode", "good"), [(0o440, True), (0o640, True), (0o444, True), (0o660, False), (0o620, False)])
+def test_a_file_that_its_group_may_write_is_refused_and_one_that_it_may_read_is_not(file: Path, mode: int, good: bool) -> None:
+    file.chmod(mode)
+    if good:
+        assert len(keys.read(file)) == 2
+    else:
+        with pytest.raises(KeysError, match=f"can be written by its group, who could let others in: chmod go-w {file}"):
+            keys.read(file)
 
 
 # --- new keys

@@ -12,6 +12,7 @@ from models.input import InputSpec
 from models.preprocess import Pixels
 from service.batcher import Arrays, Batcher, Job
 from service.contest import Contest, NotFinite, check_finite, is_in_share
+from service.edge import nothing, read_head
 from service.errors import DeadlineExceeded, OutOfMemory
 from service.holding import Held, Holding
 from service.orders import Orders, Trial
@@ -122,6 +123,19 @@ def test_a_canary_answers_its_share_and_the_same_keys_each_time(play: Play) -> N
         assert {scene.contest.choose(key, "features").version for key in keys} == {1}
 
     play(Scene("canary", 10), scenario)
+
+
+def test_a_client_without_a_key_cannot_choose_by_its_request_id_whether_it_meets_the_canary(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        headers = [(b"x-request-id", b"mine.42")]
+        scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
+        requests = [read_head(scope, nothing) for _ in range(1500)]
+        assert {request.id for request in requests} == {"mine.42"}
+        chosen = [scene.contest.choose(request.key(), "logits").version for request in requests]
+        assert 0.15 < chosen.count(2) / len(requests) < 0.25
+        assert chosen == [scene.contest.choose(request.key(), "logits").version for request in requests]
+
+    play(Scene("canary", 20), scenario)
 
 
 def test_other_keys_meet_the_next_candidate() -> None:

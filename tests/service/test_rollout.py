@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from models import candidate, registry
+from models import candidate, history, registry
 from models.candidate import Candidate, Progress
 from service import rollout as module
 from service.orders import Orders, Report
-from service.rollout import Rollout
+from service.rollout import LATE, UNUSABLE, Rollout
 from service.watch import Watch
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
@@ -123,7 +125,7 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
         for worker in scene.crew:
             assert worker.orders.prepare == []
             assert worker.orders.refused is not None
-            assert (worker.orders.refused.version, worker.orders.refused.reason) == (2, "its hash is wrong")
+            assert (worker.orders.refused.version, worker.orders.refused.reason) == (2, UNUSABLE)
         assert gauge("hubel_refused_version") == 2
         scene.crew[1].cannot = {}
         await scene.turns()
@@ -185,7 +187,7 @@ def test_a_version_that_takes_too_long_is_refused(make_store: MakeStore, monkeyp
         await scene.turns()
         refused = scene.crew[0].orders.refused
         assert refused is not None
-        assert refused.reason == "it was not loaded and warm within 0 s"
+        assert refused.reason == LATE
         assert scene.served() == [1, 1]
 
     play(scene, scenario)
@@ -249,7 +251,7 @@ def test_a_damaged_pointer_changes_nothing_and_is_told(make_store: MakeStore, ca
         assert gauge("hubel_store_faulty") == 0
 
     play(scene, scenario)
-    assert caplog.text.count("the version in service stays: ") == 1
+    assert caplog.text.count("tiny:1 stays in service: ") == 1
 
 
 @pytest.mark.parametrize("mode", ["shadow", "canary"])
@@ -369,7 +371,7 @@ def test_a_verdict_that_cannot_be_recorded_ends_the_trial_all_the_same(
 ) -> None:
     scene = Scene(make_store(tiny=2))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
     async def scenario(scene: Scene) -> None:
@@ -398,3 +400,111 @@ def test_a_candidate_that_is_taken_back_by_hand_is_let_go(make_store: MakeStore)
         assert gauge("hubel_candidate_version") == 0
 
     play(scene, scenario)
+
+
+def test_a_store_that_does_not_answer_is_told_and_holds_nothing_up(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(make_store(tiny=2))
+    monkeypatch.setattr(module, "STORE_SECONDS", 0.05)
+    answers, look, looks = threading.Event(), scene.rollout.watch.look, list[int]()
+
+    def wait() -> None:
+        looks.append(1)
+        answers.wait(20)
+        look()
+
+    monkeypatch.setattr(scene.rollout.watch, "look", wait)
+
+    async def scenario(scene: Scene) -> None:
+        registry.promote(scene.store, "tiny", 2, "test")
+        await scene.turns()
+        assert (scene.served(), gauge("hubel_store_faulty"), len(looks)) == ([1, 1], 1, 1)
+        answers.set()
+        monkeypatch.setattr(module, "STORE_SECONDS", 10)
+        await scene.turns()
+        assert (scene.served(), gauge("hubel_store_faulty")) == ([2, 2], 0)
+
+    play(scene, scenario)
+    assert caplog.text.count(f"tiny:1 stays in service: {scene.store} does not answer for 0.05 s") == 1
+
+
+def test_a_verdict_that_another_command_keeps_from_the_store_ends_the_trial(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(make_store(tiny=2))
+    monkeypatch.setattr(history, "LOCK_SECONDS", 0.1)
+
+    async def scenario(scene: Scene) -> None:
+        candidate.start(scene.store, "tiny", Candidate(2, "canary", 100, 10))
+        await scene.turns()
+        scene.see(100)
+        with history.locked(scene.store / "tiny"):
+            await scene.turns()
+        assert scene.crew[0].orders == Orders(1)
+
+    play(scene, scenario)
+    assert gauge("hubel_verdict_unrecorded") == 1
+    assert f"is being changed by process {os.getpid()} " in caplog.text
+
+
+def test_a_verdict_does_not_end_the_candidate_that_came_after(make_store: MakeStore) -> None:
+    scene = Scene(make_store(tiny=3))
+
+    async def scenario(scene: Scene) -> None:
+        candidate.start(scene.store, "tiny", Candidate(2, "canary", 100, 10))
+        await scene.turns()
+        candidate.end(scene.store, "tiny", False, "by hand")
+        candidate.start(scene.store, "tiny", Candidate(3, "canary", 100, 10))
+        scene.rollout.follows = False  # it has not looked yet
+        scene.see(100)
+        await scene.turns()
+        running = candidate.read(scene.store, "tiny")
+        assert running is not None
+        assert running.version == 3
+
+    play(scene, scenario)
+    assert scene.event()[:2] == ("canary", 1)
+
+
+def test_a_turn_that_fails_again_and_again_is_told_once_for_each_cause(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(make_store(tiny=1))
+    causes = ["one", "one", "one", "another", "another"]
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+
+    async def turn() -> None:
+        if not causes:
+            await asyncio.sleep(60)
+        raise RuntimeError(causes.pop(0))
+
+    monkeypatch.setattr(scene.rollout, "turn", turn)
+
+    async def scenario(scene: Scene) -> None:
+        running = asyncio.create_task(scene.rollout.run())
+        while causes:
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    play(scene, scenario)
+    assert caplog.text.count("looking after the versions failed") == 2
+
+
+def test_the_reason_of_a_refusal_is_one_short_line_and_only_its_kind_is_told_to_callers(
+    make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(make_store(tiny=2))
+    scene.crew[0].cannot = {2: "/models/tiny/2/model.onnx: [ONNXRuntimeError]\x1b[2J\n" + "x" * 90_000}
+
+    async def scenario(scene: Scene) -> None:
+        registry.promote(scene.store, "tiny", 2, "test")
+        await scene.turns()
+        refused = scene.crew[1].orders.refused
+        assert refused is not None
+        assert refused.reason == "it cannot be used; the log of the service says why"
+
+    play(scene, scenario)
+    (line,) = [record.getMessage() for record in caplog.records if "is refused" in record.getMessage()]
+    assert "/models/tiny/2/model.onnx: [ONNXRuntimeError]\\x1b[2J\\nxx" in line
+    assert len(line) < 700

@@ -31,7 +31,7 @@ from training.naming import name_of
 )
 def test_a_name_is_made_of_what_the_data_are_called(source: str, name: str) -> None:
     assert name_of(source) == name
-    assert registry.NAME.match(name)
+    assert registry.NAME.fullmatch(name)
 
 
 def test_a_relative_path_that_says_nothing_takes_the_name_of_the_folder_it_is_in(
