@@ -12,12 +12,21 @@ import pytest
 from models import kept
 from models.errors import PackageError
 from models.kept import Kept
-from service.errors import InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
+from service.errors import ClientError, InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
 from service.feedback import MAX_FEEDBACKS, Verdicts, check_type, parse
 from service.keep import Bounds, Keeper
 from service.recent import RecentAnswers
-from service.schemas import Feedback
+from service.schemas import Feedback, FeedbackResult
 from tests.factories import make_image
+
+
+def take(verdicts: Verdicts, client: str, feedback: Feedback) -> FeedbackResult:
+    """What came of one feedback; raises what it was refused with."""
+    (result,) = verdicts.take(client, [feedback])
+    if isinstance(result, ClientError):
+        raise result
+    return result
+
 
 LABELS = {1: ("ant", "bee"), 2: ("ant", "bee", "fly")}
 
@@ -63,9 +72,9 @@ def verdicts(tmp_path: Path, keeper: Told, counted: Counter[tuple[int, bool, boo
 def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
     verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    result = verdicts.take("web", Feedback("r1", label="ant"))
+    result = take(verdicts, "web", Feedback("r1", label="ant"))
     assert (result.model, result.version, result.label, result.right) == ("insects", 1, "bee", False)
-    assert verdicts.take("web", Feedback("r2", index=3, label="fly")).right
+    assert take(verdicts, "web", Feedback("r2", index=3, label="fly")).right
     assert counted == {(1, False, False): 1, (2, True, False): 1}
     assert keeper.told == [("web", "r1", 0, False, "ant"), ("web", "r2", 3, True, "fly")]
 
@@ -74,7 +83,7 @@ def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
 def test_an_answer_can_be_called_wrong_or_right_without_a_label(
     verdicts: Verdicts, keeper: Told, wrong: bool, right: bool
 ) -> None:
-    assert verdicts.take("web", Feedback("r1", wrong=wrong)).right is right
+    assert take(verdicts, "web", Feedback("r1", wrong=wrong)).right is right
     assert keeper.told == [("web", "r1", 0, right, None)]
 
 
@@ -82,7 +91,7 @@ def test_of_several_feedbacks_on_an_answer_the_last_one_counts(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
     for label in ("bee", "bee", "ant", "ant", "bee"):
-        verdicts.take("web", Feedback("r1", label=label))
+        take(verdicts, "web", Feedback("r1", label=label))
     right = counted[1, True, False] - counted[1, True, True]
     wrong = counted[1, False, False] - counted[1, False, True]
     assert (right, wrong) == (1, 0)
@@ -103,13 +112,13 @@ def test_what_is_not_remembered_is_not_found_nor_another_client_s(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]], client: str, feedback: Feedback
 ) -> None:
     with pytest.raises(UnknownAnswer):
-        verdicts.take(client, feedback)
+        take(verdicts, client, feedback)
     assert not counted
 
 
 def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Verdicts) -> None:
     with pytest.raises(UnknownAnswer) as caught:
-        verdicts.take("web", Feedback("of-another-replica", index=2, wrong=True))
+        take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
     said = str(caught.value)
     assert said.startswith("no label of image 2 of the request of-another-replica is known here for you; ")
     assert "the last 16 of each process since the service was started (HUBEL_FEEDBACK_ANSWERS)" in said
@@ -118,13 +127,13 @@ def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Ve
     assert "those whose image is kept" in said
     verdicts.keeper = None
     with pytest.raises(UnknownAnswer) as caught:
-        verdicts.take("web", Feedback("of-another-replica", index=2, wrong=True))
+        take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
     assert "those whose image is kept" not in str(caught.value)
 
 
 def test_a_version_whose_labels_cannot_be_read_is_not_called_removed(verdicts: Verdicts) -> None:
     with pytest.raises(UnknownAnswer, match="insects:9, which answered, cannot be read from the store any more"):
-        verdicts.take("web", Feedback("r9", wrong=True))
+        take(verdicts, "web", Feedback("r9", wrong=True))
 
 
 def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_another(verdicts: Verdicts, keeper: Told) -> None:
@@ -133,14 +142,14 @@ def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_anothe
     other = Keeper(keeper.folder, bounds)
     other.offer(make_image(), Kept("theirs", 0, "web", "", "insects", 1, "bee", 0.9, False, datetime.now(UTC)))
     other.close()
-    assert not verdicts.take("web", Feedback("theirs", label="ant")).right
+    assert not take(verdicts, "web", Feedback("theirs", label="ant")).right
 
 
 def test_a_label_that_its_version_does_not_know_is_refused_and_changes_nothing(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
     with pytest.raises(InvalidParameter, match="label is 'fly'; insects:1 knows ant, bee; where none is right"):
-        verdicts.take("web", Feedback("r1", label="fly"))
+        take(verdicts, "web", Feedback("r1", label="fly"))
     assert not counted
 
 
@@ -150,10 +159,10 @@ def test_an_answer_that_the_folder_alone_remembers_is_taken_too(
     kept.prepare(keeper.folder)
     answer = Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
     kept.write_answer(keeper.folder, answer)
-    assert not verdicts.take("web", Feedback("old", label="bee")).right
+    assert not take(verdicts, "web", Feedback("old", label="bee")).right
     assert counted == {(2, False, False): 1}
     with pytest.raises(UnknownAnswer):
-        verdicts.take("", Feedback("old", label="bee"))
+        take(verdicts, "", Feedback("old", label="bee"))
 
 
 ONE = {"request_id": "r1", "label": "ant"}
@@ -170,7 +179,7 @@ def test_one_feedback_or_a_list_of_them_is_read() -> None:
 
 def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
     (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}')
-    result = verdicts.take("web", feedback)
+    result = take(verdicts, "web", feedback)
     assert (result.index, result.right) == (3, True)
     assert isinstance(result.index, int)
 

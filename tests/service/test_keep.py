@@ -14,7 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from models import catalogue
 from models import kept as store
+from models.catalogue import Catalogue
 from models.kept import Kept
 from service import keep
 from service.keep import Bounds, Keeper, clear
@@ -145,11 +147,11 @@ def test_usual_images_wait_for_feedback_and_then_go_unless_they_are_in_the_share
     put(tmp_path, "confirmed", b"2", right=True, age=20)
     put(tmp_path, "unsure", b"3", unsure=True, age=20)
     put(tmp_path, "corrected", b"4", right=False, age=20)
-    clear(tmp_path, replace(NOTHING_USUAL, wait=30), {})
+    clear(Catalogue(tmp_path), replace(NOTHING_USUAL, wait=30))
     assert names(tmp_path) == {"usual", "confirmed", "unsure", "corrected"}
-    clear(tmp_path, replace(NOTHING_USUAL, wait=10), {})
+    clear(Catalogue(tmp_path), replace(NOTHING_USUAL, wait=10))
     assert names(tmp_path) == {"unsure", "corrected"}
-    clear(tmp_path, replace(NOTHING_USUAL, seconds=10), {})
+    clear(Catalogue(tmp_path), replace(NOTHING_USUAL, seconds=10))
     assert names(tmp_path) == set()
 
 
@@ -157,10 +159,10 @@ def test_the_share_of_usual_images_is_about_so_large_and_the_same_for_every_work
     for i in range(300):
         put(tmp_path, f"r{i}", b"image %d" % i, age=20)
     bounds = replace(ALL, share=0.25)
-    clear(tmp_path, bounds, {})
+    clear(Catalogue(tmp_path), bounds)
     left = names(tmp_path)
     assert 50 <= len(left) <= 100
-    clear(tmp_path, bounds, {})
+    clear(Catalogue(tmp_path), bounds)
     assert names(tmp_path) == left
 
 
@@ -168,12 +170,12 @@ def test_past_the_bounds_usual_images_go_first_then_unsure_ones_each_the_oldest_
     for kind, facts in (("usual", {}), ("unsure", {"unsure": True}), ("corrected", {"right": False})):
         for age in (3, 2, 1):
             put(tmp_path, f"{kind}-{age}", f"{kind} {age}".encode(), age=age, **facts)
-    found = clear(tmp_path, replace(ALL, images=8), {})
+    found = clear(Catalogue(tmp_path), replace(ALL, images=8))
     assert found.images == len(images(tmp_path)) == 7  # with some room for the next
     assert names(tmp_path) == {"usual-1", *(f"{kind}-{age}" for kind in ("unsure", "corrected") for age in (1, 2, 3))}
-    clear(tmp_path, replace(ALL, images=4), {})
+    clear(Catalogue(tmp_path), replace(ALL, images=4))
     assert names(tmp_path) == {"corrected-1", "corrected-2", "corrected-3"}
-    found = clear(tmp_path, replace(ALL, bytes=20), {})
+    found = clear(Catalogue(tmp_path), replace(ALL, bytes=20))
     assert names(tmp_path) == {"corrected-1"}
     assert (found.images, found.bytes) == (1, len("corrected 1"))
 
@@ -181,7 +183,7 @@ def test_past_the_bounds_usual_images_go_first_then_unsure_ones_each_the_oldest_
 def test_an_image_that_one_answer_still_needs_stays(tmp_path: Path) -> None:
     put(tmp_path, "old", b"same", age=20)
     put(tmp_path, "young", b"same", age=1)
-    clear(tmp_path, replace(NOTHING_USUAL, wait=10), {})
+    clear(Catalogue(tmp_path), replace(NOTHING_USUAL, wait=10))
     assert names(tmp_path) == {"young"}
 
 
@@ -190,12 +192,12 @@ def test_what_a_writer_left_half_is_cleared_up_when_it_is_no_longer_fresh(tmp_pa
     store.write_image(tmp_path, "orphan.png", b"2")
     (tmp_path / store.IMAGES / ".new-1-2").write_bytes(b"3")
     (tmp_path / store.ANSWERS / "~broken.0.json").write_bytes(b"{")
-    clear(tmp_path, ALL, {})
+    clear(Catalogue(tmp_path), ALL)
     assert len(images(tmp_path)) == 3
     for path in tmp_path.rglob("*"):
         if path.is_file():
             os.utime(path, (0, 0))
-    clear(tmp_path, ALL, {})
+    clear(Catalogue(tmp_path), ALL)
     assert images(tmp_path) == {lost}
     assert [path.name for path in (tmp_path / store.ANSWERS).iterdir()] == ["~whole.0.json"]
 
@@ -205,19 +207,21 @@ def test_a_request_is_deleted_with_the_images_that_no_other_has(tmp_path: Path) 
     shared = put(tmp_path, "b", b"2")
     store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 1), image=shared))
     store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 0, client="web"), image=shared))
-    assert store.delete(tmp_path, "a", "") == 2
+    keeper = Keeper(tmp_path, ALL)
+    assert keeper.delete("", "a", time.monotonic()) == 2
     assert {(kept.request_id, kept.client) for kept in store.read_all(tmp_path)} == {("a", "web"), ("b", "")}
     assert images(tmp_path) == {shared}
     assert alone != shared
-    assert store.delete(tmp_path, "a") == 1  # of whichever client
-    assert store.delete(tmp_path, "b", "") == 1
+    assert catalogue.forget(tmp_path, "a") == 1  # of whichever client
+    assert keeper.delete("", "b", time.monotonic()) == 1
+    keeper.close()
     assert images(tmp_path) == set()
 
 
 @pytest.mark.parametrize("request_id", ["*", "..", "a/../b", "[ab]", "", "~a"])
 def test_no_request_id_deletes_what_is_another_s(tmp_path: Path, request_id: str) -> None:
     put(tmp_path, "a", b"1")
-    assert store.delete(tmp_path, request_id) == 0
+    assert catalogue.forget(tmp_path, request_id) == 0
     assert names(tmp_path) == {"a"}
 
 
@@ -238,7 +242,7 @@ def test_a_request_whose_image_still_waits_is_deleted_too_and_so_is_one_that_ano
     for keeper in (one, other):
         keeper.offer(b"secret", answer("a"))
     time.sleep(0.05)
-    assert one.delete("", "a") == 1  # the other has its image in hand already
+    assert one.delete("", "a", time.monotonic()) == 1  # the other has its image in hand already
     go_on.set()
     one.close()
     other.close()
@@ -257,7 +261,7 @@ def test_workers_share_the_folder_and_one_at_a_time_clears_up(tmp_path: Path) ->
         keepers[i % 3].offer(b"image %d" % i, answer(f"r{i}"))
     for keeper in keepers:
         keeper.close()
-    clear(tmp_path, bounds, {})
+    clear(Catalogue(tmp_path), bounds)
     assert 15 <= len(images(tmp_path)) <= 20
     assert len(names(tmp_path)) == len(images(tmp_path))
 
@@ -267,14 +271,15 @@ def test_of_a_picture_that_comes_often_the_newest_answers_stay_and_those_with_fe
     put(tmp_path, "told", b"same", right=True, age=500)
     for i in range(n + 5):
         put(tmp_path, f"r{i:02d}", b"same", age=100 - i)
-    clear(tmp_path, ALL, {})
+    clear(Catalogue(tmp_path), ALL)
     assert names(tmp_path) == {"told", *(f"r{i:02d}" for i in range(6, n + 5))}
 
 
 def test_what_was_read_before_is_not_read_again_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(5):
         put(tmp_path, f"r{i}", b"image %d" % i)
-    found = clear(tmp_path, ALL, {})
+    known = Catalogue(tmp_path)
+    clear(known, ALL)
     put(tmp_path, "r3", b"image 3", right=False)
     read: list[str] = []
     read_answer = store.read_answer
@@ -284,6 +289,6 @@ def test_what_was_read_before_is_not_read_again_unless_it_changed(tmp_path: Path
         return read_answer(path)
 
     monkeypatch.setattr(store, "read_answer", reading)
-    found = clear(tmp_path, ALL, found.answers)
+    found = clear(known, ALL)
     assert read == ["~r3.0.json"]
-    assert len(found.answers) == found.images == 5
+    assert found.answers == found.images == 5
