@@ -7,6 +7,7 @@ Neighbours: catalogue.py knows what is there, service/keep.py writes and bounds 
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -160,4 +161,4 @@ def _write(path: Path, data: bytes) -> None:
 
 def beside_of(path: Path) -> Path:
     """A name in the same folder that is nobody else's, for a while: what is left there is removed after it."""
-    return path.with_name(f"{BESIDE}{os.getpid()}-{time.monotonic_ns()}")
+    return path.with_name(f"{BESIDE}{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}")

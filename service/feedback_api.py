@@ -44,7 +44,7 @@ class Line:
         """Raises Overloaded where one more would be too many."""
         if self.pieces >= self.limit:
             raise Overloaded(
-                f"{self.pieces} requests about answers that were given are waiting, the limit is {self.limit}; try again in 1 s",
+                f"{self.pieces} requests with feedback or deletions are waiting, the limit is {self.limit}; try again in 1 s",
                 1,
             )
 

@@ -246,11 +246,13 @@ class Keeper:
             new = kept.write_image(self.folder, name, image)
         answer = msgspec.structs.replace(answer, image=name)
         if kept.write_answer(self.folder, answer):
-            kept.write_image(self.folder, name, image)
+            again = kept.write_image(self.folder, name, image)
             self.count("kept" if new else "known")
+            self.found.answers += 1
             with self.lock:
                 self.catalogue.put(kept.answer_name(answer.client, answer.request_id, answer.index), answer)
-            self.found.answers += 1
+                if again:  # the one that was deleted in between may be this one
+                    self.catalogue.remove_images([name])
         elif new:  # the request was deleted meanwhile
             with self.lock:
                 self.catalogue.remove_images([name])

@@ -1,6 +1,9 @@
 """service/feedback.py: what feedback on an answer counts as, the second time too, and what is refused."""
 
+import fcntl
 import json
+import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,7 +15,7 @@ import pytest
 from models import kept
 from models.errors import PackageError
 from models.kept import Kept
-from service.errors import ClientError, InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
+from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
 from service.feedback import MAX_FEEDBACKS, Verdicts, check_type, parse
 from service.keep import Bounds, Keeper
 from service.recent import RecentAnswers
@@ -207,6 +210,132 @@ def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
 def test_what_is_no_feedback_is_refused(body: object) -> None:
     with pytest.raises(MalformedRequest):
         parse(json.dumps(body).encode())
+
+
+def test_while_another_process_keeps_the_lock_nothing_is_taken_and_what_needs_none_is_answered(
+    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]], tmp_path: Path
+) -> None:
+    other = RecentAnswers(tmp_path, "worker-1", 16)
+    with other.alone(time.monotonic()):
+        began = time.monotonic()
+        with pytest.raises(Overloaded, match="nothing of this request was taken; try again in 1 s") as caught:
+            verdicts.take("web", [Feedback("r1", wrong=True), Feedback("unknown", wrong=True)], until=began + 0.05)
+        assert time.monotonic() - began < 2
+        assert caught.value.headers() == {"retry-after": "1"}
+        (unknown,) = verdicts.take("web", [Feedback("unknown", wrong=True)])
+        assert isinstance(unknown, UnknownAnswer)
+    assert not counted
+    assert not keeper.told
+    assert not take(verdicts, "web", Feedback("r1", wrong=True)).right
+    assert counted == {(1, False, False): 1}
+
+
+def test_a_list_is_marked_under_one_lock_and_labels_of_a_version_are_read_once(
+    verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    taken: list[int] = []
+    labels, flock = verdicts.labels, fcntl.flock
+    verdicts.labels = lambda version: read.append(version) or labels(version)
+    monkeypatch.setattr(fcntl, "flock", lambda lock, what: taken.append(what) or flock(lock, what))
+    ids = [Feedback("r1", label="ant"), Feedback("r2", index=3, wrong=True), Feedback("r9", wrong=True)] * 11
+    results = verdicts.take("web", ids)
+    assert [type(result) for result in results] == [FeedbackResult, FeedbackResult, UnknownAnswer] * 11
+    assert sorted(read) == [1, 2, 9]
+    assert taken == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN]
+
+
+def test_said_many_times_in_a_request_an_answer_that_the_folder_remembers_counts_once(
+    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+) -> None:
+    kept.prepare(keeper.folder)
+    kept.write_answer(keeper.folder, Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC)))
+    verdicts.take("web", [Feedback("old", wrong=wrong) for wrong in (True, False) * 30])
+    assert counted == {(2, True, False): 1}
+    assert len(keeper.told) == 60
+
+
+def test_an_answer_whose_version_has_fewer_labels_in_the_store_now_is_not_known(verdicts: Verdicts) -> None:
+    verdicts.recent.write("web", "r7", 0, 1, 0.9, 2, False)
+    with pytest.raises(UnknownAnswer, match="insects:1 in the store has 2 labels"):
+        take(verdicts, "web", Feedback("r7", wrong=True))
+
+
+HEAD, TAIL = b'{"request_id": "r1", ', b"}"
+NASTY = {
+    "deep labels": HEAD + b'"label": ' + b"[" * 120_000,
+    "deep and unknown": HEAD + b'"x": ' + b'{"a":' * 40_000 + b"1" + b"}" * 40_000 + TAIL,
+    "deep list": b"[" * 50_000 + b"]" * 50_000,
+    "huge index": HEAD + b'"wrong": true, "index": ' + b"9" * 100_000 + TAIL,
+    "infinite index": HEAD + b'"wrong": true, "index": 1e999' + TAIL,
+    "no number": HEAD + b'"wrong": true, "index": NaN' + TAIL,
+    "half a surrogate": HEAD + b'"label": "\\ud83d", "index": 0.5' + TAIL,
+    "the other half": b'{"request_id": "\\udc00", "wrong": true}',
+    "half a surrogate as bytes": b'{"request_id": "\xed\xa0\xbd", "wrong": true}',
+    "zero": b'{"request_id": "r1\\u0000", "wrong": true}',
+    "many numbers": b"[" + b"1," * 99_999 + b"1]",
+    "many empty objects": b"[" + b"{}," * 80_000 + b"{}]",
+    "a name without end": b'{"' + b"x" * 200_000 + b'": 1}',
+    "the same name often": b"{" + b'"request_id": "r",' * 99 + b'"wrong": 3}',
+    "another encoding": json.dumps(ONE).encode("utf-16"),
+    "a mark of order": b"\xef\xbb\xbf" + json.dumps(ONE).encode(),
+}
+
+
+@pytest.mark.parametrize("body", NASTY.values(), ids=NASTY.keys())
+def test_json_that_is_made_to_break_a_reader_is_refused_in_few_words(body: bytes) -> None:
+    with pytest.raises((MalformedRequest, InvalidParameter)) as caught:
+        parse(body)
+    assert len(json.dumps(str(caught.value)).encode()) < 2000
+
+
+def test_a_number_that_is_as_good_as_zero_is_zero() -> None:
+    for number in (b"1e-99999999999", b"-0." + b"0" * 9999 + b"1"):
+        (found,) = parse(HEAD + b'"wrong": true, "index": ' + number + TAIL)
+        assert found.index == 0
+
+
+PIECES = [
+    b'"request_id"',
+    b'"r1"',
+    b":",
+    b",",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"index"',
+    b"1e308",
+    b"-1",
+    b'"label"',
+    b'"wrong"',
+    b"true",
+    b"null",
+    b'"\\ud800"',
+    b"2147483647.5",
+    b"1e-400",
+    b'"\\u0000"',
+    b"\xff",
+    b"[" * 3000,
+    b"9" * 400,
+]
+
+
+def test_json_with_pieces_exchanged_is_read_or_refused() -> None:
+    rng = random.Random(3)
+    good = [b"[", b"{", b'"request_id"', b":", b'"r1"', b",", b'"index"', b":", b"2", b",", b'"wrong"', b":", b"true", b"}", b"]"]
+    read = 0
+    for _ in range(20_000):
+        body = list(good)
+        for _ in range(rng.randrange(1, 4)):
+            body[rng.randrange(len(body))] = rng.choice(PIECES)
+        try:
+            found = parse(b"".join(body))
+        except (MalformedRequest, InvalidParameter):
+            continue
+        read += 1
+        assert all(isinstance(one, Feedback) for one in found)
+    assert 100 < read < 19_000
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])

@@ -19,6 +19,7 @@ from models import kept as store
 from models.catalogue import Catalogue
 from models.kept import Kept
 from service import keep
+from service.errors import KeptUnavailable
 from service.keep import Bounds, Keeper, clear
 from tests.factories import make_image
 
@@ -292,3 +293,222 @@ def test_what_was_read_before_is_not_read_again_unless_it_changed(tmp_path: Path
     found = clear(known, ALL)
     assert read == ["~r3.0.json"]
     assert found.answers == found.images == 5
+
+
+def stops(keeper: Keeper) -> None:
+    """Have the keeper write nothing more, and not clear up, so that it can be asked from here alone."""
+    keeper.close()
+
+
+def test_a_deletion_of_what_nobody_knows_reads_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(30):
+        put(tmp_path, f"r{i}", b"%d" % i)
+    stops(keeper := Keeper(tmp_path, ALL))
+    before = set(tmp_path.rglob("*"))
+    for name in ("read_answer", "withdraw"):
+        monkeypatch.setattr(store, name, None)  # to call it fails
+    monkeypatch.setattr(os, "scandir", None)
+    for i in range(50):
+        assert keeper.delete("", f"unknown-{i}", time.monotonic(), images=8) == 0
+    monkeypatch.undo()
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_an_answer_that_is_on_its_way_is_withdrawn_though_nothing_is_there_yet(tmp_path: Path) -> None:
+    store.prepare(tmp_path)
+    stops(keeper := Keeper(tmp_path, ALL))
+    given = answer("a")
+    assert keeper.delete("", "a", time.monotonic(), given=True) == 0
+    assert not store.write_answer(tmp_path, given)
+    assert names(tmp_path) == set()
+
+
+def test_an_answer_with_a_higher_index_than_this_service_gives_is_deleted_too(tmp_path: Path) -> None:
+    put(tmp_path, "a", b"1")
+    store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 70), image=put(tmp_path, "b", b"2")))
+    stops(keeper := Keeper(tmp_path, ALL))
+    assert keeper.delete("", "a", time.monotonic(), images=4) == 2
+    assert names(tmp_path) == {"b"}
+
+
+def test_what_was_written_of_a_request_that_was_deleted_meanwhile_leaves_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.prepare(tmp_path)
+    write_image, begin, went_on = store.write_image, threading.Event(), threading.Event()
+
+    def slowly(*args: object) -> bool:
+        new = write_image(*args)  # pyright: ignore[reportArgumentType]
+        begin.set()
+        went_on.wait(10)
+        return new
+
+    monkeypatch.setattr(store, "write_image", slowly)
+    keeper = Keeper(tmp_path, ALL)
+    keeper.offer(b"secret", answer("a"))
+    assert begin.wait(5)
+    assert keeper.delete("", "a", time.monotonic(), given=True) == 0
+    went_on.set()
+    keeper.close()
+    assert images(tmp_path) == set()
+    assert names(tmp_path) == set()
+
+
+def test_an_image_that_is_written_again_after_its_answer_was_deleted_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.prepare(tmp_path)
+    keeper, write_answer = Keeper(tmp_path, ALL), store.write_answer
+
+    def deleted_after(folder: Path, kept: Kept) -> bool:
+        written = write_answer(folder, kept)
+        assert keeper.delete("", "a", time.monotonic()) == 1
+        return written
+
+    monkeypatch.setattr(store, "write_answer", deleted_after)
+    keeper.offer(b"secret", answer("a"))
+    keeper.close()
+    assert names(tmp_path) == images(tmp_path) == set()
+
+
+def test_an_image_that_is_deleted_between_its_answer_and_the_one_before_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = put(tmp_path, "before", b"same")
+    write_answer = store.write_answer
+
+    def after_a_deletion(folder: Path, kept: Kept) -> bool:
+        (folder / store.IMAGES / image).unlink()
+        return write_answer(folder, kept)
+
+    monkeypatch.setattr(store, "write_answer", after_a_deletion)
+    keeper = Keeper(tmp_path, ALL)
+    keeper.offer(b"same", answer("after"))
+    keeper.close()
+    assert images(tmp_path) == {image}
+
+
+def test_while_the_folder_is_cleared_up_a_deletion_waits_no_longer_than_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keep, "DELETE_SECONDS", 0.05)
+    put(tmp_path, "a", b"1")
+    stops(keeper := Keeper(tmp_path, ALL))
+    with keeper.lock, pytest.raises(KeptUnavailable, match="try again in 5 s") as caught:
+        keeper.delete("", "a", time.monotonic())
+    assert caught.value.headers() == {"retry-after": "5"}
+    assert names(tmp_path) == {"a"}
+    assert keeper.delete("", "a", time.monotonic()) == 1
+
+
+def test_a_full_disk_that_takes_no_mark_lets_go_of_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a", b"1")
+    stops(keeper := Keeper(tmp_path, ALL))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "withdraw", full)
+    assert keeper.delete("", "a", time.monotonic()) == 1
+    assert images(tmp_path) == set()
+
+
+def test_a_folder_that_goes_away_costs_what_comes_meanwhile_and_is_used_when_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "kept"
+    store.prepare(folder)
+    counted: Counter[str] = Counter()
+    keeper = Keeper(folder, ALL, lambda outcome: counted.update([outcome]))
+    wait_for(lambda: (folder / ".lock").exists())  # it has looked through it
+    folder.rename(tmp_path / "away")
+    for i in range(4):
+        keeper.offer(b"%d" % i, answer(f"r{i}"))
+    keeper.tell("", "r0", 0, False, None)
+    wait_for(lambda: counted["failed"] == 4)
+    with pytest.raises(KeptUnavailable, match="cannot be changed now"):
+        keeper.delete("", "r0", time.monotonic())
+    assert not folder.exists()  # nothing is written in its place
+    folder.mkdir()  # it comes back empty
+    keeper.offer(b"later", answer("later"))
+    keeper.close()
+    assert counted == {"failed": 4, "kept": 1}
+    assert names(folder) == {"later"}
+    assert [record.message for record in caplog.records] == [
+        f"images cannot be kept in {folder}: No such file or directory; requests are answered all the same"
+    ]
+
+
+def test_all_answers_together_have_a_bound_which_costs_no_image(tmp_path: Path) -> None:
+    bounds = replace(ALL, images=10)
+    for i in range(10):
+        for k in range(2 + i):  # 65 in all, where 50 may be
+            put(tmp_path, f"r{i}x{k}", b"image %d" % i, right=False if k == 0 else None, age=100 - k)
+    found = clear(Catalogue(tmp_path), bounds)
+    assert found.answers == len(names(tmp_path)) <= 50
+    assert found.images == 10
+    assert {f"r{i}x0" for i in range(10)} | {f"r{i}x{1 + i}" for i in range(10)} <= names(tmp_path)
+    assert found.answers > 35
+
+
+def test_a_keeper_clears_up_when_there_are_too_many_answers_of_few_images(tmp_path: Path) -> None:
+    store.prepare(tmp_path)
+    told: list[tuple[int, int, int]] = []
+    keeper = Keeper(tmp_path, replace(ALL, images=4), told=lambda images, size, answers: told.append((images, size, answers)))
+    for i in range(120):
+        keeper.offer(b"%d" % (i % 3), answer(f"r{i}"))
+        wait_for(lambda: not keeper.images)
+    keeper.close()
+    assert len(told) >= 3
+    assert max(answers for _, _, answers in told) <= 20
+    assert told[-1][:2] == (3, 3)
+    assert len(names(tmp_path)) <= 40
+
+
+def test_feedback_on_what_is_not_kept_is_looked_for_now_and_then_not_with_every_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.prepare(tmp_path)
+    read: list[str] = []
+    read_answer = store.read_answer
+    monkeypatch.setattr(store, "read_answer", lambda path: read.append(path.name) or read_answer(path))
+    monkeypatch.setattr(keep, "RETRY_SECONDS", 60.0)
+    keeper = Keeper(tmp_path, ALL)
+    for i in range(200):
+        keeper.tell("", f"gone{i}", 0, True, None)
+    for i in range(50):
+        keeper.offer(b"%d" % i, answer(f"r{i}"))
+    wait_for(lambda: len(names(tmp_path)) == 50)
+    assert sum(name.startswith("~gone") for name in read) <= 400
+    keeper.close()
+
+
+def test_deletions_feedback_and_clearing_up_at_the_same_time_leave_a_whole_folder(tmp_path: Path) -> None:
+    store.prepare(tmp_path)
+    bounds = replace(ALL, images=12)
+    keepers = [Keeper(tmp_path, bounds) for _ in range(2)]
+    failed: list[Exception] = []
+
+    def run(k: int) -> None:
+        try:
+            for i in range(80):
+                keepers[k].offer(b"%d" % (i % 9), answer(f"r{k}x{i}"))
+                keepers[1 - k].tell("", f"r{k}x{i}", 0, bool(i % 2), None)
+                keepers[1 - k].delete("", f"r{k}x{i - 2}", time.monotonic(), given=True)
+                if i % 10 == 0:
+                    keepers[k].clear()
+        except Exception as err:
+            failed.append(err)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for keeper in keepers:
+        keeper.close()
+    assert not failed
+    left = {path.name.removesuffix(".json") for path in (tmp_path / store.ANSWERS).glob("*.json")}
+    assert left <= {f"~r{k}x{i}.0" for k in range(2) for i in (78, 79)}
+    assert {kept.image for kept in store.read_all(tmp_path)} == images(tmp_path)
+    assert len(names(tmp_path)) == len(left)
