@@ -245,20 +245,22 @@ class Keeper:
             kept.mend(self.folder)
             new = kept.write_image(self.folder, name, image)
         answer = msgspec.structs.replace(answer, image=name)
-        if kept.write_answer(self.folder, answer):
-            again = kept.write_image(self.folder, name, image)
+        stays = kept.write_answer(self.folder, answer)
+        again = stays and kept.write_image(self.folder, name, image)
+        if stays:
             self.count("kept" if new else "known")
             self.found.answers += 1
             with self.lock:
                 self.catalogue.put(kept.answer_name(answer.client, answer.request_id, answer.index), answer)
-                if again:  # the one that was deleted in between may be this one
-                    self.catalogue.remove_images([name])
-        elif new:  # the request was deleted meanwhile
-            with self.lock:
-                self.catalogue.remove_images([name])
-            new = False
+        if again or not stays:
+            self._release(name)
         self.found.images += new
         self.found.bytes += len(image) * new
+
+    def _release(self, image: str) -> None:
+        """Its request was deleted meanwhile, or may have been: who did that may have found the image still needed."""
+        with self.lock:
+            self.catalogue.remove_images([image])
 
     def _note_all(self) -> None:
         """Feedback that waits; what finds no answer waits on, for a while."""
@@ -276,7 +278,8 @@ class Keeper:
                     self.verdicts.append(verdict)
         elif before.given_at is None or before.given_at < verdict.at:
             changes = {"right": verdict.right, "given": verdict.given, "given_at": verdict.at}
-            kept.write_answer(self.folder, msgspec.structs.replace(before, **changes))
+            if not kept.write_answer(self.folder, msgspec.structs.replace(before, **changes)):
+                self._release(before.image)
 
     def _complain(self, error: OSError) -> None:
         if (now := time.monotonic()) - self.complained > 60:
