@@ -78,7 +78,7 @@ def siege(server: Server, attack: str, *, clients: int = 1, seconds: float = 8.0
             thread.join()
     finally:
         attackers.kill()
-        attackers.wait()
+        attackers.communicate()
     seen.same = server.processes() == pids
     seen.grown = peak.grown() if seen.same else 0
     return seen
