@@ -1,12 +1,13 @@
 """Images kept for the next training, with what was answered and what people said of it: a folder that several processes share.
 
 FOLDER/images/SHA256.ENDING holds the bytes as they came, each once; FOLDER/answers/CLIENT~REQUEST.INDEX.json an answer each.
-Neighbours: service/keep.py writes and bounds it, training/feedback.py makes training images of it.
+Neighbours: catalogue.py knows what is there, service/keep.py writes and bounds it, training/review/ makes training images of it.
 """
 
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -53,6 +54,13 @@ def prepare(folder: Path) -> None:
         probe.unlink()
 
 
+def mend(folder: Path) -> None:
+    """Make what belongs into the folder where it came back empty. Raises OSError where the folder itself is not there: what
+    was mounted may have gone, and nothing is written below its place then."""
+    for place in (folder / IMAGES, folder / ANSWERS):
+        place.mkdir(mode=0o700, exist_ok=True)
+
+
 def is_folder(folder: Path) -> bool:
     """Whether it is such a folder."""
     return (folder / IMAGES).is_dir() and (folder / ANSWERS).is_dir()
@@ -68,7 +76,23 @@ def image_name(data: bytes) -> str:
 
 
 def answer_path(folder: Path, client: str, request_id: str, index: int) -> Path:
-    return folder / ANSWERS / f"{client}~{request_id}.{index}.json"
+    return folder / ANSWERS / answer_name(client, request_id, index)
+
+
+def answer_name(client: str, request_id: str, index: int) -> str:
+    return f"{client}~{request_id}.{index}.json"
+
+
+def read_name(name: str) -> tuple[str, str, int] | None:
+    """Client, request id and index of an answer, from the name of its file; None where it is no such name.
+
+    No client has a ~ in it and no index a dot, so no two answers have one name, and a request id may end like an index.
+    """
+    client, tilde, rest = name.removesuffix(".json").partition("~")
+    request_id, dot, index = rest.rpartition(".")
+    if not (name.endswith(".json") and tilde and dot and index.isascii() and index.isdigit()):
+        return None
+    return client, request_id, int(index)
 
 
 def write_image(folder: Path, name: str, data: bytes) -> bool:
@@ -113,28 +137,10 @@ def read_all(folder: Path) -> Iterator[Kept]:
 
 
 def withdraw(folder: Path, client: str, request_id: str) -> None:
-    """Have what is still on its way to the folder not stay there."""
-    _withdrawal(folder, client, request_id).write_bytes(b"")
-
-
-def delete(folder: Path, request_id: str, client: str | None = None) -> int:
-    """Delete what is kept of a request, of one client or of all; how many answers that were. An image goes with the last
-    answer that refers to it. Raises OSError.
-    """
-    if not REQUEST_ID.fullmatch(request_id):
-        return 0
-    known = "*" if client is None else client
-    found = [(path, read_answer(path)) for path in (folder / ANSWERS).glob(f"{known}~{request_id}.*.json")]
-    found = [(path, kept) for path, kept in found if kept is None or kept.request_id == request_id]
-    for path, _ in found:
-        withdraw(folder, path.name.partition("~")[0], request_id)
-        path.unlink(missing_ok=True)
-    images = {kept.image for _, kept in found if kept}
-    if images:
-        images -= {kept.image for kept in map(read_answer, (folder / ANSWERS).glob("*.json")) if kept}
-    for name in images:
-        (folder / IMAGES / name).unlink(missing_ok=True)
-    return len(found)
+    """Have what is still on its way to the folder, of an answer given before now, not stay there. Raises OSError."""
+    path, now = _withdrawal(folder, client, request_id), time.time()
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    os.utime(path, (now, now))  # the file system's own clock may be some milliseconds behind that of the answers
 
 
 def _withdrawal(folder: Path, client: str, request_id: str) -> Path:
@@ -142,7 +148,7 @@ def _withdrawal(folder: Path, client: str, request_id: str) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f"{BESIDE}{os.getpid()}-{time.monotonic_ns()}")
+    beside = beside_of(path)
     try:
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
@@ -151,3 +157,8 @@ def _write(path: Path, data: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def beside_of(path: Path) -> Path:
+    """A name in the same folder that is nobody else's, for a while: what is left there is removed after it."""
+    return path.with_name(f"{BESIDE}{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}")

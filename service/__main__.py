@@ -17,7 +17,7 @@ from models import program
 try:
     import msgspec
 
-    from models import kept, registry
+    from models import catalogue, kept, registry
     from models.manifest import PackageError
     from service import keys, ledger, settings
     from service.keys import KeysError
@@ -89,7 +89,7 @@ def run_forget(args: argparse.Namespace) -> int:
     if not config.feedback_dir or not kept.is_folder(folder):
         return fail(f"HUBEL_FEEDBACK_DIR is {config.feedback_dir!r}, no folder of kept images; set it as the service has it")
     try:
-        deleted = kept.delete(folder, args.request_id)
+        deleted = catalogue.forget(folder, args.request_id)
     except OSError as err:
         return fail(f"{folder} cannot be changed: {err.strerror}")
     if not deleted:

@@ -130,20 +130,25 @@ class Hubel:
         keeper = make_keeper()
         self.aftermath = Aftermath(recent, keeper, Drift(self.reference_of, metrics.DriftGauges()))
         verdicts = Verdicts(self.manifest.name, recent, self.labels_of, metrics.count_feedback, keeper)
-        self.feedback = FeedbackApi(verdicts, keeper, self.bodies, self.pool, SETTINGS.max_body_bytes, SETTINGS.deadline_ms)
+        self.feedback = FeedbackApi(
+            verdicts, keeper, self.bodies, SETTINGS.max_images, SETTINGS.max_body_bytes, SETTINGS.deadline_ms
+        )
 
     @bentoml.on_shutdown
     def close(self) -> None:
         self.batcher.close()
         self.holding.close()
         self.pool.shutdown()
+        self.feedback.close()
         self.aftermath.close()
 
     def busy_seconds(self) -> float:
         return self.batcher.busy_seconds()
 
     def check_load(self, route: str) -> None:
-        if route != feedback_api.PATH:  # which computes nothing
+        if route == feedback_api.PATH:
+            self.feedback.check_load()
+        else:
             self.batcher.check(1, share_of(route))
 
     def package_of(self, version: int) -> Path:
@@ -351,9 +356,8 @@ def make_keeper() -> Keeper | None:
     folder = Path(SETTINGS.feedback_dir)
     try:
         kept.prepare(folder)
-    except OSError as err:  # since the start, which checks it
-        log.error("no image is kept by this worker: %s: %s", folder, err.strerror)
-        return None
+    except OSError as err:  # since the start, which checks it; it may come back
+        log.error("no image is kept by this worker yet: %s: %s", folder, err.strerror)
     bounds = Bounds(
         images=SETTINGS.feedback_max_images,
         seconds=SETTINGS.feedback_max_days * DAY,

@@ -26,6 +26,7 @@ HubelError
         Draining                503  it is about to stop
         OutOfMemory             503  no room for a batch on the GPU, or for an image's pixels
         DeviceLost              503  the GPU failed, the process ends
+        KeptUnavailable         503  what is kept of a request cannot be deleted now
         DeadlineExceeded        504
 """
 
@@ -177,6 +178,13 @@ class OutOfMemory(ServerError):
 
 class DeviceLost(ServerError):
     status, code, title = 503, "device_lost", "The GPU failed"
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "5"}
+
+
+class KeptUnavailable(ServerError):
+    status, code, title = 503, "kept_unavailable", "What is kept cannot be changed now"
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": "5"}

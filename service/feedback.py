@@ -1,9 +1,12 @@
 """Feedback: what people say of an answer -> what it means, counted by version, and noted beside the kept image.
 
-Neighbours: recent.py knows the answers, keep.py the images; feedback_api.py reads requests.
+Looking up, and what may wait, runs in a thread of its own. Neighbours: recent.py knows the answers, keep.py the images;
+feedback_api.py reads requests.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,12 +14,14 @@ import msgspec
 
 from models import kept
 from models.errors import PackageError
-from service.errors import InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
-from service.recent import NO_VERDICT, RIGHT, WRONG, Recent, RecentAnswers, Ring
+from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
+from service.recent import NO_VERDICT, RIGHT, WRONG, Held, Place, RecentAnswers, Ring
 from service.schemas import Feedback, FeedbackResult
 
 MAX_FEEDBACKS = 100  # in one request
 NAMED = 20  # labels that an error lists
+PATIENCE_SECONDS = 1.0  # how long a request waits for another process to have marked an answer, which takes it microseconds
+TOLD = 300  # characters of what is wrong with JSON
 JSON = "application/json"
 
 
@@ -41,7 +46,7 @@ def parse(body: bytes) -> list[Feedback]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise MalformedRequest(
             f'the JSON body is not {{"request_id": "...", "label": "..."}} or {{"request_id": "...", "wrong": true}}, '
-            f"or a list of these: {err}"
+            f"or a list of these: {str(err)[:TOLD]}"
         ) from err
     found = found if isinstance(found, list) else [found]
     if not found:
@@ -78,37 +83,66 @@ class Verdicts:
         self.count = count
         self.keeper = keeper
 
-    def take(self, client: str, feedback: Feedback) -> FeedbackResult:
-        """What feedback says of its answer; the last one on an answer counts.
+    def take(self, client: str, feedbacks: Sequence[Feedback], until: float | None = None) -> list[FeedbackResult | ClientError]:
+        """What each feedback says of its answer, or why it is refused; the last one on an answer counts.
 
-        Raises:
-            UnknownAnswer: no such answer of this client is remembered.
-            InvalidParameter: its version has no such label.
+        UnknownAnswer: no such answer of this client is remembered. InvalidParameter: its version has no such label.
+
+        until: time.monotonic, when another process must have marked its answer; in PATIENCE_SECONDS. Raises Overloaded where
+        it has not; then none is taken.
         """
-        index = int(feedback.index)
-        with self.recent.alone():
-            found = self.recent.find(client, feedback.request_id, index)
-            if found is None:
-                return self._take_kept(client, feedback, index)
-            ring, place, answer = found
-            label = self._labels(answer.version)[answer.label]
-            right = self._is_right(feedback, answer.version, label)
-            self._mark(ring, place, answer, right)
-        self._tell(client, feedback, index, right)
-        return FeedbackResult(feedback.request_id, index, self.model, answer.version, label, right)
+        labels = Labels(self.model, self.labels)
+        rings = self.recent.rings()
+        judged = [self._judge(client, feedback, labels, rings) for feedback in feedbacks]
+        if any(isinstance(one, Judged) and one.place for one in judged):
+            self._mark_all([one for one in judged if isinstance(one, Judged)], until)
+        for one in {one.name(): one for one in judged if isinstance(one, Judged) and one.place is None}.values():
+            if one.before != one.right:
+                self.count(one.version, one.right)
+        for one in judged:
+            if isinstance(one, Judged):
+                self._tell(client, one)
+        return [self._result(one) if isinstance(one, Judged) else one for one in judged]
 
-    def _take_kept(self, client: str, feedback: Feedback, index: int) -> FeedbackResult:
+    def _judge(self, client: str, feedback: Feedback, labels: "Labels", rings: list[Ring]) -> "Judged | ClientError":
+        """What it says of its answer, which nothing is changed of yet."""
+        index = int(feedback.index)
+        try:
+            if found := self.recent.find(client, feedback.request_id, index, rings):
+                place, answer = found
+                label = labels.name(answer.version, answer.label)
+                return Judged(
+                    feedback, index, answer.version, label, self._is_right(feedback, answer.version, label, labels), place
+                )
+            return self._judge_kept(client, feedback, index, labels)
+        except ClientError as err:
+            return err
+
+    def _judge_kept(self, client: str, feedback: Feedback, index: int, labels: "Labels") -> "Judged":
         """The same for an answer of which the folder alone knows: the service was started since, or had many others."""
         answer = None
         if self.keeper is not None:
             answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.request_id, index))
         if answer is None:
             raise UnknownAnswer(self._unknown(feedback.request_id, index))
-        right = self._is_right(feedback, answer.version, answer.label)
-        if answer.right != right:
-            self.count(answer.version, right)
-        self._tell(client, feedback, index, right)
-        return FeedbackResult(feedback.request_id, index, self.model, answer.version, answer.label, right)
+        right = self._is_right(feedback, answer.version, answer.label, labels)
+        return Judged(feedback, index, answer.version, answer.label, right, before=answer.right)
+
+    def _mark_all(self, judged: "Sequence[Judged]", until: float | None) -> None:
+        try:
+            with self.recent.alone(time.monotonic() + PATIENCE_SECONDS if until is None else until):
+                for one in judged:
+                    if one.place:
+                        self._mark(one.place, one.version, one.right)
+        except Held as err:
+            raise Overloaded(
+                f"another process of this service has been noting feedback for {PATIENCE_SECONDS:g} s, which takes it less than "
+                "a thousandth of that; nothing of this request was taken; try again in 1 s",
+                1,
+            ) from err
+
+    def _result(self, judged: "Judged") -> FeedbackResult:
+        return FeedbackResult(judged.feedback.request_id, judged.index, self.model, judged.version, judged.label, judged.right)
 
     def _unknown(self, request_id: str, index: int) -> str:
         """The same for an answer that never was and for one of another key."""
@@ -120,19 +154,10 @@ class Verdicts:
             "send feedback soon, to the service that answered, or let all share one HUBEL_FEEDBACK_DIR"
         )
 
-    def _labels(self, version: int) -> Sequence[str]:
-        try:
-            return self.labels(version)
-        except PackageError as err:
-            raise UnknownAnswer(
-                f"{self.model}:{version}, which answered, cannot be read from the store any more, so its labels are not known; "
-                "send feedback again when it is back there"
-            ) from err
-
-    def _is_right(self, feedback: Feedback, version: int, label: str) -> bool:
+    def _is_right(self, feedback: Feedback, version: int, label: str, known: "Labels") -> bool:
         if feedback.label is msgspec.UNSET:
             return not feedback.wrong
-        labels = self._labels(version)
+        labels = known.of(version)
         if feedback.label not in labels:
             more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
             raise InvalidParameter(
@@ -141,16 +166,65 @@ class Verdicts:
             )
         return feedback.label == label
 
-    def _mark(self, ring: Ring, place: int, answer: Recent, right: bool) -> None:
-        verdict = RIGHT if right else WRONG
-        if answer.verdict == verdict:
+    def _mark(self, at: Place, version: int, right: bool) -> None:
+        verdict, before = RIGHT if right else WRONG, at.ring.verdict(at.place, at.key)
+        if before is None or before == verdict:  # another answer took its place, or the same was said before
             return
-        if answer.verdict != NO_VERDICT:
-            self.count(answer.version, answer.verdict == RIGHT, replaced=True)
-        self.count(answer.version, right)
-        ring.mark(place, verdict)
+        if before != NO_VERDICT:
+            self.count(version, before == RIGHT, replaced=True)
+        self.count(version, right)
+        at.ring.mark(at.place, verdict)
 
-    def _tell(self, client: str, feedback: Feedback, index: int, right: bool) -> None:
+    def _tell(self, client: str, judged: "Judged") -> None:
         if self.keeper is not None:
-            given = None if feedback.label is msgspec.UNSET else feedback.label
-            self.keeper.tell(client, feedback.request_id, index, right, given)
+            given = None if judged.feedback.label is msgspec.UNSET else judged.feedback.label
+            self.keeper.tell(client, judged.feedback.request_id, judged.index, judged.right, given)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Feedback on an answer that is known. place: where it is remembered; None: the folder of kept images alone knows it, and
+    ``before`` is what was said there."""
+
+    feedback: Feedback
+    index: int
+    version: int
+    label: str
+    right: bool
+    place: Place | None = None
+    before: bool | None = None
+
+    def name(self) -> tuple[str, int]:
+        """Of the answer, among those of a client."""
+        return self.feedback.request_id, self.index
+
+
+class Labels:
+    """The classes of the versions that one request is about, each read once."""
+
+    def __init__(self, model: str, read: Callable[[int], Sequence[str]]) -> None:
+        self.model = model
+        self.read = read
+        self.known: dict[int, Sequence[str] | None] = {}
+
+    def of(self, version: int) -> Sequence[str]:
+        """Raises UnknownAnswer where they cannot be read."""
+        if version not in self.known:
+            try:
+                self.known[version] = self.read(version)
+            except PackageError:
+                self.known[version] = None
+        labels = self.known[version]
+        if labels is None:
+            raise UnknownAnswer(
+                f"{self.model}:{version}, which answered, cannot be read from the store any more, so its labels are not known; "
+                "send feedback again when it is back there"
+            )
+        return labels
+
+    def name(self, version: int, label: int) -> str:
+        """The class of that number. Raises UnknownAnswer."""
+        labels = self.of(version)
+        if label >= len(labels):  # what lies in the store is not what answered
+            raise UnknownAnswer(f"{self.model}:{version} in the store has {len(labels)} labels, and the answer was another one")
+        return labels[label]

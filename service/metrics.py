@@ -127,6 +127,7 @@ KEPT_IMAGES = Counter(
 )
 KEPT_FOLDER_IMAGES = Gauge("hubel_kept_folder_images", "Images in the folder of kept images.", multiprocess_mode="livemax")
 KEPT_FOLDER_BYTES = Gauge("hubel_kept_folder_bytes", "Bytes of these images.", multiprocess_mode="livemax")
+KEPT_FOLDER_ANSWERS = Gauge("hubel_kept_folder_answers", "Answers in the folder of kept images.", multiprocess_mode="livemax")
 DRIFT_ANSWERS = Gauge(
     "hubel_drift_answers", "Recent answers that are compared with the reference.", ["version"], multiprocess_mode="livesum"
 )
@@ -164,9 +165,10 @@ def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
     (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(str(version), str(right).lower()).inc()
 
 
-def kept(images: int, size: int) -> None:
+def kept(images: int, size: int, answers: int) -> None:
     KEPT_FOLDER_IMAGES.set(images)
     KEPT_FOLDER_BYTES.set(size)
+    KEPT_FOLDER_ANSWERS.set(answers)
 
 
 class Exposition:

@@ -103,7 +103,7 @@ def test_what_is_no_feedback_on_a_known_answer_is_a_problem(keeping: Server) -> 
             problem = assert_problem(client.post("/v1/feedback", content=b"{}", headers=kind), 415, "unsupported_media_type")
             assert problem["detail"].endswith("feedback is sent as application/json")
         problem = assert_problem(tell(client, *[{"request_id": "x" * 10**6, "wrong": True}] * 34), 413, "body_too_large")
-        assert problem["detail"].endswith("(HUBEL_MAX_BODY_BYTES); send fewer feedbacks in one request")
+        assert problem["detail"].endswith("262144 bytes, the limit for feedback; send fewer feedbacks in one request")
         assert_problem(client.get("/v1/feedback"), 405, "wrong_method")
         assert_problem(client.get("/v1/feedback/abc"), 405, "wrong_method")
         assert_problem(client.delete("/v1/feedback/"), 404, "unknown_path")

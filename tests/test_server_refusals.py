@@ -97,7 +97,7 @@ def test_every_code_but_that_of_our_own_faults_is_provoked() -> None:
     elsewhere |= {"unauthorized", "rate_limited", "cors_refused"}  # in test_server_access.py
     caused = {code for _, _, _, code in REFUSED.values()} | elsewhere
     kinds = [kind for base in HubelError.__subclasses__() for kind in base.__subclasses__()]
-    assert caused == {kind.code for kind in kinds} - {"internal_error", "out_of_memory", "device_lost"}
+    assert caused == {kind.code for kind in kinds} - {"internal_error", "out_of_memory", "device_lost", "kept_unavailable"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """service/feedback.py: what feedback on an answer counts as, the second time too, and what is refused."""
 
+import fcntl
 import json
+import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,12 +15,21 @@ import pytest
 from models import kept
 from models.errors import PackageError
 from models.kept import Kept
-from service.errors import InvalidParameter, MalformedRequest, UnknownAnswer, UnsupportedMediaType
+from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
 from service.feedback import MAX_FEEDBACKS, Verdicts, check_type, parse
 from service.keep import Bounds, Keeper
 from service.recent import RecentAnswers
-from service.schemas import Feedback
+from service.schemas import Feedback, FeedbackResult
 from tests.factories import make_image
+
+
+def take(verdicts: Verdicts, client: str, feedback: Feedback) -> FeedbackResult:
+    """What came of one feedback; raises what it was refused with."""
+    (result,) = verdicts.take(client, [feedback])
+    if isinstance(result, ClientError):
+        raise result
+    return result
+
 
 LABELS = {1: ("ant", "bee"), 2: ("ant", "bee", "fly")}
 
@@ -63,9 +75,9 @@ def verdicts(tmp_path: Path, keeper: Told, counted: Counter[tuple[int, bool, boo
 def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
     verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    result = verdicts.take("web", Feedback("r1", label="ant"))
+    result = take(verdicts, "web", Feedback("r1", label="ant"))
     assert (result.model, result.version, result.label, result.right) == ("insects", 1, "bee", False)
-    assert verdicts.take("web", Feedback("r2", index=3, label="fly")).right
+    assert take(verdicts, "web", Feedback("r2", index=3, label="fly")).right
     assert counted == {(1, False, False): 1, (2, True, False): 1}
     assert keeper.told == [("web", "r1", 0, False, "ant"), ("web", "r2", 3, True, "fly")]
 
@@ -74,7 +86,7 @@ def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
 def test_an_answer_can_be_called_wrong_or_right_without_a_label(
     verdicts: Verdicts, keeper: Told, wrong: bool, right: bool
 ) -> None:
-    assert verdicts.take("web", Feedback("r1", wrong=wrong)).right is right
+    assert take(verdicts, "web", Feedback("r1", wrong=wrong)).right is right
     assert keeper.told == [("web", "r1", 0, right, None)]
 
 
@@ -82,7 +94,7 @@ def test_of_several_feedbacks_on_an_answer_the_last_one_counts(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
     for label in ("bee", "bee", "ant", "ant", "bee"):
-        verdicts.take("web", Feedback("r1", label=label))
+        take(verdicts, "web", Feedback("r1", label=label))
     right = counted[1, True, False] - counted[1, True, True]
     wrong = counted[1, False, False] - counted[1, False, True]
     assert (right, wrong) == (1, 0)
@@ -103,13 +115,13 @@ def test_what_is_not_remembered_is_not_found_nor_another_client_s(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]], client: str, feedback: Feedback
 ) -> None:
     with pytest.raises(UnknownAnswer):
-        verdicts.take(client, feedback)
+        take(verdicts, client, feedback)
     assert not counted
 
 
 def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Verdicts) -> None:
     with pytest.raises(UnknownAnswer) as caught:
-        verdicts.take("web", Feedback("of-another-replica", index=2, wrong=True))
+        take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
     said = str(caught.value)
     assert said.startswith("no label of image 2 of the request of-another-replica is known here for you; ")
     assert "the last 16 of each process since the service was started (HUBEL_FEEDBACK_ANSWERS)" in said
@@ -118,13 +130,13 @@ def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Ve
     assert "those whose image is kept" in said
     verdicts.keeper = None
     with pytest.raises(UnknownAnswer) as caught:
-        verdicts.take("web", Feedback("of-another-replica", index=2, wrong=True))
+        take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
     assert "those whose image is kept" not in str(caught.value)
 
 
 def test_a_version_whose_labels_cannot_be_read_is_not_called_removed(verdicts: Verdicts) -> None:
     with pytest.raises(UnknownAnswer, match="insects:9, which answered, cannot be read from the store any more"):
-        verdicts.take("web", Feedback("r9", wrong=True))
+        take(verdicts, "web", Feedback("r9", wrong=True))
 
 
 def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_another(verdicts: Verdicts, keeper: Told) -> None:
@@ -133,14 +145,14 @@ def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_anothe
     other = Keeper(keeper.folder, bounds)
     other.offer(make_image(), Kept("theirs", 0, "web", "", "insects", 1, "bee", 0.9, False, datetime.now(UTC)))
     other.close()
-    assert not verdicts.take("web", Feedback("theirs", label="ant")).right
+    assert not take(verdicts, "web", Feedback("theirs", label="ant")).right
 
 
 def test_a_label_that_its_version_does_not_know_is_refused_and_changes_nothing(
     verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
     with pytest.raises(InvalidParameter, match="label is 'fly'; insects:1 knows ant, bee; where none is right"):
-        verdicts.take("web", Feedback("r1", label="fly"))
+        take(verdicts, "web", Feedback("r1", label="fly"))
     assert not counted
 
 
@@ -150,10 +162,10 @@ def test_an_answer_that_the_folder_alone_remembers_is_taken_too(
     kept.prepare(keeper.folder)
     answer = Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
     kept.write_answer(keeper.folder, answer)
-    assert not verdicts.take("web", Feedback("old", label="bee")).right
+    assert not take(verdicts, "web", Feedback("old", label="bee")).right
     assert counted == {(2, False, False): 1}
     with pytest.raises(UnknownAnswer):
-        verdicts.take("", Feedback("old", label="bee"))
+        take(verdicts, "", Feedback("old", label="bee"))
 
 
 ONE = {"request_id": "r1", "label": "ant"}
@@ -170,7 +182,7 @@ def test_one_feedback_or_a_list_of_them_is_read() -> None:
 
 def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
     (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}')
-    result = verdicts.take("web", feedback)
+    result = take(verdicts, "web", feedback)
     assert (result.index, result.right) == (3, True)
     assert isinstance(result.index, int)
 
@@ -198,6 +210,132 @@ def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
 def test_what_is_no_feedback_is_refused(body: object) -> None:
     with pytest.raises(MalformedRequest):
         parse(json.dumps(body).encode())
+
+
+def test_while_another_process_keeps_the_lock_nothing_is_taken_and_what_needs_none_is_answered(
+    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]], tmp_path: Path
+) -> None:
+    other = RecentAnswers(tmp_path, "worker-1", 16)
+    with other.alone(time.monotonic()):
+        began = time.monotonic()
+        with pytest.raises(Overloaded, match="nothing of this request was taken; try again in 1 s") as caught:
+            verdicts.take("web", [Feedback("r1", wrong=True), Feedback("unknown", wrong=True)], until=began + 0.05)
+        assert time.monotonic() - began < 2
+        assert caught.value.headers() == {"retry-after": "1"}
+        (unknown,) = verdicts.take("web", [Feedback("unknown", wrong=True)])
+        assert isinstance(unknown, UnknownAnswer)
+    assert not counted
+    assert not keeper.told
+    assert not take(verdicts, "web", Feedback("r1", wrong=True)).right
+    assert counted == {(1, False, False): 1}
+
+
+def test_a_list_is_marked_under_one_lock_and_labels_of_a_version_are_read_once(
+    verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    taken: list[int] = []
+    labels, flock = verdicts.labels, fcntl.flock
+    verdicts.labels = lambda version: read.append(version) or labels(version)
+    monkeypatch.setattr(fcntl, "flock", lambda lock, what: taken.append(what) or flock(lock, what))
+    ids = [Feedback("r1", label="ant"), Feedback("r2", index=3, wrong=True), Feedback("r9", wrong=True)] * 11
+    results = verdicts.take("web", ids)
+    assert [type(result) for result in results] == [FeedbackResult, FeedbackResult, UnknownAnswer] * 11
+    assert sorted(read) == [1, 2, 9]
+    assert taken == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN]
+
+
+def test_said_many_times_in_a_request_an_answer_that_the_folder_remembers_counts_once(
+    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+) -> None:
+    kept.prepare(keeper.folder)
+    kept.write_answer(keeper.folder, Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC)))
+    verdicts.take("web", [Feedback("old", wrong=wrong) for wrong in (True, False) * 30])
+    assert counted == {(2, True, False): 1}
+    assert len(keeper.told) == 60
+
+
+def test_an_answer_whose_version_has_fewer_labels_in_the_store_now_is_not_known(verdicts: Verdicts) -> None:
+    verdicts.recent.write("web", "r7", 0, 1, 0.9, 2, False)
+    with pytest.raises(UnknownAnswer, match="insects:1 in the store has 2 labels"):
+        take(verdicts, "web", Feedback("r7", wrong=True))
+
+
+HEAD, TAIL = b'{"request_id": "r1", ', b"}"
+NASTY = {
+    "deep labels": HEAD + b'"label": ' + b"[" * 120_000,
+    "deep and unknown": HEAD + b'"x": ' + b'{"a":' * 40_000 + b"1" + b"}" * 40_000 + TAIL,
+    "deep list": b"[" * 50_000 + b"]" * 50_000,
+    "huge index": HEAD + b'"wrong": true, "index": ' + b"9" * 100_000 + TAIL,
+    "infinite index": HEAD + b'"wrong": true, "index": 1e999' + TAIL,
+    "no number": HEAD + b'"wrong": true, "index": NaN' + TAIL,
+    "half a surrogate": HEAD + b'"label": "\\ud83d", "index": 0.5' + TAIL,
+    "the other half": b'{"request_id": "\\udc00", "wrong": true}',
+    "half a surrogate as bytes": b'{"request_id": "\xed\xa0\xbd", "wrong": true}',
+    "zero": b'{"request_id": "r1\\u0000", "wrong": true}',
+    "many numbers": b"[" + b"1," * 99_999 + b"1]",
+    "many empty objects": b"[" + b"{}," * 80_000 + b"{}]",
+    "a name without end": b'{"' + b"x" * 200_000 + b'": 1}',
+    "the same name often": b"{" + b'"request_id": "r",' * 99 + b'"wrong": 3}',
+    "another encoding": json.dumps(ONE).encode("utf-16"),
+    "a mark of order": b"\xef\xbb\xbf" + json.dumps(ONE).encode(),
+}
+
+
+@pytest.mark.parametrize("body", NASTY.values(), ids=NASTY.keys())
+def test_json_that_is_made_to_break_a_reader_is_refused_in_few_words(body: bytes) -> None:
+    with pytest.raises((MalformedRequest, InvalidParameter)) as caught:
+        parse(body)
+    assert len(json.dumps(str(caught.value)).encode()) < 2000
+
+
+def test_a_number_that_is_as_good_as_zero_is_zero() -> None:
+    for number in (b"1e-99999999999", b"-0." + b"0" * 9999 + b"1"):
+        (found,) = parse(HEAD + b'"wrong": true, "index": ' + number + TAIL)
+        assert found.index == 0
+
+
+PIECES = [
+    b'"request_id"',
+    b'"r1"',
+    b":",
+    b",",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"index"',
+    b"1e308",
+    b"-1",
+    b'"label"',
+    b'"wrong"',
+    b"true",
+    b"null",
+    b'"\\ud800"',
+    b"2147483647.5",
+    b"1e-400",
+    b'"\\u0000"',
+    b"\xff",
+    b"[" * 3000,
+    b"9" * 400,
+]
+
+
+def test_json_with_pieces_exchanged_is_read_or_refused() -> None:
+    rng = random.Random(3)
+    good = [b"[", b"{", b'"request_id"', b":", b'"r1"', b",", b'"index"', b":", b"2", b",", b'"wrong"', b":", b"true", b"}", b"]"]
+    read = 0
+    for _ in range(20_000):
+        body = list(good)
+        for _ in range(rng.randrange(1, 4)):
+            body[rng.randrange(len(body))] = rng.choice(PIECES)
+        try:
+            found = parse(b"".join(body))
+        except (MalformedRequest, InvalidParameter):
+            continue
+        read += 1
+        assert all(isinstance(one, Feedback) for one in found)
+    assert 100 < read < 19_000
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])

@@ -33,6 +33,7 @@ UNITLESS = (
     "hubel_candidate_version",
     "hubel_verdict_unrecorded",
     "hubel_drift_answers",
+    "hubel_kept_folder_answers",
     "hubel_drift_stability",
     "hubel_drift_feature_distance",
 )
