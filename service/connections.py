@@ -15,6 +15,7 @@ from service import metrics
 
 LINGER_SECONDS = 2.0  # between an answer that ends the connection and the end
 TURN_SECONDS = 0.002  # of a turn of the event loop, at most, to parse and to refuse; then others come
+SLICE_SECONDS = 0.0005  # of that, at most, for a connection that had a turn before
 SWEEP_SECONDS = 0.25  # between two looks for connections whose time is over
 
 
@@ -45,6 +46,7 @@ GIVE_WAY = {
     State.STUCK: 1.0,
     State.BODY: 5.0,
 }
+WITHOUT_REQUEST = (State.FRESH, State.HEAD, State.DROPPED)
 
 
 class Connection(Protocol):
@@ -54,8 +56,8 @@ class Connection(Protocol):
     held: int
     queued: bool
 
-    def advance(self) -> None:
-        """Go on with the bytes that are here."""
+    def advance(self, until: float) -> None:
+        """Go on with the bytes that are here, ``until`` a time of time.perf_counter at the latest."""
         ...
 
     def expire(self, state: State) -> None:
@@ -110,7 +112,8 @@ class Connections:
         self.held = 0
         self.spent = 0.0  # seconds of this turn of the loop
         self.planned = False  # the next turn will be noticed
-        self.queue: deque[Connection] = deque()
+        self.queue: deque[Connection] = deque()  # whose turn has not come yet
+        self.later: deque[Connection] = deque()  # who had one and want to go on
 
     def join(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
         """Give a new connection a place; False where there is none, even when one has given way that waited long."""
@@ -118,7 +121,7 @@ class Connections:
             self.loop = loop
             self._sweep()
         if self.open >= self.limits.places:
-            self._make_room()
+            self.make_room()
         self.open += 1
         connection.state = State.FRESH
         self.since[State.FRESH][connection] = loop.time()
@@ -161,15 +164,17 @@ class Connections:
             self.line_up(connection)
             return
         began = time.perf_counter()
-        connection.advance()
+        connection.advance(began)
         self.spent += time.perf_counter() - began
         self._plan()
 
-    def line_up(self, connection: Connection) -> None:
-        """Let it go on in one of the next turns of the loop, behind those that wait already."""
+    def line_up(self, connection: Connection, again: bool = False) -> None:
+        """Let it go on in one of the next turns of the loop, behind those that wait already, and ``again`` behind those that have
+        had no turn yet.
+        """
         if not connection.queued:
             connection.queued = True
-            self.queue.append(connection)
+            (self.later if again else self.queue).append(connection)
             self._plan()
 
     def _plan(self) -> None:
@@ -179,31 +184,41 @@ class Connections:
 
     def _turn(self) -> None:
         """A new turn of the loop."""
-        self.planned, self.spent = False, 0.0
+        self.planned = False
         began = time.perf_counter()
-        for _ in range(len(self.queue)):
-            connection = self.queue.popleft()
-            connection.queued = False
-            connection.advance()
-            self.spent = time.perf_counter() - began
-            if self.spent >= TURN_SECONDS:
+        end, now = began + TURN_SECONDS, began
+        while self.queue and now < end:
+            self._let_go_on(self.queue.popleft(), now)
+            now = time.perf_counter()
+        for _ in range(len(self.later)):
+            self._let_go_on(self.later.popleft(), now + SLICE_SECONDS)
+            if (now := time.perf_counter()) >= end:
                 break
-        if self.queue or self.spent:
+        self.spent = now - began
+        if self.queue or self.later or self.spent:
             self._plan()
 
-    def _make_room(self) -> None:
-        """Have one that waits, and nobody waits for, give way to a new one."""
+    def _let_go_on(self, connection: Connection, until: float) -> None:
+        connection.queued = False
+        connection.advance(until)
+
+    def make_room(self, asked: bool = False) -> bool:
+        """Have one that waits, and nobody waits for, give way to a new one; whether there was one. asked: the new one has sent a
+        request, so those who have not give way at once.
+        """
         assert self.loop is not None
         now = self.loop.time()
         crowded = self.open >= 2 * self.limits.places
         for state, seconds in GIVE_WAY.items():
             queue = self.since[state]
-            if queue and (crowded or now - next(iter(queue.values())) >= seconds):
+            at_once = crowded or (asked and state in WITHOUT_REQUEST)
+            if queue and (at_once or now - next(iter(queue.values())) >= seconds):
                 metrics.CONNECTIONS_CUT.labels("places").inc()
                 connection = next(iter(queue))
                 connection.give_way()
                 self.leave(connection)
-                return
+                return True
+        return False
 
     def _sweep(self) -> None:
         """End what has been in its state for too long, and say in the metrics what is open."""

@@ -24,7 +24,7 @@ MAX_HEAD_BYTES = 65_536  # request line and headers
 MAX_FIELDS = 128  # headers; browsers send some twenty, proxies add a few
 END = b"\r\n\r\n"  # of a head, and of a body in chunks
 PIECE_BYTES = 4096  # of a head, or of a body in chunks, that the parser gets at once
-SLICE_SECONDS = 0.0005  # of a turn of the loop, at most, for one connection
+PIECES = 2  # such pieces that a connection may always have, before it waits behind others
 FRESH_SECONDS = 0.2  # how long a connection that has sent nothing yet stays open when the service stops
 VERSIONS = ("1.1", "1.0")
 CLOSE = (b"connection", b"close")
@@ -99,8 +99,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self.half = False  # the client says nothing more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self.connections.add(self)
+        self.transport = transport
         self.flow: Flow = Flow(transport)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.scheme = "http"  # nobody asks for the addresses, which cost as much as all the rest
         self.crowded = not self.account.join(self, self.loop)
         if self.account.open > 2 * self.account.limits.places:
             self._abort()
@@ -129,13 +131,14 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
         return self.half
 
-    def advance(self) -> None:
-        """Parse what is here: to the end of a request, or of what may be done in this turn of the loop."""
-        data, heads, until = self.unread, self.heads, time.perf_counter() + SLICE_SECONDS
+    def advance(self, until: float) -> None:
+        """Parse what is here: to the end of a request, or, after a few pieces, ``until`` a time of time.perf_counter."""
+        data, heads, pieces = self.unread, self.heads, 0
         while self.parsed < len(data) and not self._has_to_wait():
-            if (self.in_head and not self.begun and self.heads > heads) or time.perf_counter() > until:
-                self.account.line_up(self)
+            if (self.in_head and not self.begun and self.heads > heads) or (pieces >= PIECES and time.perf_counter() > until):
+                self.account.line_up(self, again=True)
                 break
+            pieces += not self.left
             end = self._piece()
             if self.in_head and self.head_bytes + end - self.parsed > MAX_HEAD_BYTES:
                 self._refuse(_too_large(self.head_bytes + end - self.parsed))
@@ -264,7 +267,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.front.draining or self.half:
             cycle.keep_alive = False
         closes = cycle.waiting_for_100_continue or not cycle.keep_alive
-        if self.crowded and cycle.scope["path"] not in ALWAYS and self.account.is_full():
+        if self.crowded and not self._has_place(cycle.scope["path"]):
             answer, closes = self._word(self._no_place()), True
         else:
             headers = self.server_state.default_headers
@@ -281,6 +284,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if closes:
             self._end()
 
+    def _has_place(self, path: str) -> bool:
+        """Whether a request that came when all places were taken is let in: who holds one without a request gives way."""
+        self.account.move(self, State.ANSWER)
+        return path in ALWAYS or not self.account.is_full() or self.account.make_room(asked=True)
+
     def _no_place(self) -> Overloaded:
         limit = self.account.limits.places
         return Overloaded(f"{limit} connections are open, that is the limit (HUBEL_MAX_CONNECTIONS); try again in 1 s", 1)
@@ -292,7 +300,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         if self.parsed < len(self.unread) and not self.transport.is_closing():
-            self.account.line_up(self)
+            self.account.line_up(self, again=True)
         else:
             self.flow.resume_reading()
         self._settle()
@@ -304,7 +312,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.parsed < len(self.unread):
-            self.account.line_up(self)
+            self.account.line_up(self, again=True)
         self._settle()
 
     def _settle(self) -> None:

@@ -94,7 +94,7 @@ def test_a_bad_request_is_refused_with_its_code_and_the_next_good_one_is_answere
 def test_every_code_but_that_of_our_own_faults_is_provoked() -> None:
     # Below, in test_server_load.py, test_server_process.py and service/test_protocol.py.
     elsewhere = {"wrong_method", "overloaded", "deadline_exceeded", "request_timeout", "draining", "head_too_large"}
-    elsewhere |= {"unauthorized", "rate_limited", "cors_refused"}  # in test_server_access.py
+    elsewhere |= {"unauthorized", "rate_limited", "cors_refused", "wrong_host"}  # in test_server_access.py
     caused = {code for _, _, _, code in REFUSED.values()} | elsewhere
     kinds = [kind for base in HubelError.__subclasses__() for kind in base.__subclasses__()]
     assert caused == {kind.code for kind in kinds} - {"internal_error", "out_of_memory", "device_lost", "kept_unavailable"}

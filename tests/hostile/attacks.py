@@ -47,12 +47,14 @@ def slow_heads(port: int, going: Going) -> None:
 
 
 def silent(port: int, going: Going) -> None:
-    """Connections that say nothing, or blank lines, twice as many as there are places."""
-    held = [connect(port) for _ in range(2_100)]
+    """Twice as many connections as there are places, which say nothing but blank lines."""
+    held: list[socket.socket] = []
     while going():
-        time.sleep(0.1)
         held = [connection for connection in held if _drips(connection, b"\r\n")]
-        held += [connect(port) for _ in range(2_100 - len(held))]
+        for _ in range(30):
+            if len(held) < 2_100:
+                held.append(connect(port))
+        time.sleep(0.05)
 
 
 def small_chunks(port: int, going: Going) -> None:
