@@ -58,7 +58,7 @@ def test_the_files_are_made_in_full_and_do_not_grow(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(sizes)
     assert all(path.stat().st_blocks * 512 >= sizes[path.name] for path in tmp_path.iterdir())
     count_as("worker-0", tmp_path, keys=100)
-    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == sizes
+    assert {path.name: path.stat().st_size for path in tmp_path.glob("*.db")} == sizes
 
 
 TORN = b"\x40" + bytes(7) + b"\xff\xff\xff\x7f" + bytes(300_000)  # an entry longer than the file
@@ -77,4 +77,4 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes) -> None:
 
 def test_no_room_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        ledger.prepare(tmp_path / "nowhere", "worker-0")
+        ledger.prepare(tmp_path / "nowhere" / "below", "worker-0")

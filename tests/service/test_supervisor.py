@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict
 
 from service import supervisor as module
+from service.orders import MAX_BYTES, MAX_LINES
 from service.supervisor import Supervisor
 from service.watch import Watch
 
@@ -38,8 +39,17 @@ if orders == "crash":
 if orders == "give up":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 pipe = socket.socket(fileno=pipe)
-pipe.setblocking(False)
 pipe.send(b"{}\\n")
+if orders == "endless":
+    pipe.sendall(b"x" * 70_000)
+if orders == "flood":
+    pipe.sendall(b"{}\\n" * 2_000)
+if orders == "die":
+    sys.exit(5)
+pipe.setblocking(False)
+while orders == "drip":
+    pipe.send(b" ")
+    time.sleep(0.05)
 while True:
     pipe.send(b'{"hung": true}\\n' if orders == "hung" else b"what?\\n" if orders == "mumble" else b"{}\\n")
     time.sleep(1000 if orders == "silent" else 0.05)
@@ -164,9 +174,22 @@ def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kep
     assert play(tmp_path, scenario, workers=1)[0] == 0
 
 
-@pytest.mark.parametrize("orders", ["silent", "hung", "mumble"])
-def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
-    tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture
+BABBLES = "says what cannot be understood ({}), it is killed"
+
+
+@pytest.mark.parametrize(
+    ("orders", "why"),
+    [
+        ("silent", module.HANGS),
+        ("hung", module.HANGS),
+        ("drip", module.HANGS),
+        ("mumble", BABBLES.format("JSON is malformed: invalid character (byte 0)")),
+        ("endless", BABBLES.format(f"a line of more than {MAX_BYTES} bytes")),
+        ("flood", BABBLES.format(f"more than {MAX_LINES} lines in a second")),
+    ],
+)
+def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced_and_the_log_says_which(
+    tmp_path: Path, orders: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(scene: Scene) -> None:
         scene.order(orders)
@@ -176,7 +199,8 @@ def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
         scene.supervisor.stop()
 
     assert play(tmp_path, scenario, workers=1, hang_seconds=0.5)[0] == 0
-    assert "hangs, it is killed" in caplog.text
+    assert f") {why}, another takes its place" in caplog.text
+    assert caplog.text.count("it is killed") == caplog.text.count(why)
 
 
 def test_a_stopped_one_is_killed_and_replaced(tmp_path: Path) -> None:
