@@ -129,7 +129,7 @@ def test_a_report_that_is_too_long_is_no_silence(caplog: pytest.LogCaptureFixtur
             return Report(serves=3, refused={4: "x" * MAX_BYTES})
 
     async def scenario(scene: Scene) -> None:
-        scene.life.service = Talker()
+        scene.life.service = cast(Any, Talker())
         await scene.hears()
         scene.life.speak()
         assert Report() in await scene.hears()

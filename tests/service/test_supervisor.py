@@ -42,6 +42,7 @@ if orders == "give up":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 pipe = socket.socket(fileno=pipe)
 pipe.send(b"{}\\n")
+time.sleep(0.2 if orders in ("endless", "flood") else 0)
 if orders == "endless":
     pipe.sendall(b"x" * 70_000)
 if orders == "flood":
@@ -302,6 +303,7 @@ def test_one_that_cannot_be_started_is_tried_after_longer_and_longer_pauses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0, 0.01, 0.02, 0.1, 0.7))
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.0)
 
     async def refuse(*_: Any, **__: Any) -> None:
         raise error
@@ -397,7 +399,9 @@ def test_one_that_says_that_it_ends_and_does_not_is_killed(
     assert "does not end, it is killed, another takes its place" in caplog.text
 
 
-def test_a_standstill_while_they_drain_does_not_end_them_early(tmp_path: Path) -> None:
+def test_a_standstill_while_they_drain_does_not_end_them_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.5)
+
     async def scenario(scene: Scene) -> None:
         scene.order("drain slowly")
         await until(lambda: len(scene.ready()) == 1)
@@ -405,10 +409,10 @@ def test_a_standstill_while_they_drain_does_not_end_them_early(tmp_path: Path) -
         await asyncio.sleep(0.1)
         (pid,) = scene.ready()
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(7.5)
+        time.sleep(1.8)
         os.kill(pid, signal.SIGCONT)
 
-    assert play(tmp_path, scenario, workers=1, stop_seconds=1)[0] == 0
+    assert play(tmp_path, scenario, workers=1, stop_seconds=0.5)[0] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
