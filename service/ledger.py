@@ -43,8 +43,8 @@ def open_as(name: str) -> None:
     def identify() -> str:
         if missing[0]:  # asked before each change, while nobody else makes one
             missing[0] = False
-            for file in files:
-                with suppress(OSError):  # it is tried again a second later
+            with suppress(OSError):  # it is tried again a second later
+                for file in files:
                     file.put_back()
         return name
 
@@ -73,6 +73,7 @@ class File(MmapedDict):
         """Call it while nobody changes a value. Raises OSError."""
         if self.is_there():
             return
+        own(Path(self._fname).parent)
         beside = f"{self._fname}.new"
         with open(beside, "wb") as file:
             file.write(self._m[:])
@@ -142,7 +143,7 @@ def mend() -> None:
         own(folder)
         if folder.stat().st_ino != locked[folder][0]:
             hold(folder)
-    missing[0] = not all(file.is_there() for file in files)
+        missing[0] = not all(file.is_there() for file in files)
 
 
 def clear(parent: Path) -> list[Path]:
