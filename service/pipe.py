@@ -11,7 +11,7 @@ import time
 import msgspec
 
 HEAD = 4  # bytes before each message: its length
-MAX_BYTES = 4 * 1024 * 1024  # of a message; a manifest has at most 1 MiB
+MAX_BYTES = 16 * 1024 * 1024  # of a message; a manifest has at most 1 MiB
 READ = 4096  # bytes that are asked for at a time
 
 
