@@ -43,14 +43,15 @@ log = logging.getLogger("hubel")
 class Worker:
     """A process in a place. pipe: our end; the worker speaks regularly, and sees by its end when we are gone.
 
-    told: the last orders that are on their way to it. report: the last it said. since: when it was ready, in seconds of
-    time.monotonic.
+    told: the last orders that are on their way to it. report: the last it said. started: Unix time; began: the same, and
+    since: when it was ready, in seconds of time.monotonic.
     """
 
     place: int
     process: asyncio.subprocess.Process
     pipe: socket.socket
     started: float
+    began: float = field(default_factory=time.monotonic)
     ready: bool = False
     since: float = 0.0
     told: Orders | None = None
@@ -266,7 +267,7 @@ class Supervisor:
         metrics.WORKER_PID.labels(str(worker.place)).set(worker.process.pid)
         metrics.WORKER_STARTED.labels(str(worker.place)).set(worker.started)
         self.count()
-        log.info("%s is ready after %.1f s", worker, time.time() - worker.started)
+        log.info("%s is ready after %.1f s", worker, worker.since - worker.began)
 
     def bury(self, worker: Worker, code: int) -> None:
         """Take what is left of a worker out of the metrics, and say how it ended."""
