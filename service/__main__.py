@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from models import program
@@ -183,14 +184,15 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
 
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)  # the workers inherit it
+    told = Event()
     for number in enders(signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # until the supervisor listens
+        signal.signal(number, lambda *_: told.set())  # until the supervisor listens
     supervisor.allow_many_files()
     log.info("loading %s:%s to serve it at http://%s:%d", package.parent.name, package.name, config.host, config.port)
-    return asyncio.run(supervise(config, listener, package, folder_of_metrics))
+    return asyncio.run(supervise(config, listener, package, folder_of_metrics, told))
 
 
-async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path) -> int:
+async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path, told: Event) -> int:
     from service.supervisor import Supervisor
     from service.watch import Watch
 
@@ -205,7 +207,7 @@ async def supervise(config: Settings, listener: socket.socket, package: Path, fo
         hang_seconds=config.hang_seconds,
         stop_seconds=stop_seconds,
     )
-    return await supervisor.run()
+    return await supervisor.run(told.is_set)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,11 +110,15 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.stopped = 0.0  # when, in seconds of time.monotonic
 
-    async def run(self) -> int:
-        """Serve until a signal comes; the exit code: 1 where none could serve, or one that drained did not end well."""
+    async def run(self, told: Callable[[], bool] = lambda: False) -> int:
+        """Serve until a signal comes, or came before, which ``told`` says; the exit code: 1 where none could serve, or one that
+        drained did not end well.
+        """
         loop = asyncio.get_running_loop()
         for number in enders(signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if told():
+            self.stop()
         metrics.WORKERS_EXPECTED.set(len(self.places))
         others = [asyncio.create_task(work) for work in (self.rollout.run(), self.upkeep())]
         keepers = [asyncio.create_task(self.keep(place)) for place in self.places]

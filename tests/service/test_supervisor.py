@@ -426,6 +426,15 @@ def test_the_signals_of_a_terminal_let_them_drain(tmp_path: Path, number: signal
     assert not scene.supervisor.workers
 
 
+def test_a_signal_that_came_before_it_listened_starts_nobody(tmp_path: Path) -> None:
+    async def run() -> int:
+        scene = Scene(tmp_path, workers=2, hang_seconds=30, stop_seconds=10)
+        return await scene.supervisor.run(lambda: True)
+
+    assert asyncio.run(run()) == 0
+    assert not list(tmp_path.glob("[0-9]*"))
+
+
 def test_a_worker_sees_when_the_supervisor_is_gone(tmp_path: Path) -> None:
     async def scenario(scene: Scene) -> None:
         await until(lambda: len(scene.ready()) == 1)
