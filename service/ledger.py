@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,7 @@ MARK = "held"  # a file in the folder of a service that locks it
 process = [ALONE]  # the name of this one
 files: list["File"] = []  # of this process
 missing = [False]  # one of them is to be put in place again
+mending = threading.Lock()
 locked: dict[Path, tuple[int, int]] = {}  # folder -> its inode, and a descriptor
 
 
@@ -139,7 +141,7 @@ def mend() -> None:
     folder = place()[0]
     if folder is None or folder not in locked:
         return
-    with suppress(OSError):  # no room, or another's: it is tried again a second later
+    with mending, suppress(OSError):  # no room, or another's: it is tried again a second later
         own(folder)
         if folder.stat().st_ino != locked[folder][0]:
             hold(folder)
