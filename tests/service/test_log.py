@@ -118,7 +118,7 @@ warnings.warn("a warning")
 def test_a_process_whose_log_nobody_reads_goes_on_and_ends(end: str, code: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", ENDING.format(end=end)], cwd=ROOT, stderr=subprocess.PIPE)
     try:
-        assert process.wait(60) == code
+        assert process.wait(30) == code
     finally:
         process.kill()
         process.communicate()
