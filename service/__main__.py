@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from models import program
@@ -21,6 +22,7 @@ try:
     from models.manifest import PackageError
     from service import keys, ledger, settings
     from service.keys import KeysError
+    from service.life import enders
     from service.log import set_up
     from service.settings import Settings, SettingsError, available_cores
     from service.status import KEY_VARIABLE, StatusError, ask, show
@@ -28,6 +30,8 @@ except ImportError as err:
     raise SystemExit(program.missing("service", err)) from None
 
 FAILED = 1
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)  # ask other programs to open their log anew, and would end this
+RUNTIME = "RUNTIME_DIRECTORY"  # systemd's, of a unit that has one
 log = logging.getLogger("hubel")
 
 
@@ -115,12 +119,22 @@ def run_service(_: argparse.Namespace) -> int:
     except OSError as err:
         reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there
         return fail(f"cannot listen on {config.host}:{config.port}: {reason}; set HUBEL_HOST or HUBEL_PORT")
+    parent = place_of_metrics()
     try:
-        temporary = tempfile.TemporaryDirectory(prefix="hubel-metrics-", ignore_cleanup_errors=True)
+        if removed := ledger.clear(parent):
+            log.info("removed what services that were killed left in %s: %d folders", parent, len(removed))
+        temporary = tempfile.TemporaryDirectory(prefix=ledger.PREFIX, dir=parent, ignore_cleanup_errors=True)
     except OSError as err:
-        return fail(no_metrics(tempfile.gettempdir(), err))
+        return fail(no_metrics(str(parent), err))
     with listener, temporary as folder_of_metrics:
         return serve(config, listener, folder, Path(folder_of_metrics))
+
+
+def place_of_metrics() -> Path:
+    """Where the folder of the metrics is made: what nothing cleans, where systemd gave that, else where temporary files are."""
+    given = os.environ.get(RUNTIME, "").partition(":")[0]
+    chosen = "TMPDIR" not in os.environ and os.path.isabs(given) and os.access(given, os.W_OK)
+    return Path(given if chosen else tempfile.gettempdir())
 
 
 def no_metrics(folder: str, error: OSError) -> str:
@@ -168,14 +182,17 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
         return fail(no_metrics(str(folder_of_metrics), err))
     from service import supervisor  # after the metrics have their place
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # until the supervisor listens
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)  # the workers inherit it
+    told = Event()
+    for number in enders(signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())  # until the supervisor listens
     supervisor.allow_many_files()
     log.info("loading %s:%s to serve it at http://%s:%d", package.parent.name, package.name, config.host, config.port)
-    return asyncio.run(supervise(config, listener, package, folder_of_metrics))
+    return asyncio.run(supervise(config, listener, package, folder_of_metrics, told))
 
 
-async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path) -> int:
+async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path, told: Event) -> int:
     from service.supervisor import Supervisor
     from service.watch import Watch
 
@@ -190,7 +207,7 @@ async def supervise(config: Settings, listener: socket.socket, package: Path, fo
         hang_seconds=config.hang_seconds,
         stop_seconds=stop_seconds,
     )
-    return await supervisor.run()
+    return await supervisor.run(told.is_set)
 
 
 if __name__ == "__main__":

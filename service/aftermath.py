@@ -4,7 +4,6 @@ Nothing here waits, and nothing here can fail a request. Neighbours: app.py hand
 drift.py take them, feedback.py is asked for what came of them.
 """
 
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -14,10 +13,11 @@ from service.batcher import Job
 from service.drift import Drift, Sample
 from service.edge import Request
 from service.keep import Keeper
+from service.log import of_requests
 from service.recent import RecentAnswers
 from service.schemas import Classification, Prediction, Ranking
 
-log = logging.getLogger("hubel")
+log = of_requests()
 
 
 class Aftermath:

@@ -32,12 +32,13 @@ from service.cors import Cors
 from service.decode import decode
 from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout
+from service.errors import ClientError, DeadlineExceeded, InvalidParameter, OwnDeadlineExceeded, RequestTimeout
 from service.feedback import Verdicts
 from service.feedback_api import FeedbackApi
 from service.holding import Held, Holding
 from service.hosts import Hosts
 from service.keep import DAY, MB, Bounds, Keeper
+from service.log import of_requests
 from service.openapi import document
 from service.orders import Orders, Report
 from service.postprocess import Row, classify, encode_features, rank
@@ -268,7 +269,8 @@ class Hubel:
                 limit = f"{limit_ms} ms ({name_of_limit(limit_ms)})"
                 ways = ", or ".join(["send it faster", less, *more_time(limit_ms)])
                 raise RequestTimeout(f"the body did not arrive within {limit}; {ways}") from err
-            raise DeadlineExceeded(describe_delay(len(images), request.stages, limit_ms)) from err
+            late = OwnDeadlineExceeded if limit_ms < SETTINGS.deadline_ms else DeadlineExceeded
+            raise late(describe_delay(len(images), request.stages, limit_ms)) from err
         finally:
             metrics.QUEUE_DEPTH.set(self.batcher.admitted)
         with request.stage("postprocess"):
@@ -309,7 +311,8 @@ class Hubel:
         except Exception as err:
             if not self.contest.is_fault(held, err) or held is self.holding.serving:
                 raise
-            log.warning("request %s is answered by the version in service: %s failed: %s", request.name(), held.manifest.id, err)
+            what = (request.name(), held.manifest.id, err)
+            of_requests().warning("request %s is answered by the version in service: %s failed: %s", *what)
         serving = self.holding.serving
         with serving.used():
             return serving, await self.compute(request, serving, images, output, deadline)

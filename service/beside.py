@@ -18,6 +18,7 @@ from models.manifest import PackageError
 from service import remote
 from service.errors import DeviceLost, OutOfMemory
 from service.log import set_up
+from service.orders import cut
 from service.pipe import Pipe
 from service.remote import Answer, Done, Failed, Open, Ready, Run, layout
 from service.runtime import DeviceError, Runtime
@@ -33,10 +34,11 @@ def load(orders: Open, rest: float) -> Runtime:
 def explain(error: Exception) -> Failed:
     """Why a version cannot be held, for people."""
     if isinstance(error, PackageError | DeviceError | OutOfMemory | DeviceLost):
-        return Failed(type(error).__name__, str(error))
+        return Failed(type(error).__name__, cut(str(error)))
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
         return Failed("OutOfMemory", "there is no memory left to hold it beside the one in service")
-    return Failed(type(error).__name__, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    first = next(iter(str(error).splitlines()), "")
+    return Failed(type(error).__name__, cut(f"{type(error).__name__}: {first}"))
 
 
 def compute(pipe: Pipe, rest: float, answers: Callable[[], object]) -> int:
@@ -54,7 +56,7 @@ def compute(pipe: Pipe, rest: float, answers: Callable[[], object]) -> int:
             pipe.send(explain(err))
             return 1
         gc.freeze()
-        pipe.send(Ready(runtime.manifest, runtime.provider, runtime.precision, runtime.passed_over))
+        pipe.send(Ready(runtime.manifest, runtime.provider, runtime.precision, [cut(way) for way in runtime.passed_over]))
         serve(pipe, runtime, orders.max_batch, answers)
     return 0
 

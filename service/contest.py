@@ -7,7 +7,6 @@ Neighbours: holding.py holds both, verdict.py judges the counts that rollout.py 
 
 import asyncio
 import hashlib
-import logging
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -22,11 +21,12 @@ from service import metrics
 from service.batcher import Batcher, Job
 from service.errors import HubelError, OutOfMemory
 from service.holding import Held, Holding
+from service.log import of_requests
 from service.postprocess import Row, classify
 from service.schemas import Classification, Ranking
 
 Decode = Callable[[bytes, InputSpec], Awaitable[Pixels]]
-log = logging.getLogger("hubel")
+log = of_requests()
 
 
 class NotFinite(Exception):

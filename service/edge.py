@@ -4,8 +4,6 @@ Every answer leaves through here, so every error has one shape and every request
 application behind it starts and stops the service (lifespan).
 """
 
-import logging
-import math
 import re
 import secrets
 import time
@@ -36,6 +34,7 @@ from service.errors import (
     WrongMethod,
 )
 from service.hosts import Hosts
+from service.log import of_requests
 from service.orders import Orders, Report
 from service.read import Disconnected, Receive
 from service.schemas import Problem
@@ -51,7 +50,7 @@ COUNT = count(1)
 READY = "/readyz"
 BUSY = "the service is busy; try again in 1 s"
 OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
-log = logging.getLogger("hubel")
+log = of_requests()
 
 
 @dataclass
@@ -116,12 +115,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """Status, body and headers of an answer."""
+    """Status, body and headers of an answer. counted: the status in metrics, where that is another."""
 
     body: bytes
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    counted: int = 0
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -298,7 +298,7 @@ def count_status(route: str, status: int, client: Client | None) -> None:
 
 
 def count_answer(route: str, reply: Reply, began: float, client: Client | None = None) -> None:
-    count_status(route, reply.status, client)
+    count_status(route, reply.counted or reply.status, client)
     metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
 
 
@@ -311,10 +311,10 @@ def refuse(error: HubelError, request: Request) -> Reply:
     """The answer that tells of an error; counts it."""
     metrics.REJECTIONS.labels(error.code).inc()
     if isinstance(error, Overloaded):
-        OVERLOAD.warn(error)
+        log.warning("requests refused: %s", error)
     elif isinstance(error, ServerError) and not isinstance(error, Draining):
         log.warning("request %s to %s: %s", request.name(), request.path, error)
-    return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers())
+    return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers(), error.counted)
 
 
 def write_refusal(
@@ -331,23 +331,6 @@ def write_refusal(
     lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
     lines += [b"%b: %b\r\n" % header for header in {**dict(more), **dict(headers_of(reply, request))}.items()]
     return b"".join([*lines, b"\r\n", reply.body])
-
-
-@dataclass
-class OverloadLog:
-    """One line a second, however many are refused. Times in seconds of time.monotonic."""
-
-    refused: int = 0
-    last: float = -math.inf
-
-    def warn(self, error: Overloaded) -> None:
-        self.refused += 1
-        if (now := time.monotonic()) - self.last >= 1:
-            log.warning("%d requests refused: %s", self.refused, error)
-            self.refused, self.last = 0, now
-
-
-OVERLOAD = OverloadLog()
 
 
 async def respond(reply: Reply, request: Request, send: Send) -> None:

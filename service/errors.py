@@ -28,6 +28,7 @@ HubelError
         DeviceLost              503  the GPU failed, the process ends
         KeptUnavailable         503  what is kept of a request cannot be deleted now
         DeadlineExceeded        504
+            OwnDeadlineExceeded 504  the client's own, which metrics count as 499
 """
 
 from typing import ClassVar
@@ -39,6 +40,7 @@ class HubelError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    counted: ClassVar[int] = 0  # the status in metrics, where that is another
 
     def headers(self) -> dict[str, str]:
         """Further response headers that the status calls for."""
@@ -192,3 +194,9 @@ class KeptUnavailable(ServerError):
 
 class DeadlineExceeded(ServerError):
     status, code, title = 504, "deadline_exceeded", "The answer would have come too late"
+
+
+class OwnDeadlineExceeded(DeadlineExceeded):
+    """Of a client that allowed less time than the service does: no failure of the service, whatever it asked for."""
+
+    counted = 499

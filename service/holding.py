@@ -20,7 +20,7 @@ from models.preprocess import Pixels
 from service import metrics
 from service.batcher import Arrays
 from service.errors import DeviceLost
-from service.orders import Orders, Report, Trial
+from service.orders import Orders, Report, Trial, cut
 from service.remote import RemoteError
 
 LOAD_SECONDS = 120.0  # for a version to be loaded and warmed beside another
@@ -187,7 +187,7 @@ class Holding:
         self.loading = None
         if isinstance(found, str):
             if not aborted:  # it may be wanted again by now
-                self.refused[version] = found
+                self.refused[version] = cut(found)
         elif aborted or version in self.held or version not in {self.orders.serve, *self.orders.prepare}:
             Held(found, self._lose).release()
         else:
@@ -217,5 +217,5 @@ class Holding:
     def _give_up(self, held: Held, reason: str) -> None:
         if self.held.get(held.version) is held and held is not self.serving:
             self.held.pop(held.version).release()
-            self.refused[held.version] = reason
+            self.refused[held.version] = cut(reason)
             self.changed()

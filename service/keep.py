@@ -23,6 +23,7 @@ from models import kept
 from models.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry
 from models.kept import ANSWERS, IMAGES, Kept
 from service.errors import KeptUnavailable
+from service.log import of_requests
 
 QUEUE_IMAGES, QUEUE_BYTES, QUEUE_VERDICTS = 256, 32 * 2**20, 1024  # waiting to be written, in each worker
 CLEAR_SECONDS, CLEAR_SHARE = 5.0, 0.05  # a worker clears up so often, or of its time, at most
@@ -232,7 +233,7 @@ class Keeper:
         except OSError as err:
             self._complain(err)
         except Exception:
-            log.exception("an image is not kept")
+            of_requests().exception("an image is not kept")
         if counted:
             self.count("failed")
 

@@ -22,6 +22,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service import ledger, log
+
 __all__ = ["CONTENT_TYPE_LATEST"]
 
 disable_created_metrics()
@@ -113,6 +115,7 @@ VERDICT_UNRECORDED = Gauge(
 WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
 WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
 WORKER_RESTARTS = Counter("hubel_worker_restarts_total", "Worker processes that ended and were replaced.")
+LOG_LINES_DROPPED = Counter("hubel_log_lines_dropped_total", "Lines of the log that nobody took in time.")
 WORKER_PID = Gauge("hubel_worker_pid", "Process id of each worker that is ready.", ["worker"], multiprocess_mode="livemax")
 WORKER_STARTED = Gauge(
     "hubel_worker_started_timestamp_seconds", "When each worker was started, Unix time.", ["worker"], multiprocess_mode="livemax"
@@ -196,10 +199,17 @@ class Exposition:
             return text
 
 
+def upkeep() -> None:
+    """Is due about once a second in each process that counts."""
+    ledger.mend()
+    LOG_LINES_DROPPED.inc(log.WRITER.dropped())  # and with it what the ledger mends
+
+
 def render() -> bytes:
     """The exposition text of this process, or of all workers."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
+    upkeep()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     return generate_latest(registry)

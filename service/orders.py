@@ -4,7 +4,9 @@ The supervisor says what a worker shall hold, the worker what it holds; each say
 is lost, or a worker that is new, needs no story retold. Neighbours: rollout.py gives the orders, holding.py obeys them.
 """
 
+import logging
 import socket
+import time
 from collections.abc import Generator
 from contextlib import suppress
 from datetime import datetime
@@ -16,7 +18,10 @@ from msgspec import Struct
 from models.candidate import Mode, Progress
 
 MAX_BYTES = 65_536  # of a line; what is longer is no line of ours
+MAX_LINES = 1000  # that are taken in a second: a worker says one or two
+REASON_CHARS = 500
 T = TypeVar("T")
+log = logging.getLogger("hubel")
 
 
 class Trial(Struct, frozen=True):
@@ -59,21 +64,39 @@ class Report(Struct, frozen=True, omit_defaults=True):
     progress: Progress | None = None
 
 
+def cut(reason: str) -> str:
+    """A reason of any length, from whoever, as it fits into a message: of a long one the beginning and the end."""
+    text = reason.encode(errors="replace").decode()  # half characters, of file names, cannot be sent
+    if len(text) <= REASON_CHARS:
+        return text
+    end = REASON_CHARS // 5
+    return f"{text[: REASON_CHARS - end - 5]} ... {text[-end:]}"
+
+
 class Line:
-    """One end of the pipe. Never waits: what the other end does not take now goes before what is said next."""
+    """One end of the pipe. Never waits: what the other end does not take now goes before what is said next. What is longer
+    than ``MAX_BYTES`` is not sent, and the log says so.
+    """
 
     def __init__(self, pipe: socket.socket) -> None:
         self.pipe = pipe
         self.unsent = b""
         self.unread = b""
+        self.second, self.lines = 0, 0  # received in which
         pipe.setblocking(False)
 
     def say(self, message: Orders | Report) -> bool:
-        """Whether the message is on its way: not while the end of an earlier one is still here, or when nobody is there."""
+        """Whether the message is on its way: not while the end of an earlier one is still here, when it is too long, or when
+        nobody is there.
+        """
         with suppress(OSError):
             self.unsent = self.unsent[self.pipe.send(self.unsent) :] if self.unsent else b""
             if not self.unsent:
-                data = msgspec.json.encode(message) + b"\n"
+                data = msgspec.json.encode(message)
+                if len(data) > MAX_BYTES:
+                    log.error("a message of %d bytes is not sent, at most %d may be", len(data), MAX_BYTES)
+                    return False
+                data += b"\n"
                 self.unsent = data[self.pipe.send(data) :]
                 return True
         return False
@@ -81,6 +104,13 @@ class Line:
     def parse(self, data: bytes, kind: type[T]) -> Generator[T]:
         """The messages that end in what was received just now; raises msgspec.DecodeError for what is none."""
         *lines, self.unread = (self.unread + data).split(b"\n")
-        if len(self.unread) > MAX_BYTES:
+        if any(len(line) > MAX_BYTES for line in (*lines, self.unread)):
             raise msgspec.DecodeError(f"a line of more than {MAX_BYTES} bytes")
+        if self._count(len(lines)) > MAX_LINES:
+            raise msgspec.DecodeError(f"more than {MAX_LINES} lines in a second")
         yield from (msgspec.json.decode(line, type=kind) for line in lines)
+
+    def _count(self, lines: int) -> int:
+        second = int(time.monotonic())
+        self.second, self.lines = second, lines + (self.lines if second == self.second else 0)
+        return self.lines

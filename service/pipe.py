@@ -11,6 +11,7 @@ import time
 import msgspec
 
 HEAD = 4  # bytes before each message: its length
+MAX_BYTES = 16 * 1024 * 1024  # of a message; a manifest has at most 1 MiB
 READ = 4096  # bytes that are asked for at a time
 
 
@@ -28,7 +29,8 @@ class Pipe:
         self.socket.sendall(len(data).to_bytes(HEAD) + data)
 
     def receive(self, seconds: float = 0.0) -> bytes:
-        """The next message; 0 waits for ever. Raises EOFError where the other end is gone, and TimeoutError where the message
+        """The next message; 0 waits for ever. Raises EOFError where the other end is gone or
+        talks nonsense, and TimeoutError where the message
         is not whole by then; it waits once more as long for what comes in parts.
         """
         if seconds != self.patience:
@@ -37,7 +39,7 @@ class Pipe:
             )
             self.patience = seconds
         until = time.monotonic() + seconds
-        while len(self.unread) < HEAD or len(self.unread) < (end := HEAD + int.from_bytes(self.unread[:HEAD])):
+        while len(self.unread) < HEAD or len(self.unread) < (end := HEAD + self._length()):
             try:
                 part = self.socket.recv(READ)
             except BlockingIOError as err:
@@ -51,3 +53,8 @@ class Pipe:
                 raise TimeoutError
         message, self.unread = self.unread[HEAD:end], self.unread[end:]
         return message
+
+    def _length(self) -> int:
+        if (length := int.from_bytes(self.unread[:HEAD])) > MAX_BYTES:
+            raise EOFError(f"a message of {length} bytes, at most {MAX_BYTES} are taken")
+        return length

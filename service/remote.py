@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -25,8 +26,13 @@ from models.manifest import Manifest
 from models.preprocess import Pixels
 from service.batcher import Arrays
 from service.errors import DeviceLost, OutOfMemory
+from service.patience import Patience, step_of
 from service.pipe import Pipe
 
+# How early the system ends it where memory is short (oom_score_adj, see proc(5)): before all others while it is made ready, and
+# before its worker when it answers, if both are about as large. A limit of memory beside that it has none: what is free when it
+# begins says little of what it may take when it answers.
+FIRST, BEFORE_ITS_WORKER = 1000, 100
 COMMAND = tuple(program.module("service.engine"))
 ERRORS = {kind.__name__: kind for kind in (OutOfMemory, DeviceLost)}
 
@@ -108,6 +114,7 @@ class Remote:
             except OSError as err:
                 ours.close()
                 raise RemoteError(f"no process can be started to load it: {err.strerror}") from err
+        self._give_way(FIRST)
 
     def wait(self, seconds: float) -> None:
         """Until it is loaded and warm; raises RemoteError, and ends it, where that does not come."""
@@ -134,6 +141,7 @@ class Remote:
 
     def answer(self) -> None:
         """It answers requests from now on, and computes as fast as the others."""
+        self._give_way(BEFORE_ITS_WORKER)
         with suppress(OSError):
             self.pipe.send(Answer())
 
@@ -168,11 +176,20 @@ class Remote:
         self.process.wait()
         self.pipe.socket.close()
 
+    def _give_way(self, score: int) -> None:
+        with suppress(OSError):  # it has ended; another system than Linux
+            Path(f"/proc/{self.process.pid}/oom_score_adj").write_text(str(score))
+
     def _receive(self, seconds: float, what: str) -> Reply:
+        """Its answer, waited for in time in which this process ran as well."""
+        patience = Patience(step_of(seconds))
         try:
-            return REPLIES.decode(self.pipe.receive(seconds))
-        except TimeoutError:
+            while patience.seconds() <= seconds:
+                with suppress(TimeoutError):
+                    return REPLIES.decode(self.pipe.receive(patience.step))
             self.lost = f"it did not end within {seconds:g} s while {what}"
+        except msgspec.DecodeError as err:
+            self.lost = f"it answered what cannot be understood while {what}: {err}"
         except EOFError:
             self.lost = f"its process ended ({self._end()}) while {what}"
         raise RemoteError(self.lost)

@@ -22,10 +22,13 @@ from models.history import MAX_REASON
 from models.table import printable
 from service import metrics
 from service.orders import Orders, Refusal, Report, Trial
+from service.patience import Awake
 from service.verdict import Verdict, judge
 from service.watch import Watch
 
 LOOK_SECONDS = 0.5
+AWAKE_SECONDS = 5.0  # that count at most between two looks; the rest of a longer time this process stood still
+DEATHS = 2  # of workers, one behind the other, while they loaded a version: then it is refused
 SAVE_SECONDS = 2.0  # between two writings of a candidate's progress
 STORE_SECONDS = 15.0  # for the store to answer; longer than a command may keep it
 UNUSABLE, LATE = (
@@ -67,7 +70,9 @@ class Rollout:
         self.follows = follows
         self.together = together
         self.serving = watch.version
-        self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of time.monotonic
+        self.awake = Awake(AWAKE_SECONDS)
+        self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of awake
+        self.deaths: dict[int, int] = {}  # version -> workers that ended while they loaded it, since one held it
         self.rejected: dict[int, str] = {}  # version -> why; not tried again until the pointer changes
         self.refusal: Refusal | None = None
         self.swap: Swap | None = None
@@ -131,6 +136,8 @@ class Rollout:
             worker.report.refused,
         )
         worker.report = report
+        for version in report.holds:
+            self.deaths.pop(version, None)
         if report.progress is not None:
             self.add(report.progress)
         self.compare_workers()
@@ -139,6 +146,9 @@ class Rollout:
 
     def lose(self, worker: Worker) -> None:
         """A worker has ended."""
+        for version in worker.told.prepare if worker.told and worker.ready else ():
+            if version not in worker.report.holds:
+                self.deaths[version] = self.deaths.get(version, 0) + 1
         metrics.MODEL_VERSION.labels(str(worker.place)).set(0)
         self.compare_workers()
         self.something.set()
@@ -187,7 +197,7 @@ class Rollout:
         elif self.trial != found and self.all_hold(found.version):
             self.begin(found)
         wanted = {target, *({found.version} if found and found.version not in self.rejected else set())} - {self.serving}
-        now = time.monotonic()
+        now = self.awake.now()
         self.noticed = {version: self.noticed.get(version, now) for version in sorted(wanted)}
         self.orders = Orders(self.serving, sorted(wanted), self.described(), self.refusal)
         for worker in self.workers():
@@ -218,7 +228,8 @@ class Rollout:
 
     def all_hold(self, version: int) -> bool:
         """Every worker, also one that only just begins, for a while: it would serve what the others do no more."""
-        late = time.monotonic() - self.noticed.get(version, time.monotonic()) > self.patience() / 2
+        now = self.awake.now()
+        late = now - self.noticed.get(version, now) > self.patience() / 2
         crew = [worker for worker in self.workers() if worker.ready or not late]
         return bool(crew) and all(worker.ready and version in worker.report.holds for worker in crew)
 
@@ -231,7 +242,9 @@ class Rollout:
             reasons = [worker.report.refused[version] for worker in self.workers() if version in worker.report.refused]
             if reasons:
                 self.reject(version, reasons[0], UNUSABLE)
-            elif time.monotonic() - since > self.patience() and not (self.is_tried(version) or self.all_hold(version)):
+            elif self.deaths.get(version, 0) >= DEATHS and version != self.serving:
+                self.reject(version, f"{DEATHS} workers ended, one after the other, while they loaded it", UNUSABLE)
+            elif self.awake.now() - since > self.patience() and not (self.is_tried(version) or self.all_hold(version)):
                 self.reject(version, f"it was not loaded and warm within {self.patience():g} s", LATE)
 
     def reject(self, version: int, reason: str, kind: str) -> None:
@@ -240,6 +253,7 @@ class Rollout:
         if version in self.rejected:
             return
         self.rejected[version] = reason = printable(reason)[:MAX_REASON]
+        self.deaths.pop(version, None)
         self.refusal = Refusal(version, kind, datetime.now(UTC))
         metrics.SWAPS.labels("refused").inc()
         metrics.REFUSED_VERSION.set(version)
@@ -248,7 +262,7 @@ class Rollout:
 
     def put_into_service(self, version: int) -> None:
         """All workers are prepared: they swap when they hear of it, each between two batches."""
-        self.swap = Swap(version, self.serving, self.noticed.get(version, time.monotonic()))
+        self.swap = Swap(version, self.serving, self.noticed.get(version, self.awake.now()))
         self.serving = version
         if self.trial is not None and self.trial.version != version:
             self.progress = Progress(self.trial.version, self.trial.started)  # it is compared with another from now on
@@ -261,7 +275,7 @@ class Rollout:
         alike = all(worker.report.serves == self.serving for worker in ready)
         metrics.WORKERS_AGREE.set(alike)
         if self.swap is not None and ready and alike:
-            seconds = time.monotonic() - self.swap.noticed
+            seconds = self.awake.now() - self.swap.noticed
             metrics.SWAPS.labels("done").inc()
             metrics.SWAP_SECONDS.observe(seconds)
             name, swap = self.watch.name, self.swap

@@ -1,8 +1,9 @@
 """The process that holds the listening socket and keeps workers alive behind it.
 
-A worker that ends is replaced at once, one that hangs is killed first. While none is there, connections wait in the
-socket's queue instead of being refused. Neighbours: worker.py is what it starts, ledger.py keeps the metrics of all,
-rollout.py decides which versions the workers hold.
+A worker that ends is replaced at once, one that hangs is killed first; where that happens again and again, each try waits longer.
+While none is there, connections wait in the socket's queue instead of being refused. Neighbours: worker.py is what it starts,
+ledger.py keeps the metrics of all, rollout.py decides which versions the workers hold, patience.py tells a worker that hangs from
+a machine that stood still.
 """
 
 import asyncio
@@ -10,24 +11,31 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from models import program
 from service import ledger, metrics
-from service.orders import Line, Orders, Report
+from service.life import enders
+from service.orders import Line, Orders, Report, cut
+from service.patience import Patience, step_of
 from service.rollout import Rollout
 from service.watch import Watch
 
 TOGETHER_SECONDS = 1.0  # make and a terminal may both pass on the signal that ends us
 LOADING_SECONDS = 600.0  # for a worker to load, check and warm its model
 PATIENCE_SECONDS = 5.0  # over what workers may take to stop
-BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row did not become ready
+BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row came to nothing
+STEADY_SECONDS = 5.0  # that a worker has been ready when it has come to something
+UPKEEP_SECONDS = 1.0
+HANGS = "hangs, it is killed"
 COMMAND = tuple(program.module("service.worker"))
+T = TypeVar("T")
 log = logging.getLogger("hubel")
 
 
@@ -35,14 +43,17 @@ log = logging.getLogger("hubel")
 class Worker:
     """A process in a place. pipe: our end; the worker speaks regularly, and sees by its end when we are gone.
 
-    told: the last orders that are on their way to it. report: the last it said.
+    told: the last orders that are on their way to it. report: the last it said. started: Unix time; began: the same, and
+    since: when it was ready, in seconds of time.monotonic.
     """
 
     place: int
     process: asyncio.subprocess.Process
     pipe: socket.socket
     started: float
+    began: float = field(default_factory=time.monotonic)
     ready: bool = False
+    since: float = 0.0
     told: Orders | None = None
     report: Report = field(default_factory=Report)
 
@@ -57,6 +68,10 @@ class Worker:
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             self.process.kill()
+
+    def steady(self) -> bool:
+        """It has been ready for some time."""
+        return self.ready and time.monotonic() - self.since >= STEADY_SECONDS
 
     def __str__(self) -> str:
         return f"worker {self.place} (pid {self.process.pid})"
@@ -95,27 +110,44 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.stopped = 0.0  # when, in seconds of time.monotonic
 
-    async def run(self) -> int:
-        """Serve until a signal comes; the exit code: 1 where none could serve, or one that drained did not end well."""
+    async def run(self, told: Callable[[], bool] = lambda: False) -> int:
+        """Serve until a signal comes, or came before, which ``told`` says; the exit code: 1 where none could serve, or one that
+        drained did not end well.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in enders(signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if told():
+            self.stop()
         metrics.WORKERS_EXPECTED.set(len(self.places))
-        rolling = asyncio.create_task(self.rollout.run())
+        others = [asyncio.create_task(work) for work in (self.rollout.run(), self.upkeep())]
         keepers = [asyncio.create_task(self.keep(place)) for place in self.places]
         await self.stopping.wait()
-        rolling.cancel()
+        for task in others:
+            task.cancel()
         self.listener.close()  # the workers have it open until each has drained
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 worker.process.terminate()
-        _, late = await asyncio.wait(keepers, timeout=self.stop_seconds + PATIENCE_SECONDS)
+        late = await self.wait_for(keepers, self.stop_seconds + PATIENCE_SECONDS)
         for worker in set(self.workers):
             log.error("%s does not stop, it is killed", worker)
             worker.kill()
         await asyncio.gather(*late)
         await self.rollout.save(at_once=True)
         return int(self.failed)
+
+    async def wait_for(self, tasks: Iterable[asyncio.Task[T]], seconds: float) -> set[asyncio.Task[T]]:
+        """Those that are not done by then, in time in which this process ran."""
+        late, patience = set(tasks), Patience(step_of(seconds))
+        while late and patience.seconds() < seconds:
+            _, late = await asyncio.wait(late, timeout=patience.step)
+        return late
+
+    async def upkeep(self) -> None:
+        while True:
+            metrics.upkeep()
+            await asyncio.sleep(UPKEEP_SECONDS)
 
     def stop(self) -> None:
         """The first signal lets the workers drain; another, not sent along with it, ends them at once."""
@@ -132,39 +164,64 @@ class Supervisor:
         self.stopping.set()
 
     async def keep(self, place: int) -> None:
-        """Keep a worker in a place until the service stops."""
-        failures = 0
+        """Keep a worker in a place until the service stops. Each that comes to nothing has the next wait longer, but for the
+        first that was ready.
+        """
+        failures = 0  # in a row
         while not self.stopping.is_set():
-            try:
-                worker = await self.start(place)
-            except OSError as err:
-                log.error("worker %d cannot be started: %s", place, err.strerror)
-            else:
-                await self.attend(worker)
-                code = await worker.process.wait()
-                self.bury(worker, code)
-                failures = 0 if worker.ready else failures + 1
+            worker, reason = await self.have_one(place)
+            failures = 0 if worker and worker.steady() else failures + 1
             if not self.proven and not self.stopping.is_set():
+                if worker is None:  # one that ended has said why
+                    log.error("%s, and none is ready yet: the service ends", reason)
                 self.fail()
             if not self.stopping.is_set():
-                metrics.WORKER_RESTARTS.inc()
-                await self.pause(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                at_once = bool(failures and worker and worker.ready)
+                wait = BACKOFF_SECONDS[min(failures - at_once, len(BACKOFF_SECONDS) - 1)]
+                log.error("%s, another %s", reason, f"is tried in {wait:g} s" if wait else "takes its place")
+                await self.pause(wait)
+
+    async def have_one(self, place: int) -> tuple[Worker | None, str]:
+        """A worker from its start to its end, None where it could not be started; and why it is not there any more."""
+        try:
+            worker = await self.start(place)
+        except (OSError, RuntimeError) as err:  # the latter: no further thread
+            return None, f"worker {place} cannot be started: {cut(getattr(err, 'strerror', None) or str(err))}"
+        try:
+            fault = await self.attend(worker)
+        except Exception:
+            log.exception("listening to %s failed", worker)
+            fault = "cannot be listened to, it is killed"
+        ending = asyncio.ensure_future(worker.process.wait())
+        if not fault and await self.wait_for([ending], self.stop_seconds + PATIENCE_SECONDS):
+            fault = "does not end, it is killed"
+        if fault:
+            worker.kill()
+        code = await ending
+        if fault and self.stopping.is_set():
+            log.error("%s %s", worker, fault)
+        self.bury(worker, code)
+        return worker, f"{worker} {fault or f'ended ({_say(code)})'}"
 
     async def pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
 
     async def start(self, place: int) -> Worker:
-        """A worker that begins to load. Raises OSError."""
+        """A worker that begins to load. Raises OSError, and RuntimeError where there can be no further thread."""
         ledger.prepare(self.folder, ledger.name_of(place))
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(*self.command, str(place), str(self.listener.fileno()), str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(self.listener.fileno(), theirs.fileno()),
-                process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(*self.command, str(place), str(self.listener.fileno()), str(theirs.fileno())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(self.listener.fileno(), theirs.fileno()),
+                    process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
+                )
+            except BaseException:
+                ours.close()  # should it have begun all the same, it ends when it sees that
+                raise
         worker = Worker(place, process, ours, time.time())
         self.rollout.tell(worker)
         self.workers.add(worker)
@@ -172,27 +229,35 @@ class Supervisor:
             process.terminate()
         return worker
 
-    async def attend(self, worker: Worker) -> None:
-        """Listen to a worker until it ends; kill it when it says nothing for too long."""
-        loop = asyncio.get_running_loop()
-        limit = LOADING_SECONDS
-        while True:
-            try:
-                async with asyncio.timeout(limit):
-                    said = await loop.sock_recv(worker.pipe, 65_536)
-                if not said:
-                    return
+    async def attend(self, worker: Worker) -> str:
+        """Listen to a worker until it ends, or says nothing for too long or what it should not: why it is to be killed then."""
+        limit, patience = LOADING_SECONDS, Patience(step_of(self.hang_seconds))
+        receiving = self.receive(worker)
+        try:
+            while patience.seconds() <= limit:
+                await asyncio.wait([receiving], timeout=patience.step)
+                if not receiving.done():
+                    continue
+                if not (said := receiving.result()):
+                    return ""
                 for report in worker.line.parse(said, Report):
                     limit = self.hang_seconds
+                    patience.restart()
                     self.hear(worker, report)
                     if report.hung:
-                        raise TimeoutError
-            except (TimeoutError, msgspec.DecodeError):
-                log.critical("%s hangs, it is killed", worker)
-                worker.kill()
-                return
-            except OSError:
-                return
+                        return HANGS
+                receiving = self.receive(worker)
+            return HANGS
+        except msgspec.DecodeError as err:
+            return f"says what cannot be understood ({cut(str(err))}), it is killed"
+        except OSError:
+            return ""
+        finally:
+            receiving.cancel()
+
+    def receive(self, worker: Worker) -> asyncio.Task[bytes]:
+        """What it says next. A task, as one that is cut off by a timer might lose what has just come."""
+        return asyncio.ensure_future(asyncio.get_running_loop().sock_recv(worker.pipe, 65_536))
 
     def hear(self, worker: Worker, report: Report) -> None:
         if not worker.ready and not report.hung:
@@ -202,10 +267,11 @@ class Supervisor:
 
     def welcome(self, worker: Worker) -> None:
         worker.ready = self.proven = True
+        worker.since = time.monotonic()
         metrics.WORKER_PID.labels(str(worker.place)).set(worker.process.pid)
         metrics.WORKER_STARTED.labels(str(worker.place)).set(worker.started)
         self.count()
-        log.info("%s is ready after %.1f s", worker, time.time() - worker.started)
+        log.info("%s is ready after %.1f s", worker, worker.since - worker.began)
 
     def bury(self, worker: Worker, code: int) -> None:
         """Take what is left of a worker out of the metrics, and say how it ended."""
@@ -219,8 +285,7 @@ class Supervisor:
             self.check_end(worker, code)
             return
         self.rollout.lose(worker)
-        if self.proven:
-            log.error("%s ended (%s), another takes its place", worker, _say(code))
+        metrics.WORKER_RESTARTS.inc()
 
     def check_end(self, worker: Worker, code: int) -> None:
         """Say so where a worker that served did not end as one does that has answered all."""

@@ -22,7 +22,7 @@ from models.manifest import PackageError
 from service import ledger, settings
 from service.errors import DeviceLost, OutOfMemory
 from service.keys import KeysError
-from service.life import Life
+from service.life import Life, enders
 from service.log import set_up
 from service.orders import Line, Orders
 from service.settings import Settings
@@ -81,7 +81,8 @@ def first_orders(line: Line) -> Orders:
 
 
 def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: Line, orders: Orders) -> int:
-    from service.connections import Connections, Limits  # after the metrics have their place
+    from service import metrics  # after they have their place
+    from service.connections import Connections, Limits
     from service.edge import Edge
     from service.protocol import LimitedProtocol
 
@@ -91,6 +92,7 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
         orders,
         hang_seconds=config.hang_seconds,
         drain_seconds=config.drain_ms / 1000,
+        upkeep=metrics.upkeep,
     )
     limits = (config.max_connections, config.deadline_ms / 1000, config.keep_alive_seconds, config.max_unread_bytes)
     options = uvicorn.Config(
@@ -107,7 +109,8 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
         timeout_graceful_shutdown=config.shutdown_seconds,
     )
     told = Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())  # while it starts; before, it ends the process: there is nothing to lose
+    for number in enders(signal.SIGTERM):  # while it starts; before, it ends the process: nothing is lost
+        signal.signal(number, lambda *_: told.set())
 
     def finish() -> None:
         for connection in server.server_state.connections:

@@ -16,7 +16,7 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
 from service import metrics, settings
-from service.errors import Overloaded
+from service.errors import DeadlineExceeded, InternalError, Overloaded, OwnDeadlineExceeded
 from service.settings import Settings
 from tests.factories import make_image, make_package
 
@@ -140,6 +140,18 @@ def test_alerts_ask_for_metrics_that_exist() -> None:
     assert asked
     assert asked <= series
     assert f'reason="{Overloaded.code}"' in ALERTS
+
+
+def test_no_deadline_that_a_client_chose_raises_the_alert_of_failures() -> None:
+    (rule,) = [rule for rule in yaml.safe_load(ALERTS)["groups"][0]["rules"] if rule["alert"] == "HubelFailing"]
+    (matching,) = set(re.findall(r'status=~"([^"]+)"', rule["expr"]))
+    (left_out,) = re.findall(r'status!="([^"]+)"', rule["expr"])
+    assert rule["labels"]["severity"] == "critical"
+    assert "hubel_rejections_total" not in rule["expr"]
+    counted = {error: str(error.counted or error.status) for error in (OwnDeadlineExceeded, DeadlineExceeded, InternalError)}
+    raising = [error for error, status in counted.items() if re.fullmatch(matching, status) and status != left_out]
+    assert raising == [DeadlineExceeded, InternalError]
+    assert OwnDeadlineExceeded.status == 504
 
 
 def docker(*arguments: str) -> str:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from PIL import Image
 
 from models import registry
+from service.supervisor import STEADY_SECONDS
 from tests.conftest import Figures, StartServer
 from tests.factories import encode, make_image, make_package
 from tests.faults.build import build_with
@@ -116,13 +117,15 @@ def check_gauges(server: Server, count: int, kills: int) -> None:
 
 
 def run_kills(server: Server, count: int, kills: int, rate: float, pause: float) -> tuple[Seen, list[Kill]]:
-    """Kill under load; ``pause`` is the longest time between a service that is whole again and the next kill."""
+    """Kill under load; ``pause`` is the longest time between a service that has been whole for long enough to be replaced at
+    once and the next kill.
+    """
     draw, done = random.Random(0), list[Kill]()
-    plan = Plan(server.port, rate, seconds=kills * (BACK + pause) + 3, patience=15)
+    plan = Plan(server.port, rate, seconds=kills * (BACK + STEADY_SECONDS + pause) + 3, patience=15)
     with driving(plan, [CLASSIFY]) as load:
         time.sleep(2)
-        for _ in range(kills):
-            time.sleep(draw.uniform(0.3, pause))
+        for number in range(kills):
+            time.sleep(draw.uniform(0.3, pause) + (STEADY_SECONDS if number else 0))
             done.append(kill_one(server, count, draw))
         load.stop()
         seen = load.seen()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from service.edge import OTHER, Edge, OverloadLog, Reply, Request, Routes, Scope, describe, reply_json
+from service.edge import OTHER, Edge, Reply, Request, Routes, Scope, describe, reply_json
 from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
 from service.orders import Orders, Report
 from service.read import Disconnected
@@ -385,16 +385,6 @@ def test_how_long_the_network_computes_is_known_once_the_service_has_started() -
     assert edge.busy_seconds() == 0
     edge.begin()
     assert edge.busy_seconds() == 1.5
-
-
-def test_many_refusals_make_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
-    log = OverloadLog()
-    for _ in range(100):
-        log.warn(Overloaded("too much", 3))
-    assert [record.getMessage() for record in caplog.records] == ["1 requests refused: too much"]
-    log.last -= 1
-    log.warn(Overloaded("too much", 3))
-    assert caplog.records[-1].getMessage() == "100 requests refused: too much"
 
 
 def test_an_image_s_own_error_carries_no_request_id() -> None:

@@ -1,5 +1,6 @@
 """The files of the metrics: a worker that replaces another counts on, what is gone says nothing of the present."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_the_files_are_made_in_full_and_do_not_grow(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(sizes)
     assert all(path.stat().st_blocks * 512 >= sizes[path.name] for path in tmp_path.iterdir())
     count_as("worker-0", tmp_path, keys=100)
-    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == sizes
+    assert {path.name: path.stat().st_size for path in tmp_path.glob("*.db")} == sizes
 
 
 TORN = b"\x40" + bytes(7) + b"\xff\xff\xff\x7f" + bytes(300_000)  # an entry longer than the file
@@ -75,6 +76,92 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes) -> None:
     assert "hubel_worker_restarts_total 1.0" in count_as("worker-0", tmp_path)
 
 
+WATCH = """
+import os, pathlib, shutil, sys
+from service import ledger
+folder = pathlib.Path(sys.argv[1])
+ledger.prepare(folder, "worker-3")
+ledger.open_as("worker-3")
+from service import metrics
+metrics.SWAPS.labels("done").inc(41)
+shutil.rmtree(folder)
+metrics.SWAPS.labels("done").inc()
+metrics.SWAPS.labels("refused").inc()
+text = metrics.render().decode()
+again = os.stat(folder).st_ino
+metrics.SWAPS.labels("done").inc()
+shutil.rmtree(folder)
+elsewhere = folder.with_name("elsewhere")
+elsewhere.mkdir()
+os.symlink(elsewhere, folder)
+metrics.upkeep()
+print(folder.is_symlink(), os.listdir(elsewhere))
+os.unlink(folder)
+metrics.upkeep()
+print(text, metrics.render().decode(), (folder / "held").exists(), folder.stat().st_mode & 0o777 == 0o700)
+"""
+
+
+def test_a_folder_that_something_removes_is_made_anew_with_all_that_was_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "hubel-metrics-x"
+    folder.mkdir(0o700)
+    command = [sys.executable, "-c", WATCH, str(folder)]
+    run = subprocess.run(command, cwd=ROOT, env={ledger.VARIABLE: str(folder)}, capture_output=True, text=True, timeout=60)
+    first, *lines = run.stdout.splitlines()
+    assert first == "True []", run.stderr  # nothing is written where another's link leads
+    found = [line for line in lines if line.startswith("hubel_swaps_total{")]
+    assert found == [
+        'hubel_swaps_total{result="done"} 42.0',
+        'hubel_swaps_total{result="refused"} 1.0',
+        'hubel_swaps_total{result="done"} 43.0',
+        'hubel_swaps_total{result="refused"} 1.0',
+    ]
+    assert lines[-1] == " True True"
+
+
+@pytest.mark.parametrize("what", ["a file", "a link", "open to others"])
+def test_a_folder_that_others_can_change_is_none(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "metrics"
+    if what == "a file":
+        place.touch()
+    elif what == "a link":
+        place.symlink_to(tmp_path)
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    with pytest.raises(OSError, match="File exists" if what == "a file" else "only this user can change"):
+        ledger.prepare(place, "worker-0")
+
+
+def test_what_services_left_that_were_killed_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kinds = ["left", "held", "unmarked", "elsewhere"]
+    left, held, unmarked, elsewhere = folders = [tmp_path / f"{ledger.PREFIX}{kind}" for kind in kinds]
+    other = tmp_path / "other"
+    for folder in (*folders[:3], other):
+        ledger.prepare(folder, "worker-0")
+    elsewhere.symlink_to(other)
+    for folder in (left, other):
+        (folder / ledger.MARK).touch()
+    ledger.hold(held)
+    try:
+        assert ledger.clear(tmp_path) == [left]
+        assert sorted(tmp_path.iterdir()) == sorted([held, unmarked, elsewhere, other])
+        assert len(list(other.iterdir())) == 1 + len(ledger.KINDS)
+    finally:
+        os.close(ledger.locked.pop(held)[1])
+    assert ledger.clear(tmp_path) == [held]
+
+
+def test_another_user_s_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / f"{ledger.PREFIX}x"
+    ledger.prepare(folder, "worker-0")
+    (folder / ledger.MARK).touch()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert ledger.clear(tmp_path) == []
+    with pytest.raises(PermissionError):
+        ledger.own(folder)
+
+
 def test_no_room_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        ledger.prepare(tmp_path / "nowhere", "worker-0")
+        ledger.prepare(tmp_path / "nowhere" / "below", "worker-0")

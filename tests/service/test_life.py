@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -11,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from service.edge import Edge
-from service.life import Life
-from service.orders import Line, Orders, Report, Trial
+from service.life import Life, enders
+from service.orders import MAX_BYTES, Line, Orders, Report, Trial
 
 FIRST = Orders(3)
 
@@ -107,11 +108,52 @@ def test_it_says_when_the_network_computes_for_too_long() -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("cause", ["SIGTERM", "the supervisor is gone"])
+def test_time_in_which_all_stood_still_is_not_the_network_s_and_one_that_hangs_is_told_all_the_same() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.front.busy = 0.01
+        await asyncio.sleep(0.12)
+        assert not any(report.hung for report in await scene.hears())
+        time.sleep(0.7)  # as the whole process does that is stopped
+        scene.front.busy = 0.71
+        assert not any(report.hung for report in await scene.hears())
+        async with asyncio.timeout(10):
+            while not any(report.hung for report in await scene.hears()):
+                pass
+
+    play(scenario)
+
+
+def test_a_report_that_is_too_long_is_no_silence(caplog: pytest.LogCaptureFixture) -> None:
+    class Talker(Front):
+        def report(self) -> Report:
+            return Report(serves=3, refused={4: "x" * MAX_BYTES})
+
+    async def scenario(scene: Scene) -> None:
+        scene.life.service = cast(Any, Talker())
+        await scene.hears()
+        scene.life.speak()
+        assert Report() in await scene.hears()
+
+    play(scenario)
+    assert "is not sent" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_terminal_s_signals_end_a_service_well_unless_they_are_ignored(number: signal.Signals) -> None:
+    assert number in enders(signal.SIGTERM)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert number not in enders(signal.SIGTERM)
+        assert signal.SIGTERM in enders(signal.SIGTERM)
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("cause", ["SIGTERM", "SIGHUP", "the supervisor is gone"])
 def test_it_drains_and_a_moment_later_lets_nobody_in(cause: str) -> None:
     async def scenario(scene: Scene) -> None:
-        if cause == "SIGTERM":
-            os.kill(os.getpid(), signal.SIGTERM)
+        if cause.startswith("SIG"):
+            os.kill(os.getpid(), signal.Signals[cause])
         else:
             scene.ours.close()
         async with asyncio.timeout(10):

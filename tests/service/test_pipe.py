@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from service.pipe import HEAD, Pipe
+from service.pipe import HEAD, MAX_BYTES, Pipe
 
 
 class Note(msgspec.Struct):
@@ -85,3 +85,11 @@ def test_the_end_of_the_other_is_told(ends: tuple[Pipe, Pipe], sent: bytes) -> N
     ours.socket.close()
     with pytest.raises(EOFError):
         theirs.receive(5)
+
+
+@pytest.mark.parametrize("length", [MAX_BYTES + 1, 2**32 - 1])
+def test_a_message_that_would_be_endless_is_not_waited_for(ends: tuple[Pipe, Pipe], length: int) -> None:
+    ours, theirs = ends
+    ours.socket.sendall(length.to_bytes(HEAD) + b"x" * 100)
+    with pytest.raises(EOFError, match="at most 16777216 are taken"):
+        theirs.receive(20)

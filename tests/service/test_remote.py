@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from models.manifest import MODEL
+from service import remote as module
+from service.patience import Patience
 from service.remote import Open, Remote, RemoteError, read, write
 from tests.factories import LABELS, make_package, make_picture, run_onnx
 from tests.server import runs
@@ -21,7 +23,14 @@ GHOST = """
 import socket, sys, time
 pipe = socket.socket(fileno=int(sys.argv[2]))
 what = sys.argv[1]
-if what == "silent":
+if what == "late":
+    time.sleep(0.25)
+    pipe.sendall(b"\\0\\0\\0\\x28\\x83\\xa4type\\xa6Failed\\xa4kind\\xa5Error\\xa6reason\\xa8too late")
+if what == "nonsense":
+    pipe.sendall(b"\\0\\0\\0\\x03abc")
+if what == "endless":
+    pipe.sendall(b"\\xff\\xff\\xff\\xff")
+if what in ("silent", "nonsense", "endless"):
     time.sleep(1000)
 sys.exit(3)
 """
@@ -114,6 +123,46 @@ def test_one_that_hangs_while_it_computes_is_ended(store: Path) -> None:
         hanging.run(IMAGES, ["logits"])
     assert time.monotonic() - began < 10
     assert not runs(hanging.process.pid)
+
+
+def test_time_in_which_both_stood_still_is_none_that_it_computed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another clock, as a test that stands still sees nothing."""
+    now = [0.0]
+
+    def jump() -> float:
+        now[0] += 50.0
+        return now[0]
+
+    monkeypatch.setattr(module, "Patience", lambda step: Patience(step, jump))
+    late = Remote(orders(store), 30, (sys.executable, "-c", GHOST, "late"))
+    with pytest.raises(RemoteError, match="too late"):
+        late.wait(8)
+    jumping = Remote(orders(store), 30, (sys.executable, "-c", GHOST, "silent"))
+    with pytest.raises(RemoteError, match=r"did not end within 0\.4 s"):
+        jumping.wait(0.4)
+
+
+def test_one_that_talks_nonsense_is_ended(store: Path) -> None:
+    for what, reason in (
+        ("endless", "its process ended"),
+        ("nonsense", "it answered what cannot be understood while it was loaded"),
+    ):
+        ghost = Remote(orders(store), 30, (sys.executable, "-c", GHOST, what))
+        with pytest.raises(RemoteError, match=reason):
+            ghost.wait(30)
+        assert not runs(ghost.process.pid)
+
+
+def test_where_memory_is_short_it_goes_before_its_worker(remote: Remote, store: Path) -> None:
+    score = Path(f"/proc/{remote.process.pid}/oom_score_adj")
+    ours = int(Path("/proc/self/oom_score_adj").read_text())
+    beside = Remote(orders(store), pass_seconds=30)
+    try:
+        assert int(Path(f"/proc/{beside.process.pid}/oom_score_adj").read_text()) == 1000
+    finally:
+        beside.close()
+    remote.answer()
+    assert ours < int(score.read_text()) < 1000
 
 
 def test_it_ends_with_its_worker(store: Path) -> None:

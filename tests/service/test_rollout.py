@@ -17,6 +17,7 @@ from models import candidate, history, registry
 from models.candidate import Candidate, Progress
 from service import rollout as module
 from service.orders import Orders, Report
+from service.patience import Awake
 from service.rollout import LATE, UNUSABLE, Rollout
 from service.watch import Watch
 from tests.models.conftest import MakeStore as MakeStore
@@ -175,6 +176,60 @@ def test_the_more_turns_loading_takes_the_longer_it_may(make_store: MakeStore) -
     store = make_store(tiny=1)
     found = [Scene(store, 3, together=together).rollout.patience() for together in (1, 2, 3)]
     assert found == [3 * module.LOAD_SECONDS, 2 * module.LOAD_SECONDS, module.LOAD_SECONDS]
+
+
+def test_a_version_at_which_workers_end_one_after_the_other_is_refused(make_store: MakeStore) -> None:
+    async def scenario(scene: Scene) -> None:
+        for worker in scene.crew:
+            worker.slow = {2}
+        registry.promote(scene.store, "tiny", 2, "test")
+        await scene.turns()
+        for _ in range(module.DEATHS):
+            assert 2 in scene.crew[0].orders.prepare
+            scene.rollout.lose(scene.crew[0])
+            await scene.turns(2)
+        assert scene.served() == [1, 1]
+        assert scene.rollout.rejected == {2: "2 workers ended, one after the other, while they loaded it"}
+        assert scene.crew[0].orders.prepare == []
+
+    play(Scene(make_store(tiny=2)), scenario)
+
+
+def test_a_worker_that_ends_once_refuses_nothing(make_store: MakeStore) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.crew[1].slow = {2}
+        registry.promote(scene.store, "tiny", 2, "test")
+        await scene.rollout.turn()
+        scene.rollout.lose(scene.crew[0])  # before it held it
+        await scene.turns()
+        scene.rollout.lose(scene.crew[1])
+        await scene.turns()
+        assert scene.rollout.rejected == {}
+        scene.crew[1].slow = set()
+        await scene.turns()
+        assert scene.served() == [2, 2]
+
+    play(Scene(make_store(tiny=2)), scenario)
+
+
+def test_a_machine_that_stood_still_took_no_time_to_load(make_store: MakeStore) -> None:
+    async def scenario(scene: Scene) -> None:
+        now = [0.0]
+        scene.rollout.awake = Awake(module.AWAKE_SECONDS, lambda: now[0])
+        for worker in scene.crew:
+            worker.slow = {2}
+        registry.promote(scene.store, "tiny", 2, "test")
+        await scene.turns()
+        now[0] += 100_000
+        await scene.turns()
+        assert scene.rollout.rejected == {}
+        for _ in range(int(scene.rollout.patience() / module.AWAKE_SECONDS) + 1):
+            now[0] += module.AWAKE_SECONDS
+            scene.rollout.awake.now()
+        await scene.turns()
+        assert "was not loaded and warm within" in scene.rollout.rejected[2]
+
+    play(Scene(make_store(tiny=2)), scenario)
 
 
 def test_a_version_that_takes_too_long_is_refused(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """The supervisor with small programs in the place of workers: what it starts, replaces, kills and gives up."""
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -16,6 +18,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict
 
 from service import supervisor as module
+from service.orders import MAX_BYTES, MAX_LINES
 from service.supervisor import Supervisor
 from service.watch import Watch
 
@@ -38,8 +41,24 @@ if orders == "crash":
 if orders == "give up":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 pipe = socket.socket(fileno=pipe)
-pipe.setblocking(False)
 pipe.send(b"{}\\n")
+time.sleep(0.2 if orders in ("endless", "flood") else 0)
+if orders == "endless":
+    pipe.sendall(b"x" * 70_000)
+if orders == "flood":
+    pipe.sendall(b"{}\\n" * 2_000)
+if orders == "drain slowly":
+    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.6), sys.exit(0)))
+if orders == "linger":
+    time.sleep(0.1)
+    pipe.close()
+    time.sleep(1000)
+if orders == "die":
+    sys.exit(5)
+pipe.setblocking(False)
+while orders == "drip":
+    pipe.send(b" ")
+    time.sleep(0.05)
 while True:
     pipe.send(b'{"hung": true}\\n' if orders == "hung" else b"what?\\n" if orders == "mumble" else b"{}\\n")
     time.sleep(1000 if orders == "silent" else 0.05)
@@ -164,9 +183,22 @@ def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kep
     assert play(tmp_path, scenario, workers=1)[0] == 0
 
 
-@pytest.mark.parametrize("orders", ["silent", "hung", "mumble"])
-def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
-    tmp_path: Path, orders: str, caplog: pytest.LogCaptureFixture
+BABBLES = "says what cannot be understood ({}), it is killed"
+
+
+@pytest.mark.parametrize(
+    ("orders", "why"),
+    [
+        ("silent", module.HANGS),
+        ("hung", module.HANGS),
+        ("drip", module.HANGS),
+        ("mumble", BABBLES.format("JSON is malformed: invalid character (byte 0)")),
+        ("endless", BABBLES.format(f"a line of more than {MAX_BYTES} bytes")),
+        ("flood", BABBLES.format(f"more than {MAX_LINES} lines in a second")),
+    ],
+)
+def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced_and_the_log_says_which(
+    tmp_path: Path, orders: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(scene: Scene) -> None:
         scene.order(orders)
@@ -176,7 +208,8 @@ def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced(
         scene.supervisor.stop()
 
     assert play(tmp_path, scenario, workers=1, hang_seconds=0.5)[0] == 0
-    assert "hangs, it is killed" in caplog.text
+    assert f") {why}, another takes its place" in caplog.text
+    assert caplog.text.count("it is killed") == caplog.text.count(why)
 
 
 def test_a_stopped_one_is_killed_and_replaced(tmp_path: Path) -> None:
@@ -263,6 +296,147 @@ def test_a_signal_while_the_first_ones_load_ends_it_well(tmp_path: Path) -> None
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert play(tmp_path, scenario)[0] == 0
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "no process"), RuntimeError("can't start new thread")])
+def test_one_that_cannot_be_started_is_tried_after_longer_and_longer_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0, 0.01, 0.02, 0.1, 0.7))
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.0)
+    tries: list[None] = []
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        tries.append(None)
+        if len(tries) > 9:
+            await asyncio.sleep(1000)
+        raise error
+
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "create_subprocess_exec", refuse)
+            os.kill(scene.ready()[0], signal.SIGKILL)
+            await until(lambda: "in 0.7 s" in caplog.text or len(tries) > 9)
+            assert len(tries) == 4
+            await asyncio.sleep(0.3)
+            assert len(os.listdir("/proc/self/fd")) < before  # nothing of a try is left open
+        await until(lambda: len(scene.ready()) == 1)
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1)[0] == 0
+    reason = "no process" if isinstance(error, OSError) else str(error)
+    assert [text for text in caplog.messages if "cannot be started" in text] == [
+        f"worker 0 cannot be started: {reason}, another is tried in {seconds} s" for seconds in (0.01, 0.02, 0.1, 0.7)
+    ]
+
+
+@pytest.mark.parametrize(("steady", "pauses"), [(60.0, [0, 0.01, 0.02, 0.03, 0.03]), (0.0, [0, 0, 0, 0, 0])])
+def test_one_that_is_ready_and_dies_again_and_again_waits_unless_it_served_for_some_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, steady: float, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0, 0.01, 0.02, 0.03))
+    monkeypatch.setattr(module, "STEADY_SECONDS", steady)
+
+    async def scenario(scene: Scene) -> None:
+        scene.order("die")
+        await until(lambda: scene.started() > len(pauses))
+        scene.supervisor.stop()
+
+    play(tmp_path, scenario, workers=1)
+    ends = [
+        found.getMessage().partition("(exit code 5), another ")[2] for found in caplog.records if "ended" in found.getMessage()
+    ]
+    assert ends[: len(pauses)] == [f"is tried in {pause:g} s" if pause else "takes its place" for pause in pauses]
+
+
+def test_a_machine_that_stood_still_is_no_worker_that_hangs_and_one_that_does_is_found_afterwards(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 2)
+        before = scene.ready()
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(1.3)  # the supervisor too
+        for pid in before:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(0.7)
+        assert scene.ready() == before
+        os.kill(before[0], signal.SIGSTOP)
+        time.sleep(1.3)
+        await until(lambda: before[0] not in scene.ready() and len(scene.ready()) == 2)
+        assert before[1] in scene.ready()
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, hang_seconds=0.6)[0] == 0
+    assert caplog.text.count(module.HANGS) == 1
+
+
+def test_without_its_folder_of_metrics_it_goes_on(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        shutil.rmtree(tmp_path / "metrics")
+        (victim,) = scene.ready()
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: scene.ready() not in ([], [victim]))
+        assert len(list((tmp_path / "metrics").glob("*_worker-0.db"))) == 4
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1)[0] == 0
+
+
+def test_one_that_says_that_it_ends_and_does_not_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+
+    async def scenario(scene: Scene) -> None:
+        scene.order("linger")
+        await until(lambda: len(scene.ready()) == 1)
+        scene.order("serve")
+        await until(lambda: [scene.told(pid) for pid in scene.ready()] == ["serve"])
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario, workers=1, stop_seconds=0.2)[0] == 0
+    assert "does not end, it is killed, another takes its place" in caplog.text
+
+
+def test_a_standstill_while_they_drain_does_not_end_them_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.5)
+
+    async def scenario(scene: Scene) -> None:
+        scene.order("drain slowly")
+        await until(lambda: len(scene.ready()) == 1)
+        scene.supervisor.stop()
+        await asyncio.sleep(0.1)
+        (pid,) = scene.ready()
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(1.8)
+        os.kill(pid, signal.SIGCONT)
+
+    assert play(tmp_path, scenario, workers=1, stop_seconds=0.5)[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_the_signals_of_a_terminal_let_them_drain(tmp_path: Path, number: signal.Signals) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 2)
+        os.kill(os.getpid(), number)
+
+    code, scene = play(tmp_path, scenario)
+    assert code == 0
+    assert not scene.supervisor.workers
+
+
+def test_a_signal_that_came_before_it_listened_starts_nobody(tmp_path: Path) -> None:
+    async def run() -> int:
+        scene = Scene(tmp_path, workers=2, hang_seconds=30, stop_seconds=10)
+        return await scene.supervisor.run(lambda: True)
+
+    assert asyncio.run(run()) == 0
+    assert not list(tmp_path.glob("[0-9]*"))
 
 
 def test_a_worker_sees_when_the_supervisor_is_gone(tmp_path: Path) -> None:
