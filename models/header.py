@@ -15,7 +15,9 @@ from models.errors import CutOff, ImageError
 from models.formats import Format, sniff
 
 MAX_SEGMENTS = 2048  # of a JPEG before its pixels, of 64 KiB at most; a profile of 16 MB takes 255
+MAX_BETWEEN = 1024 * 1024  # bytes between these segments that belong to none; honest files have few or none
 MAX_SCANS = 100  # of a JPEG; each costs a pass over all of its pixels. Progressive ones have about 10
+PART = 256 * 1024  # bytes that are searched at a time, as no other thread has its turn meanwhile
 MAX_CHUNKS = 16_384  # of a PNG; libpng writes one for each 8 KiB
 ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4 A
 INTEGERS = {1: "B", 3: "H", 4: "I"}  # the types of TIFF that an orientation may have
@@ -39,6 +41,7 @@ BEFORE_SCAN = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, START_OF_SCAN}
 JPEG_UNREAD = PASSED_OVER - {JFIF, ADOBE}  # those say how colours are stored
 SHORTEST = {JFIF: 18, ADOBE: 16}  # bytes, marker and length too; libjpeg passes over a shorter one
 END = bytes((0xFF, END_OF_IMAGE))
+SCAN = bytes((0xFF, START_OF_SCAN))
 LEFT_OUT = 2
 NOISE = bytes(range(0xFE, 0x80, -3))  # pixels like no others
 
@@ -83,11 +86,14 @@ def read_header(data: bytes) -> Header:
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment of a JPEG (ITU-T T.81, B.1.1.4); as libjpeg does, it passes over what is between."""
-    at = 2
+    at, between = 2, MAX_BETWEEN
     for _ in range(MAX_SEGMENTS):
-        found = MARKER.search(data, at)
+        found = MARKER.search(data, at, at + between + 2)
+        if found is None and at + between + 2 < len(data):
+            raise ImageError(f"the JPEG file has more than {MAX_BETWEEN} bytes between its segments; save it anew")
         if found is None or data[found.end() - 1] == END_OF_IMAGE:
             raise ValueError("no further segment")
+        between -= found.start() - at
         at = found.end()
         if (marker := data[at - 1]) not in ALONE:
             (length,) = struct.unpack_from(">H", data, at)
@@ -107,6 +113,28 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     if bits != 8:
         raise ImageError(f"the JPEG file has {bits} bits a sample, only 8 are read; save it anew as 8-bit JPEG or PNG")
     return width, height
+
+
+def is_gathered(data: bytes) -> bool:
+    """Whether libjpeg holds a whole JPEG's coefficients: it is progressive, or its channels come one after the other.
+
+    Raises:
+        ImageError, ValueError, struct.error: it is damaged.
+    """
+    components = 0
+    for marker, start, _ in _segments(data):
+        if marker in PROGRESSIVE:
+            return True
+        if marker in START_OF_FRAME:
+            (components,) = struct.unpack_from("B", data, start + 9)
+        elif marker == START_OF_SCAN:
+            return struct.unpack_from("B", data, start + 4)[0] < components
+    raise ValueError("no scan")
+
+
+def count_scans(data: bytes) -> int:
+    """Of a JPEG's first mebibyte, about: what looks like a scan in its metadata counts too."""
+    return data.count(SCAN, 0, 4 * PART)
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
@@ -197,7 +225,7 @@ def _scans(data: bytes, at: int) -> tuple[list[int], int]:
     """Where each scan of a JPEG begins, the first one at ``at``, and where the last one ends."""
     scans = list[int]()
     for _ in range(MAX_SEGMENTS):
-        found = AFTER_PIXELS.search(data, at)
+        found = _after_pixels(data, at)
         if found is None:
             return scans, len(data)
         start, marker = found.start(), data[found.end() - 1]
@@ -210,6 +238,12 @@ def _scans(data: bytes, at: int) -> tuple[list[int], int]:
         if len(scans) > MAX_SCANS:
             break
     raise ImageError(f"the JPEG file has more than {MAX_SCANS} scans or too many segments among them; save it anew")
+
+
+def _after_pixels(data: bytes, at: int) -> re.Match[bytes] | None:
+    """The first marker from ``at`` on that does not stand among pixels."""
+    parts = (AFTER_PIXELS.search(data, begin, begin + PART + 1) for begin in range(at, len(data), PART))
+    return next(filter(None, parts), None)
 
 
 def is_arithmetic(data: bytes) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from models.errors import ImageTooLarge
 
 BOMB_PIXELS = 89_478_485  # above, Pillow warns of a bomb
+DECODED_BYTES = 20  # of memory for a pixel while it is decoded, at most, whatever the format
 
 
 @dataclass(frozen=True)

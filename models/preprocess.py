@@ -75,17 +75,18 @@ class Stored:
     overhang: tuple[float, float] = (0.0, 0.0)
 
 
-def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None) -> Stored:
+def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None, header: Header | None = None) -> Stored:
     """8-bit RGB pixels from the bytes of a JPEG, PNG or WebP file; of an animation, its first frame.
 
     Transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted; ICC profiles
     are ignored. Given a spec, a JPEG that is much larger than it needs is decoded at a fraction of its size. Harmless
-    damage is passed over: a JPEG or PNG that has all of its pixels may lack its end.
+    damage is passed over: a JPEG or PNG that has all of its pixels may lack its end. header: what ``read_header`` said of
+    the file, where that was asked before.
 
     Raises:
         UnsupportedFormat, ImageTooLarge, CutOff, ImageError: see those.
     """
-    header = read_header(data)
+    header = header or read_header(data)
     limits.check(header.width, header.height)
     try:
         data, exif = essence(data, header.format)
@@ -245,10 +246,10 @@ def fit(stored: Stored, spec: InputSpec) -> Pixels:
     return np.asarray(upright(image, stored.orientation))
 
 
-def preprocess(data: bytes, spec: InputSpec, limits: Limits = LIMITS) -> Pixels:
+def preprocess(data: bytes, spec: InputSpec, limits: Limits = LIMITS, header: Header | None = None) -> Pixels:
     """Bytes of an image file -> (spec.height, spec.width, 3) uint8 RGB, ready to be stacked into a batch.
 
     Raises:
         ImageError: and its kinds, as ``decode``.
     """
-    return fit(decode(data, limits, spec), spec)
+    return fit(decode(data, limits, spec, header), spec)

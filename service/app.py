@@ -29,7 +29,7 @@ from service.aftermath import Aftermath
 from service.batcher import Batcher, Job
 from service.contest import Contest, check_finite
 from service.cors import Cors
-from service.decode import decode
+from service.decoding import Decoding, Plan
 from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
 from service.errors import ClientError, DeadlineExceeded, InvalidParameter, OwnDeadlineExceeded, RequestTimeout
@@ -53,6 +53,7 @@ INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those wi
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 KNOWN = 16  # versions whose manifests are remembered
+TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
 DEADLINE_HEADER = "x-deadline-ms"
 T = TypeVar("T")
 log = logging.getLogger("hubel")
@@ -113,8 +114,18 @@ class Hubel:
     def __init__(self) -> None:
         self.holding = Holding(load(), start_beside, announce)
         self.pool = ThreadPoolExecutor(SETTINGS.decoding_threads(), "decode")
-        self.bulk_decoding = asyncio.Semaphore(2 * SETTINGS.decoding_threads())  # so that others do not wait for all of bulk
         self.exposition = metrics.Exposition(metrics.render)
+        self.decoding = Decoding(
+            self.pool,
+            SETTINGS.decoding_threads(),
+            Limits(SETTINGS.max_pixels, SETTINGS.max_side_pixels),
+            max_bytes=SETTINGS.max_decode_bytes,
+            max_images=SETTINGS.max_queue,
+            max_seconds=SETTINGS.max_queue_ms / 1000,
+            drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
+            changed=metrics.decoding,
+            refused=metrics.DECODE_REFUSED.inc,
+        )
         self.batcher = Batcher(
             self.holding.serving.compute,
             max_batch=SETTINGS.max_batch,
@@ -125,8 +136,8 @@ class Hubel:
             drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
         )
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
-        self.contest = Contest(self.holding, self.batcher, self.decode)
         self.known: dict[int, Manifest] = {}  # of versions that have answered
+        self.contest = Contest(self.holding, self.batcher, self.decode_spare)
         recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
         keeper = make_keeper()
         self.aftermath = Aftermath(recent, keeper, Drift(self.reference_of, metrics.DriftGauges()))
@@ -140,6 +151,7 @@ class Hubel:
         self.batcher.close()
         self.holding.close()
         self.pool.shutdown()
+        self.decoding.close()
         self.feedback.close()
         self.aftermath.close()
 
@@ -151,6 +163,7 @@ class Hubel:
             self.feedback.check_load()
         else:
             self.batcher.check(1, share_of(route))
+            self.decoding.check()
 
     def package_of(self, version: int) -> Path:
         return registry.resolve(Path(SETTINGS.store), f"{self.manifest.name}:{version}")
@@ -255,15 +268,22 @@ class Hubel:
         try:
             async with asyncio.timeout(seconds):
                 self.batcher.check(1, weight, seconds)  # before the body is read: what is refused costs little
+                self.decoding.check(seconds)
                 with self.bodies.share() as share:
                     images = await self.read(request, share, less)
                     request.charge(len(images))
-                    if len(images) > INTERACTIVE_IMAGES:
+                    plans = await self.plan(images)
+                    bulk = len(images) > INTERACTIVE_IMAGES
+                    if bulk:
                         weight = BULK_SHARE
                     left = deadline - time.perf_counter()
-                    with self.batcher.admit(len(images), weight, left), while_connected(request.receive):
+                    with (
+                        self.batcher.admit(len(images), weight, left),
+                        self.decoding.admit(plans, left, request.client and request.client.name, bulk),
+                        while_connected(request.receive),
+                    ):
                         metrics.QUEUE_DEPTH.set(self.batcher.admitted)
-                        held, jobs = await self.compute_by_turn(request, images, output, deadline)
+                        held, jobs = await self.compute_by_turn(request, images, plans, output, deadline)
         except (TimeoutError, DeadlineExceeded) as err:
             if images is None:
                 limit = f"{limit_ms} ms ({name_of_limit(limit_ms)})"
@@ -300,14 +320,30 @@ class Hubel:
             body = await read_body(request.receive, request.headers, SETTINGS.max_body_bytes, share, less)
             return images_in(body, kind, SETTINGS.max_images)
 
+    async def plan(self, images: list[bytes]) -> list[Plan | ClientError]:
+        """What it takes to decode each image, or why it cannot be. An error of a single image is raised."""
+        plans: list[Plan | ClientError] = []
+        began = time.perf_counter()
+        for image in images:
+            try:
+                plans.append(self.decoding.plan(image, self.manifest.input))
+            except ClientError as err:
+                if len(images) == 1:
+                    raise
+                plans.append(err)
+            if time.perf_counter() - began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return plans
+
     async def compute_by_turn(
-        self, request: Request, images: list[bytes], output: str, deadline: float
+        self, request: Request, images: list[bytes], plans: list[Plan | ClientError], output: str, deadline: float
     ) -> tuple[Held, list[Job | ClientError]]:
         """By the version whose turn it is; where a candidate fails, by the one in service, so that nobody else notices."""
         held = self.contest.choose(request.key(), output)
         try:
             with held.used():
-                return held, await self.compute(request, held, images, output, deadline)
+                return held, await self.compute(request, held, images, plans, output, deadline)
         except Exception as err:
             if not self.contest.is_fault(held, err) or held is self.holding.serving:
                 raise
@@ -315,16 +351,23 @@ class Hubel:
             of_requests().warning("request %s is answered by the version in service: %s failed: %s", *what)
         serving = self.holding.serving
         with serving.used():
-            return serving, await self.compute(request, serving, images, output, deadline)
+            return serving, await self.compute(request, serving, images, plans, output, deadline)
 
     async def compute(
-        self, request: Request, held: Held, images: list[bytes], output: str, deadline: float
+        self,
+        request: Request,
+        held: Held,
+        images: list[bytes],
+        plans: list[Plan | ClientError],
+        output: str,
+        deadline: float,
     ) -> list[Job | ClientError]:
         """A finished job for each image, or why it could not be used. An error of a single image is raised."""
         if len(images) == 1:
-            return [await self.compute_one(request, held, images[0], output, deadline)]
+            return [await self.compute_one(request, held, images[0], plans[0], output, deadline)]
         bulk = len(images) > INTERACTIVE_IMAGES
-        tasks = (self.compute_one(request, held, image, output, deadline, bulk) for image in images)
+        pairs = zip(images, plans, strict=True)
+        tasks = (self.compute_one(request, held, image, plan, output, deadline, bulk) for image, plan in pairs)
         jobs = await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
             if isinstance(job, ClientError):
@@ -334,11 +377,19 @@ class Hubel:
         return cast(list[Job | ClientError], jobs)
 
     async def compute_one(
-        self, request: Request, held: Held, image: bytes, output: str, deadline: float, bulk: bool = False
+        self,
+        request: Request,
+        held: Held,
+        image: bytes,
+        plan: Plan | ClientError,
+        output: str,
+        deadline: float,
+        bulk: bool = False,
     ) -> Job:
-        with request.stage("decode"):
-            async with self.bulk_decoding if bulk else nullcontext():
-                pixels = await self.decode(image, held.manifest.input)
+        if isinstance(plan, ClientError):
+            raise plan
+        with request.stage("decode"), nullcontext() if plan.small else self.batcher.aside():
+            pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
         outputs = self.aftermath.outputs(held.version, output)
         job = await self.batcher.submit(pixels, outputs, deadline, bulk, held.compute)
         if held is not self.holding.serving:
@@ -347,9 +398,11 @@ class Hubel:
         request.record("infer", job.infer_seconds)
         return job
 
-    async def decode(self, image: bytes, spec: InputSpec) -> Pixels:
-        limits = Limits(SETTINGS.max_pixels, SETTINGS.max_side_pixels)
-        return await asyncio.get_running_loop().run_in_executor(self.pool, decode, image, spec, limits)
+    async def decode_spare(self, image: bytes, spec: InputSpec) -> Pixels:
+        """Where nothing else is to be decoded; raises Overloaded where something is."""
+        plan = self.decoding.plan(image, spec)
+        with self.decoding.admit([plan], 0.0):
+            return await self.decoding.run(image, plan, spec)
 
 
 def make_keeper() -> Keeper | None:

@@ -147,6 +147,15 @@ class Batcher:
         finally:
             self.admitted -= images
 
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """An image that was admitted is not before the network meanwhile, as it waits for something else."""
+        self.admitted -= 1
+        try:
+            yield
+        finally:
+            self.admitted += 1
+
     async def submit(
         self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, compute: Compute | None = None
     ) -> Job:

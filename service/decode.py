@@ -6,25 +6,43 @@ and Pillow release the interpreter's lock.
 
 from models import errors
 from models.errors import ImageError
+from models.header import Header, read_header
 from models.input import InputSpec
 from models.limits import Limits
 from models.preprocess import Pixels, preprocess
-from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
+from service.errors import ClientError, ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 
 
-def decode(data: bytes, spec: InputSpec, limits: Limits) -> Pixels:
-    """Pixels ready to be stacked into a batch. Size limits are checked on the header, before pixels are allocated.
+def inspect(data: bytes, limits: Limits) -> Header:
+    """What an image's header says, which takes some microseconds. Size limits are checked on it, before pixels are allocated.
+
+    Raises:
+        UnsupportedFormat, ImageTooLarge, UndecodableImage.
+    """
+    try:
+        header = read_header(data)
+        limits.check(header.width, header.height)
+    except ImageError as err:
+        raise _tell(err) from err
+    return header
+
+
+def decode(data: bytes, spec: InputSpec, limits: Limits, header: Header | None = None) -> Pixels:
+    """Pixels ready to be stacked into a batch. header: what ``inspect`` said of it, where it was asked.
 
     Raises:
         UnsupportedFormat, ImageTooLarge, UndecodableImage, OutOfMemory.
     """
     try:
-        return preprocess(data, spec, limits)
-    except errors.ImageTooLarge as err:
-        raise ImageTooLarge(f"{err.fact} (HUBEL_{err.limit.upper()}); send a smaller one") from err
-    except errors.UnsupportedFormat as err:
-        raise UnsupportedFormat(str(err)) from err
+        return preprocess(data, spec, limits, header)
     except ImageError as err:
-        raise UndecodableImage(str(err)) from err
+        raise _tell(err) from err
     except MemoryError as err:
         raise OutOfMemory("there is no memory left for the pixels of this image; try again, or send a smaller one") from err
+
+
+def _tell(error: ImageError) -> ClientError:
+    """An error of models/ as the caller sees it."""
+    if isinstance(error, errors.ImageTooLarge):
+        return ImageTooLarge(f"{error.fact} (HUBEL_{error.limit.upper()}); send a smaller one")
+    return UnsupportedFormat(str(error)) if isinstance(error, errors.UnsupportedFormat) else UndecodableImage(str(error))

@@ -46,7 +46,7 @@ IMAGES = Counter("hubel_images_total", "Images answered, good and bad ones.", ["
 BATCH_SIZE = Histogram("hubel_batch_size_images", "Images computed together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
 DROPPED = Counter(
     "hubel_dropped_images_total",
-    "Images that were queued and not computed: their client had hung up, or their deadline had passed.",
+    "Images that waited and were not decoded or not computed: their client had hung up, or their deadline had passed.",
     ["reason"],
 )
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
@@ -58,6 +58,13 @@ CONNECTIONS_CUT = Counter(
     ["reason"],
 )
 UNREAD = Gauge("hubel_unread_bytes", "Bytes received that are in no request yet.", multiprocess_mode="livesum")
+DECODE_WAITING = Gauge(
+    "hubel_decode_waiting_images", "Images above 0.3 megapixels that wait to be decoded.", multiprocess_mode="livesum"
+)
+DECODE_BYTES = Gauge(
+    "hubel_decode_bytes", "Bytes of memory for the pixels of such images being decoded.", multiprocess_mode="livesum"
+)
+DECODE_REFUSED = Counter("hubel_decode_refused_total", "Requests refused as their images would not be decoded in time.")
 REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
 REQUESTS_BY_KEY = Counter(
     "hubel_requests_by_key_total", "Requests answered, by the name of their API key; none without keys.", ["key", "status"]
@@ -166,6 +173,11 @@ def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
         for known in ("true", "false"):
             metric.labels(str(version), known)  # there from the first feedback on, so that differences can be asked for
     (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(str(version), str(right).lower()).inc()
+
+
+def decoding(waiting: int, held: int) -> None:
+    DECODE_WAITING.set(waiting)
+    DECODE_BYTES.set(held)
 
 
 def kept(images: int, size: int, answers: int) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models import registry
-from models.limits import BOMB_PIXELS, LIMITS
+from models.limits import BOMB_PIXELS, DECODED_BYTES, LIMITS
 from models.precision import Precision
 
 PREFIX = "HUBEL_"
@@ -19,7 +19,10 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or micros
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
 HOST = re.compile(r"\*|[A-Za-z0-9._-]{1,253}|[0-9a-fA-F:]{2,45}")  # a name or an address
 Count = Annotated[int, Meta(ge=1)]
-LOOSEST = {"max_queue": 2**62, "max_images": 1, "max_buffered_bytes": 2**62, "max_body_bytes": 1}  # any other fits to these
+LOOSEST = {  # any other fits to these
+    **{"max_queue": 2**62, "max_images": 1, "max_buffered_bytes": 2**62, "max_body_bytes": 1},
+    **{"max_decode_bytes": 2**62, "max_pixels": 1},
+}
 
 
 class SettingsError(Exception):
@@ -43,6 +46,7 @@ class Settings(Struct, frozen=True):
     max_buffered_bytes: Count = 256 * 1024 * 1024
     max_pixels: Annotated[int, Meta(ge=1, le=BOMB_PIXELS)] = LIMITS.max_pixels
     max_side_pixels: Count = LIMITS.max_side_pixels
+    max_decode_bytes: Count = 2 * 1024 * 1024 * 1024
     max_images: Count = 32
     max_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
     max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
@@ -76,12 +80,16 @@ class Settings(Struct, frozen=True):
                 f"max_buffered_bytes is {self.max_buffered_bytes}, it must hold one body of max_body_bytes "
                 f"({self.max_body_bytes})"
             )
-
         for name in self.own_hosts():
             if not HOST.fullmatch(name):
                 raise ValueError(
                     f"{name[:100]!r} is no host: a name or address without scheme and port, several with commas, or *"
                 )
+        if self.max_decode_bytes < DECODED_BYTES * self.max_pixels:
+            raise ValueError(
+                f"max_decode_bytes is {self.max_decode_bytes}, it must hold one image of max_pixels ({self.max_pixels}), "
+                f"which may take {DECODED_BYTES} bytes a pixel"
+            )
         for origin in self.allowed_origins():
             if not ORIGIN.fullmatch(origin) and self.cors_origins.strip() != "*":
                 raise ValueError(
