@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from models.errors import CutOff, ImageError
 from models.formats import Format, sniff
 
-MAX_SEGMENTS = 2048  # of a JPEG before its pixels, of 64 KiB at most; a profile of 16 MB takes 255
+MAX_SEGMENTS = 1024  # of a JPEG before its pixels, of 64 KiB at most; a profile of 16 MB takes 255
 MAX_BETWEEN = 1024 * 1024  # bytes between these segments that belong to none; honest files have few or none
 MAX_SCANS = 100  # of a JPEG; each costs a pass over all of its pixels. Progressive ones have about 10
 PART = 256 * 1024  # bytes that are searched at a time, as no other thread has its turn meanwhile

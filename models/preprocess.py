@@ -19,6 +19,7 @@ from models.errors import CutOff, ImageError
 from models.header import END, PALETTE, Header, endings, essence, is_arithmetic, is_cut_off, orientation_in, read_header
 from models.input import InputSpec
 from models.limits import LIMITS, Limits
+from models.webp import decode_first
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -29,7 +30,8 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # for
 # depend on every pixel. The margin is the boldest that kept 99.9 % of the labels: benchmarks/DECODE.md.
 MARGIN = 3
 SCALED_FROM = 128
-UNCOPIED_FROM = 1_000_000  # pixels; below, to copy them costs less than to resize a fourth channel
+UNCOPIED_FROM = 1_000_000  # pixels; below, to copy them costs less than what is done to spare that
+STRIP = 256  # rows that are compared at a time
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white, as most pages show them
 UPRIGHT = {  # what undoes each orientation; 1 is upright already
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -96,6 +98,8 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None, 
             orientation = orientation_in(exif or image.info.get("exif", b"")) or 1
             if header.format == "png" and data[25] != PALETTE and "transparency" in image.info:
                 return Stored(_keyed_to_rgb(image, data), orientation)
+            if header.format == "webp" and header.pixels > UNCOPIED_FROM and (first := decode_first(data, image)):
+                return Stored(_on_white(first, first) if first.mode == "RGBA" else first, orientation)
             if header.format != "jpeg":
                 return Stored(_to_rgb(image), orientation)
             n = denominator(header, spec)
@@ -164,9 +168,12 @@ def _decode_oddly(plain: bytes, noisy: bytes, n: int) -> Image.Image:
             if n > 1:
                 image.draft(None, (image.width // n, image.height // n))
             decoded.append(_to_rgb(image))
-    if ImageChops.difference(*decoded).getbbox():
-        raise CutOff("jpeg")
-    return decoded[0]
+    first, second = decoded
+    for top in range(0, first.height, STRIP):  # at a time, as no other thread has its turn meanwhile
+        strip = (0, top, first.width, min(top + STRIP, first.height))
+        if ImageChops.difference(first.crop(strip), second.crop(strip)).getbbox():
+            raise CutOff("jpeg")
+    return first
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

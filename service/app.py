@@ -115,17 +115,6 @@ class Hubel:
         self.holding = Holding(load(), start_beside, announce)
         self.pool = ThreadPoolExecutor(SETTINGS.decoding_threads(), "decode")
         self.exposition = metrics.Exposition(metrics.render)
-        self.decoding = Decoding(
-            self.pool,
-            SETTINGS.decoding_threads(),
-            Limits(SETTINGS.max_pixels, SETTINGS.max_side_pixels),
-            max_bytes=SETTINGS.max_decode_bytes,
-            max_images=SETTINGS.max_queue,
-            max_seconds=SETTINGS.max_queue_ms / 1000,
-            drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
-            changed=metrics.decoding,
-            refused=metrics.DECODE_REFUSED.inc,
-        )
         self.batcher = Batcher(
             self.holding.serving.compute,
             max_batch=SETTINGS.max_batch,
@@ -135,8 +124,21 @@ class Hubel:
             observe=metrics.BATCH_SIZE.observe,
             drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
         )
+        self.decoding = Decoding(
+            self.pool,
+            SETTINGS.decoding_threads(),
+            Limits(SETTINGS.max_pixels, SETTINGS.max_side_pixels),
+            max_bytes=SETTINGS.max_decode_bytes,
+            max_images=SETTINGS.max_queue,
+            max_seconds=SETTINGS.max_queue_ms / 1000,
+            room=lambda: self.batcher.has_room(BULK_SHARE),
+            drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
+            changed=metrics.decoding,
+            refused=metrics.DECODE_REFUSED.inc,
+        )
         self.bodies = Buffer(SETTINGS.max_buffered_bytes, metrics.BUFFERED.set)
         self.known: dict[int, Manifest] = {}  # of versions that have answered
+        self.planning = asyncio.Lock()  # one request of several images at a time, as headers can be long to read
         self.contest = Contest(self.holding, self.batcher, self.decode_spare)
         recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
         keeper = make_keeper()
@@ -322,18 +324,19 @@ class Hubel:
 
     async def plan(self, images: list[bytes]) -> list[Plan | ClientError]:
         """What it takes to decode each image, or why it cannot be. An error of a single image is raised."""
+        if len(images) == 1:
+            return [self.decoding.plan(images[0], self.manifest.input)]
         plans: list[Plan | ClientError] = []
-        began = time.perf_counter()
-        for image in images:
-            try:
-                plans.append(self.decoding.plan(image, self.manifest.input))
-            except ClientError as err:
-                if len(images) == 1:
-                    raise
-                plans.append(err)
-            if time.perf_counter() - began > TURN_SECONDS:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
+        async with self.planning:
+            began = time.perf_counter()
+            for image in images:
+                try:
+                    plans.append(self.decoding.plan(image, self.manifest.input))
+                except ClientError as err:
+                    plans.append(err)
+                if time.perf_counter() - began > TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    began = time.perf_counter()
         return plans
 
     async def compute_by_turn(

@@ -31,6 +31,7 @@ Reason = Literal["disconnected", "deadline"]
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
 RECENT_SECONDS = 1.0  # how long ago what others give way to may have come
+ADMITTED_SECONDS = 10.0  # and for how long places are kept for more of it
 AHEAD = 2  # batches handed to the thread: one that runs, one that is ready
 SPARE_SHARE = 0.1  # of the time, at most, goes to what nobody waits for: who comes meanwhile has to wait for that
 
@@ -127,10 +128,14 @@ class Batcher:
             limit = f"{share * self.max_queue:g} (HUBEL_MAX_QUEUE{_part(share)})"
             raise self._overloaded(waiting, f" and {images} more would pass the limit of {limit}")
 
+    def has_room(self, share: float) -> bool:
+        """Whether less waits than work of this share may, or fewer than two batches."""
+        return self.admitted < AHEAD * self.max_batch or self.admitted * self.seconds_per_image < share * self.max_queue_seconds
+
     def _gives_way(self, share: float) -> bool:
         """Whether work of a larger share has come lately."""
         now = time.perf_counter()
-        return any(other > share and now - at < RECENT_SECONDS for other, at in self.admitted_at.items())
+        return any(other > share and now - at < ADMITTED_SECONDS for other, at in self.admitted_at.items())
 
     def _overloaded(self, seconds: float, reason: str) -> Overloaded:
         retry = max(1, math.ceil(seconds))

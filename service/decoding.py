@@ -7,8 +7,12 @@ Neighbours: models/header.py reads headers, decode.py decodes in the threads, ap
 """
 
 import asyncio
+import ctypes
 import math
+import os
 import struct
+import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -28,9 +32,13 @@ Kind = Literal["jpeg", "gathered", "png", "deep", "webp"]
 Reason = Literal["disconnected", "deadline"]
 
 SMALL_PIXELS, SMALL_BYTES = 640 * 480, 1024 * 1024  # of an image that takes 30 ms at most, whatever is in it
+TINY_PIXELS, TINY_BYTES = 128 * 128, 64 * 1024  # of one that takes 2 ms
+CROWDED_SECONDS = 0.05  # of small images that wait: then only tiny ones pass the line by
 LONG_SECONDS = 0.25  # what takes longer leaves one of the line's threads to what does not
 PATIENCE = 4.0  # seconds that an image gives way for each second that it and those of its client before it take
 HOLD_SECONDS = 1.0  # that an image waits for memory until no other may take what becomes free
+ROOM_SECONDS = 0.02  # until the network is asked again whether it has room
+NICER = 10  # than other threads, what decodes the line
 FORGET_SECONDS = 60.0  # after which a pace that nothing has confirmed is no longer believed
 PACES = (0.1, 20.0)  # bounds of what is learned, so that one odd image does not count for all
 
@@ -52,8 +60,9 @@ COSTS: dict[Kind, Cost] = {
     "gathered": Cost(20, 45, 8, 12),  # a JPEG whose coefficients are all held: progressive ones, mostly
     "png": Cost(10, 14, 12),
     "deep": Cost(25, 10, 14),  # a PNG of 16 bits, interlaced or with an alpha channel
-    "webp": Cost(25, 8, 17),
+    "webp": Cost(25, 8, 12),
 }
+MMAP_THRESHOLD, LARGE_BLOCK = -3, 8 * 1024 * 1024  # of glibc's mallopt: what it is called there, and bytes
 SCAN = 0.5  # nanoseconds a pixel, for each scan of a JPEG
 assert max(cost.memory + cost.scaled for cost in COSTS.values()) == DECODED_BYTES
 
@@ -105,8 +114,9 @@ class Decoding:
     """Everything that this process decodes. Of one event loop.
 
     pool: decodes small images, in ``threads`` threads; as many and one more decode the others. max_bytes: of memory for the
-    pixels of the others, at a time. max_images: in the line. max_seconds: that small images may wait. drop: called with the
-    reason for each image that was not decoded. changed: called with the images in the line, and the bytes being decoded into.
+    pixels of the others, at a time. max_images: in the line. max_seconds: that small images may wait. room: whether the network
+    can take more from the line. drop: called with the reason for each image that was not decoded. changed: called with the
+    images in the line, and the bytes being decoded into. refused: called for each request that is.
     """
 
     def __init__(
@@ -118,6 +128,7 @@ class Decoding:
         max_bytes: int,
         max_images: int,
         max_seconds: float,
+        room: Callable[[], bool] = lambda: True,
         drop: Callable[[Reason], object] = lambda reason: None,
         changed: Callable[[int, int], object] = lambda waiting, held: None,
         refused: Callable[[], object] = lambda: None,
@@ -128,10 +139,11 @@ class Decoding:
         self.max_bytes = max_bytes
         self.max_images = max_images
         self.max_seconds = max_seconds
+        self.room = room
         self.drop = drop
         self.changed = changed
         self.refused = refused
-        self.line_pool = ThreadPoolExecutor(threads + 1, "decode large")
+        self.line_pool = ThreadPoolExecutor(threads + 1, "decode large", give_way)
         self.bulk = asyncio.Semaphore(2 * threads)  # small images of bulk, so that others do not wait for all of them
         self.small = [0, 0]  # small images admitted: interactive, bulk
         self.small_seconds = 0.0  # that one takes, a moving average
@@ -139,7 +151,9 @@ class Decoding:
         self.claims: set[Plan] = set()  # all that were admitted and are not decoded: they wait, run, or will be submitted soon
         self.waiting: set[Plan] = set()
         self.running: set[Plan] = set()
+        self.later: asyncio.TimerHandle | None = None  # when the network is asked again whether it has room
         self.held = 0  # bytes of those that run
+        give_back_large_blocks()
 
     def plan(self, data: bytes, spec: InputSpec) -> Plan:
         """What decoding an image will take, by its header.
@@ -149,7 +163,9 @@ class Decoding:
         """
         header = inspect(data, self.limits)
         if header.pixels <= SMALL_PIXELS and len(data) <= SMALL_BYTES:
-            return Plan(header)
+            tiny = header.pixels <= TINY_PIXELS and len(data) <= TINY_BYTES
+            if tiny or sum(self.small) * self.small_seconds <= CROWDED_SECONDS * self.threads:
+                return Plan(header)
         kind, cost, size = weigh(data, header, spec)
         return Plan(header, kind, cost, cost * self.paces[kind].now(), min(size, self.max_bytes))
 
@@ -248,7 +264,9 @@ class Decoding:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the free threads to those who are first in the line and may begin."""
-        if len(self.running) <= self.threads:
+        if self.waiting and not self.room():
+            self.later = self.later or loop.call_later(ROOM_SECONDS, self._begin_later, loop)
+        elif len(self.running) <= self.threads:
             for plan in sorted(self.waiting, key=lambda plan: plan.key):
                 now = time.perf_counter()
                 if plan.deadline < now or (plan.pixels and plan.pixels.done()):
@@ -261,6 +279,10 @@ class Decoding:
                 if len(self.running) > self.threads:
                     break
         self._tell()
+
+    def _begin_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.later = None
+        self._begin(loop)
 
     def _leaves_one_free(self, plan: Plan, now: float) -> bool:
         """Whether there is a thread for what takes long, by prediction or because it has run for long already."""
@@ -307,6 +329,22 @@ class Decoding:
     def close(self) -> None:
         """End the line's threads once they are done with what they have."""
         self.line_pool.shutdown()
+
+
+def give_way() -> None:
+    """Let this thread have the processor after those that answer; on Linux alone each thread has a place of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + NICER))
+
+
+def give_back_large_blocks() -> None:
+    """Have the C library return large blocks to the system when they are freed. Else each thread that ever decoded a large
+    image may keep the memory of one, as blocks that were freed make it take ever larger ones for small.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+    except (AttributeError, OSError):  # not glibc
+        return
 
 
 def left(plan: Plan, now: float) -> float:

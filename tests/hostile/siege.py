@@ -63,9 +63,12 @@ def siege(server: Server, attack: str, *, clients: int = 1, seconds: float = 8.0
     """What is seen beside an attack, ``module:function``, of so many clients at once; key: the good client's."""
     pids = server.processes()
     seen, peak = Seen(), Peak(pids)
-    image, until = make_image("JPEG", 64, 64, color="red"), time.monotonic() + SETTLE_SECONDS + seconds
+    image = make_image("JPEG", 64, 64, color="red")
     command = [sys.executable, "-m", "tests.hostile.siege", attack, str(server.port), str(clients)]
-    attackers = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE)
+    attackers = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert attackers.stdout
+    attackers.stdout.readline()  # it has loaded what it needs
+    until = time.monotonic() + SETTLE_SECONDS + seconds
     asking = [
         threading.Thread(target=_ask, args=(server.port, "POST", "/v1/classify", image, key, 1.0, until, seen.answers)),
         threading.Thread(target=_ask, args=(server.port, "GET", "/livez", b"", "", 0.1, until, seen.probes)),
@@ -116,6 +119,8 @@ def _attack(name: str, port: int, clients: int) -> None:
 
     for _ in range(clients):
         threading.Thread(target=keep_on, daemon=True).start()
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
     sys.stdin.buffer.read()
     os._exit(0)
 

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models import header
 from models.errors import ImageError, ImageTooLarge
 from models.formats import FORMATS, Format
 from models.header import (
+    MAX_BETWEEN,
     MAX_CHUNKS,
     MAX_SCANS,
     MAX_SEGMENTS,
     Header,
+    count_scans,
     essence,
+    is_gathered,
     orientation_in,
     read_header,
 )
@@ -225,6 +229,49 @@ def test_a_jpeg_may_have_many_segments_but_not_without_end() -> None:
     assert np.array_equal(pixels(with_segments(MAX_SEGMENTS - 20)), pixels(make_image("JPEG")))
     with pytest.raises(ImageError, match=f"more than {MAX_SEGMENTS} segments before its pixels"):
         read_header(with_segments(MAX_SEGMENTS))
+
+
+def test_a_jpeg_may_have_some_bytes_between_its_segments_but_not_without_end() -> None:
+    data = make_image("JPEG", 40, 30)
+    at = frame_header(data)
+
+    def between(first: int, second: int) -> bytes:
+        return data[:2] + b"\xff" * first + data[2:at] + b"\xff\0" * (second // 2) + data[at:]
+
+    half = MAX_BETWEEN // 2
+    assert read_header(between(half, half)) == Header("jpeg", 40, 30)
+    for first, second in ((half + 10, half), (half, half + 10), (4 * MAX_BETWEEN, 0)):
+        with pytest.raises(ImageError, match=f"more than {MAX_BETWEEN} bytes between its segments"):
+            read_header(between(first, second))
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 7, 64])
+def test_scans_are_found_wherever_a_search_ends(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_image("JPEG", progressive=True)
+    expected = essence(data, "jpeg")
+    monkeypatch.setattr(header, "PART", part)
+    assert essence(data, "jpeg") == expected
+    with pytest.raises(ImageError, match=f"more than {MAX_SCANS} scans"):
+        essence(with_scans(MAX_SCANS), "jpeg")
+
+
+@pytest.mark.parametrize(
+    ("data", "gathered"),
+    [
+        (make_image("JPEG"), False),
+        (make_image("JPEG", mode="L"), False),
+        (make_image("JPEG", mode="CMYK"), False),
+        (make_image("JPEG", progressive=True), True),
+    ],
+)
+def test_it_is_told_whether_coefficients_are_gathered(data: bytes, gathered: bool) -> None:
+    assert is_gathered(data) == gathered
+    assert (count_scans(data) > 2) == gathered
+    scan = data.index(b"\xff\xda") + 4
+    if data[scan] > 1:
+        assert is_gathered(data[:scan] + b"\1" + data[scan + 1 :])
+    with pytest.raises((ImageError, ValueError, struct.error)):
+        is_gathered(data[:100])
 
 
 def with_scans(count: int) -> bytes:

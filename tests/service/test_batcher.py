@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.preprocess import Pixels
-from service.batcher import RECENT_SECONDS, Arrays, Batcher, Compute, Job
+from service.batcher import ADMITTED_SECONDS, Arrays, Batcher, Compute, Job
 from service.errors import DeadlineExceeded, Overloaded
 
 POISON = 13
@@ -415,7 +415,7 @@ def test_by_itself_any_kind_of_work_may_fill_the_queue(make_batcher: MakeBatcher
         batcher.check(2, share=0.5)
         with pytest.raises(Overloaded):
             batcher.check(2, share=0.25)
-        batcher.admitted_at[0.5] -= RECENT_SECONDS
+        batcher.admitted_at[0.5] -= ADMITTED_SECONDS
         batcher.check(2, share=0.25)
 
 
@@ -647,3 +647,26 @@ def test_what_nobody_waits_for_is_left_out_while_there_is_work(make_batcher: Mak
         assert await batcher.spare(image(7), ("features",), answers) is not None
 
     run(scenario())
+
+
+def test_what_is_aside_is_not_before_the_network(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_queue=4)
+    with batcher.admit(4):
+        with pytest.raises(Overloaded):
+            batcher.check(1)
+        with batcher.aside():
+            batcher.check(1)
+        with pytest.raises(Overloaded):
+            batcher.check(1)
+    assert batcher.admitted == 0
+
+
+def test_there_is_room_while_less_waits_than_a_kind_of_work_may(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(answers, max_batch=4, max_queue_seconds=2.0)
+    batcher.seconds_per_image = 0.1
+    for waiting, room in ((0, True), (7, True), (8, False), (20, False)):
+        batcher.admitted = waiting
+        assert batcher.has_room(0.25) == room
+    batcher.admitted = 19
+    assert batcher.has_room(1.0)
+    batcher.admitted = 0

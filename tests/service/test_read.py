@@ -436,3 +436,36 @@ def test_a_deadline_inside_is_no_hang_up() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"images": [' + b'"",' * 70 + b"[" * 3000,
+        b'{"images": ["data:,", ' + b"[" * 50_000,
+        b'{"images": ["",' * 1500 + b'"data:"',
+        b'{"images": ' + b"[" * 9000 + b"]" * 9000 + b"}",
+        b'{"other": ' + b'{"a":' * 4000,
+        b'{"images": ["", ' + b'{"data:":' * 4000,
+    ],
+)
+def test_json_that_nests_deeply_is_the_client_s_fault(body: bytes) -> None:
+    with pytest.raises(MalformedRequest, match=r'the JSON body is not \{"images"'):
+        images_in(body, "application/json", 32)
+
+
+@pytest.mark.parametrize("images", [32, 33, 60])
+@pytest.mark.parametrize("text", ["AAAA", "data:image/png;base64,AAAA", "data:;n=\\\\;base64,AAAA", "\\u0041AAA"])
+def test_images_in_json_are_counted_whatever_is_escaped(text: str, images: int) -> None:
+    body = ('{"images": [' + ", ".join([f'"{text}"'] * images) + "]}").encode()
+    if images == 32:
+        assert len(images_in(body, "application/json", 32)) == 32
+    else:
+        with pytest.raises(TooManyImages, match="more than 32 images"):
+            images_in(body, "application/json", 32)
+
+
+def test_strings_that_end_in_an_escape_are_counted_too() -> None:
+    body = b'{"images": [' + b",".join([b'"AAAA\\\\"'] * 60) + b"]}"
+    with pytest.raises((TooManyImages, MalformedRequest)):
+        images_in(body, "application/json", 32)

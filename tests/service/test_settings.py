@@ -107,6 +107,14 @@ def test_a_buffer_that_cannot_hold_one_body_is_refused() -> None:
     assert settings.read({"HUBEL_MAX_BUFFERED_BYTES": "20", "HUBEL_MAX_BODY_BYTES": "20"}).max_buffered_bytes == 20
 
 
+def test_memory_that_cannot_hold_one_image_is_refused() -> None:
+    with pytest.raises(
+        SettingsError, match=r"max_decode_bytes is 1000, it must hold one image of max_pixels \(65000000\).* 20 bytes"
+    ):
+        settings.read({"HUBEL_MAX_DECODE_BYTES": "1000"})
+    assert settings.read({"HUBEL_MAX_DECODE_BYTES": "1000", "HUBEL_MAX_PIXELS": "50"}).max_decode_bytes == 1000
+
+
 def test_no_more_pixels_may_be_allowed_than_pillow_allows_without_a_warning() -> None:
     assert settings.read({"HUBEL_MAX_PIXELS": "89478485"}).max_pixels == 89_478_485
     with pytest.raises(SettingsError, match=r"HUBEL_MAX_PIXELS is '89478486'"):
