@@ -43,6 +43,11 @@ def _library() -> Any:
     return library
 
 
+def is_called() -> bool:
+    """Whether large files are decoded so; else Pillow takes twice the memory for them."""
+    return _library() is not None
+
+
 def decode_first(data: bytes, image: Image.Image) -> Image.Image | None:
     """The first frame of a file that Pillow has opened as ``image``: RGBA, or RGBX where it has no alpha channel. None
     where libwebp cannot be called, or does not read the file.

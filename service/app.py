@@ -275,7 +275,7 @@ class Hubel:
                     images = await self.read(request, share, less)
                     request.charge(len(images))
                     plans = await self.plan(images)
-                    bulk = len(images) > INTERACTIVE_IMAGES
+                    bulk = is_bulk(images)
                     if bulk:
                         weight = BULK_SHARE
                     left = deadline - time.perf_counter()
@@ -368,7 +368,7 @@ class Hubel:
         """A finished job for each image, or why it could not be used. An error of a single image is raised."""
         if len(images) == 1:
             return [await self.compute_one(request, held, images[0], plans[0], output, deadline)]
-        bulk = len(images) > INTERACTIVE_IMAGES
+        bulk = is_bulk(images)
         pairs = zip(images, plans, strict=True)
         tasks = (self.compute_one(request, held, image, plan, output, deadline, bulk) for image, plan in pairs)
         jobs = await asyncio.gather(*tasks, return_exceptions=True)
@@ -425,6 +425,10 @@ def make_keeper() -> Keeper | None:
         wait=SETTINGS.feedback_wait_minutes * 60,
     )
     return Keeper(folder, bounds, lambda outcome: metrics.KEPT_IMAGES.labels(outcome).inc(), metrics.kept)
+
+
+def is_bulk(images: Sequence[bytes]) -> bool:
+    return len(images) > INTERACTIVE_IMAGES
 
 
 def share_of(route: str) -> float:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
+from models import webp
 from models.errors import ImageError
 from models.header import Header, count_scans, is_gathered
 from models.input import InputSpec
@@ -60,7 +61,7 @@ COSTS: dict[Kind, Cost] = {
     "gathered": Cost(20, 45, 8, 12),  # a JPEG whose coefficients are all held: progressive ones, mostly
     "png": Cost(10, 14, 12),
     "deep": Cost(25, 10, 14),  # a PNG of 16 bits, interlaced or with an alpha channel
-    "webp": Cost(25, 8, 12),
+    "webp": Cost(25, 8, 12 if webp.is_called() else 18),
 }
 MMAP_THRESHOLD, LARGE_BLOCK = -3, 8 * 1024 * 1024  # of glibc's mallopt: what it is called there, and bytes
 SCAN = 0.5  # nanoseconds a pixel, for each scan of a JPEG
