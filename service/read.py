@@ -246,16 +246,16 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
 
 
 def _base64(body: bytes, max_images: int) -> list[bytes]:
-    # Quotation marks that none escapes: then strings are counted before any is made
+    # Quotation marks that none escapes: then strings are counted before any is made. No base64 ends in what escapes one
     many = body.count(b'"') - body.count(b'\\"') > 2 * max_images + 2
     try:
         urls = b'"data:' in body and body.isascii()  # as text of other characters would take four times the memory
         if not many and not urls:
-            return _at_most(max_images, msgspec.json.decode(body, type=ImageList).images)
+            return msgspec.json.decode(body, type=ImageList).images
         array = memoryview(msgspec.json.decode(body, type=AnyList).images)
         if many and _holds_more(array, max_images):
             raise _too_many(max_images)
-        return _at_most(max_images, _decode_urls(array) if urls else msgspec.json.decode(array, type=list[bytes]))
+        return _decode_urls(array) if urls else msgspec.json.decode(array, type=list[bytes])
     except RecursionError as err:
         raise MalformedRequest('the JSON body is not {"images": ["<base64>", ...]}: it is nested too deeply') from err
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
@@ -265,13 +265,6 @@ def _base64(body: bytes, max_images: int) -> list[bytes]:
                 f"{found[1]} is not base64; send the bytes of the file, encoded, without line breaks, or a data URL of them"
             ) from err
         raise MalformedRequest(f'the JSON body is not {{"images": ["<base64>", ...]}}: {reason}') from err
-
-
-def _at_most(limit: int, images: list[bytes]) -> list[bytes]:
-    """What ends in an escape is counted by half before it is read."""
-    if len(images) > limit:
-        raise _too_many(limit)
-    return images
 
 
 def _holds_more(array: memoryview, strings: int) -> bool:

@@ -87,7 +87,7 @@ def hang_up(port: int, going: Going, bodies: Sequence[bytes]) -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
                 head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\ncontent-length: {len(body)}\r\n\r\n"
                 connection.sendall(head.encode() + body)
-                time.sleep(0.02)  # so that it is being worked on
+                time.sleep(0.2)  # so that it is being worked on
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 

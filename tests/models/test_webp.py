@@ -76,6 +76,11 @@ def test_a_frame_beyond_the_picture_is_not_written_outside_of_it() -> None:
         data[at + 6 : at + 9] = width.to_bytes(3, "little")
         with Image.open(BytesIO(animation("RGB", lossless=True))) as image:
             assert webp.decode_first(bytes(data), image) is None
+    for offset in (0, 3):
+        data = bytearray(animation("RGB", lossless=True))
+        data[at + offset : at + offset + 3] = (32).to_bytes(3, "little")  # in steps of two pixels
+        with Image.open(BytesIO(animation("RGB", lossless=True))) as image:
+            assert webp.decode_first(bytes(data), image) is None
 
 
 def test_a_file_whose_pixels_are_more_than_it_announces_is_left_to_pillow() -> None:
