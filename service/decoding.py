@@ -63,7 +63,8 @@ COSTS: dict[Kind, Cost] = {
     "deep": Cost(25, 10, 14),  # a PNG of 16 bits, interlaced or with an alpha channel
     "webp": Cost(25, 8, 12 if webp.is_called() else 18),
 }
-MMAP_THRESHOLD, LARGE_BLOCK = -3, 8 * 1024 * 1024  # of glibc's mallopt: what it is called there, and bytes
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # as glibc's mallopt calls them
+LARGE_BLOCK = 8 * 1024 * 1024  # bytes
 SCAN = 0.5  # nanoseconds a pixel, for each scan of a JPEG
 assert max(cost.memory + cost.scaled for cost in COSTS.values()) == DECODED_BYTES
 
@@ -343,7 +344,9 @@ def give_back_large_blocks() -> None:
     image may keep the memory of one, as blocks that were freed make it take ever larger ones for small.
     """
     try:
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+        mallopt(TRIM_THRESHOLD, 2 * LARGE_BLOCK)  # in proportion, as it is by itself while neither is set
     except (AttributeError, OSError):  # not glibc
         return
 
