@@ -15,6 +15,7 @@ from service import metrics
 
 LINGER_SECONDS = 2.0  # between an answer that ends the connection and the end
 TURN_SECONDS = 0.002  # of a turn of the event loop, at most, to parse and to refuse; then others come
+TURN_REQUESTS = 16  # that begin in a turn, at most: who has hung up is seen in the next, before anything is done for him
 SLICE_SECONDS = 0.0005  # of that, at most, for a connection that had a turn before
 SWEEP_SECONDS = 0.25  # between two looks for connections whose time is over
 
@@ -111,7 +112,9 @@ class Connections:
         self.open = 0
         self.held = 0
         self.spent = 0.0  # seconds of this turn of the loop
+        self.begun = 0  # requests that began in it
         self.planned = False  # the next turn will be noticed
+        self.arrived: list[Connection] = []  # since the last turn
         self.queue: deque[Connection] = deque()  # whose turn has not come yet
         self.later: deque[Connection] = deque()  # who had one and want to go on
 
@@ -159,13 +162,13 @@ class Connections:
             largest.shed()
 
     def work(self, connection: Connection) -> None:
-        """Let it go on with what is here now, or, where this turn of the loop has done enough, in one of the next."""
-        if connection.queued or self.queue or self.spent >= TURN_SECONDS:
+        """Let it go on with what is here now, or, where this turn of the loop has done enough, in one of the next. The first
+        request of a connection begins when the sockets were looked at once more: who asked and hung up is known then.
+        """
+        if connection.state is State.FRESH or connection.queued or self.queue or self.arrived or self._has_done_enough():
             self.line_up(connection)
             return
-        began = time.perf_counter()
-        connection.advance(began)
-        self.spent += time.perf_counter() - began
+        self._let_go_on(connection, 0.0)
         self._plan()
 
     def line_up(self, connection: Connection, again: bool = False) -> None:
@@ -174,7 +177,7 @@ class Connections:
         """
         if not connection.queued:
             connection.queued = True
-            (self.later if again else self.queue).append(connection)
+            (self.later if again else self.arrived).append(connection)
             self._plan()
 
     def _plan(self) -> None:
@@ -184,23 +187,27 @@ class Connections:
 
     def _turn(self) -> None:
         """A new turn of the loop."""
-        self.planned = False
-        began = time.perf_counter()
-        end, now = began + TURN_SECONDS, began
-        while self.queue and now < end:
-            self._let_go_on(self.queue.popleft(), now)
-            now = time.perf_counter()
+        self.planned, self.spent, self.begun = False, 0.0, 0
+        while self.queue and not self._has_done_enough():
+            self._let_go_on(self.queue.popleft(), 0.0)
         for _ in range(len(self.later)):
-            self._let_go_on(self.later.popleft(), now + SLICE_SECONDS)
-            if (now := time.perf_counter()) >= end:
+            self._let_go_on(self.later.popleft(), SLICE_SECONDS)
+            if self._has_done_enough():
                 break
-        self.spent = now - began
+        self.queue.extend(self.arrived)
+        self.arrived.clear()
         if self.queue or self.later or self.spent:
             self._plan()
 
-    def _let_go_on(self, connection: Connection, until: float) -> None:
+    def _has_done_enough(self) -> bool:
+        """Whether others than connections have their turn now."""
+        return self.spent >= TURN_SECONDS or self.begun >= TURN_REQUESTS
+
+    def _let_go_on(self, connection: Connection, seconds: float) -> None:
+        began = time.perf_counter()
         connection.queued = False
-        connection.advance(until)
+        connection.advance(began + seconds)
+        self.spent += time.perf_counter() - began
 
     def make_room(self, asked: bool = False) -> bool:
         """Have one that waits, and nobody waits for, give way to a new one; whether there was one. asked: the new one has sent a

@@ -26,6 +26,8 @@ END = b"\r\n\r\n"  # of a head, and of a body in chunks
 PIECE_BYTES = 4096  # of a head, or of a body in chunks, that the parser gets at once
 PIECES = 2  # such pieces that a connection may always have, before it waits behind others
 FRESH_SECONDS = 0.2  # how long a connection that has sent nothing yet stays open when the service stops
+CHEAP = (b"GET ", b"HEAD ")  # beginnings of requests for which nothing is computed
+PAUSE_BYTES = 65_536  # unread; with fewer the socket is read on, which tells who has hung up
 VERSIONS = ("1.1", "1.0")
 CLOSE = (b"connection", b"close")
 Headers = Sequence[tuple[bytes, bytes]]
@@ -126,7 +128,10 @@ class LimitedProtocol(HttpToolsProtocol):
         computed has to stay, as a client that is gone looks the same.
         """
         cycle = self.cycle
-        self.half = bool(self.unread) or (self._answering() and cycle is not None and cycle.scope["method"] in ("GET", "HEAD"))
+        if self.unread:
+            self.half = self.unread.startswith(CHEAP, self.parsed)
+        else:
+            self.half = self._answering() and cycle is not None and cycle.scope["method"] in ("GET", "HEAD")
         if self.half and cycle is not None and not self.unread:
             cycle.keep_alive = False
         return self.half
@@ -264,6 +269,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: Cycle) -> None:
         """Refuse a request on its head, or have it answered in a task."""
+        self.account.begun += 1
         if self.front.draining or self.half:
             cycle.keep_alive = False
         closes = cycle.waiting_for_100_continue or not cycle.keep_alive
@@ -325,7 +331,7 @@ class LimitedProtocol(HttpToolsProtocol):
         held = size + (self.head_bytes if self.begun else 0)
         if held != self.held:
             self.account.hold(self, held)
-        if size and not self.deaf:
+        if size > PAUSE_BYTES and not self.deaf:
             self.flow.waits = True
             self.flow.pause_reading()
         elif self.flow.waits:

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -93,3 +94,13 @@ def _drips(connection: socket.socket, data: bytes) -> bool:
         connection.close()
         return False
     return True
+
+
+def hang_up(port: int, going: Going) -> None:
+    """A request to classify on each of many connections, reset as soon as it is sent."""
+    image = bytes.fromhex("ffd8ffe000104a464946") + bytes(2_000)
+    request = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(image) + image
+    while going():
+        with connect(port) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(request)
