@@ -32,7 +32,7 @@ from service.cors import Cors
 from service.decoding import Decoding, Plan
 from service.drift import Drift
 from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
-from service.errors import ClientError, DeadlineExceeded, InvalidParameter, OwnDeadlineExceeded, RequestTimeout
+from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout
 from service.feedback import Verdicts
 from service.feedback_api import FeedbackApi
 from service.holding import Held, Holding
@@ -291,8 +291,8 @@ class Hubel:
                 limit = f"{limit_ms} ms ({name_of_limit(limit_ms)})"
                 ways = ", or ".join(["send it faster", less, *more_time(limit_ms)])
                 raise RequestTimeout(f"the body did not arrive within {limit}; {ways}") from err
-            late = OwnDeadlineExceeded if limit_ms < SETTINGS.deadline_ms else DeadlineExceeded
-            raise late(describe_delay(len(images), request.stages, limit_ms)) from err
+            chosen = limit_ms < SETTINGS.deadline_ms
+            raise DeadlineExceeded(describe_delay(len(images), request.stages, limit_ms), chosen) from err
         finally:
             metrics.QUEUE_DEPTH.set(self.batcher.admitted)
         with request.stage("postprocess"):

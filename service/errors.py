@@ -27,8 +27,7 @@ HubelError
         OutOfMemory             503  no room for a batch on the GPU, or for an image's pixels
         DeviceLost              503  the GPU failed, the process ends
         KeptUnavailable         503  what is kept of a request cannot be deleted now
-        DeadlineExceeded        504
-            OwnDeadlineExceeded 504  the client's own, which metrics count as 499
+        DeadlineExceeded        504  which metrics count as 499 where it was the client's own
 """
 
 from typing import ClassVar
@@ -40,7 +39,7 @@ class HubelError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
-    counted: ClassVar[int] = 0  # the status in metrics, where that is another
+    counted = 0  # the status in metrics, where that is another
 
     def headers(self) -> dict[str, str]:
         """Further response headers that the status calls for."""
@@ -195,8 +194,7 @@ class KeptUnavailable(ServerError):
 class DeadlineExceeded(ServerError):
     status, code, title = 504, "deadline_exceeded", "The answer would have come too late"
 
-
-class OwnDeadlineExceeded(DeadlineExceeded):
-    """Of a client that allowed less time than the service does: no failure of the service, whatever it asked for."""
-
-    counted = 499
+    def __init__(self, detail: str, chosen: bool = False) -> None:
+        """chosen: the client allowed less time than the service does, so it is no failure of the service."""
+        super().__init__(detail)
+        self.counted = 499 if chosen else 0

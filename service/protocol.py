@@ -129,7 +129,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         cycle = self.cycle
         if self.unread:
-            self.half = self.unread.startswith(CHEAP, self.parsed)
+            self.half = self.unread.startswith(CHEAP, self.parsed) and self.unread.find(END, self.parsed) >= 0
         else:
             self.half = self._answering() and cycle is not None and cycle.scope["method"] in ("GET", "HEAD")
         if self.half and cycle is not None and not self.unread:

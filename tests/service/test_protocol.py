@@ -12,7 +12,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.connections import Connections, Limits, State
+from service.connections import TURN_REQUESTS, Connections, Limits, State
 from service.errors import HubelError, Overloaded
 from service.protocol import MAX_FIELDS, MAX_HEAD_BYTES, PIECE_BYTES, Headers, LimitedProtocol
 
@@ -335,9 +335,13 @@ def test_who_holds_most_of_too_many_unread_bytes_lets_go_of_them() -> None:
     async def scenario(door: Door) -> tuple[bytes, bytes]:
         door.front.gate.clear()
         small, large = await door.open(), await door.open()
-        for (_, writer), times in ((small, 100), (large, 3_000)):
-            writer.write(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n" * times)
-        await door.until(lambda: door.front.calls == 2 and any(c.deaf for c in door.state.connections))  # type: ignore[attr-defined]
+        request = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
+        for _, writer in (small, large):
+            writer.write(request)
+        await door.until(lambda: door.front.calls == 2)
+        for (_, writer), times in ((small, 99), (large, 3_000)):
+            writer.write(request * times)
+        await door.until(lambda: any(c.deaf for c in door.state.connections))  # type: ignore[attr-defined]
         assert door.account.held <= 20_000
         door.front.gate.set()
         received = [await asyncio.wait_for(reader.readuntil(b"]]"), 5) for reader, _ in (small, large)]
@@ -489,6 +493,41 @@ def test_a_body_that_breaks_off_behind_an_answer_gets_no_second_one() -> None:
     received = behind_a_door(scenario)
     assert received.startswith(b"HTTP/1.1 503")
     assert received.count(b"HTTP/1.1") == 1
+
+
+def test_nothing_is_done_for_those_who_ask_and_hang_up_at_once() -> None:
+    async def scenario(door: Door) -> int:
+        request = b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc"
+        for _ in range(60):
+            with socket.create_connection(("127.0.0.1", door.port)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(request)
+        assert len(answers_in(await door.send(request))) == 1
+        await door.until(lambda: not door.state.connections)
+        return door.front.calls
+
+    assert behind_a_door(scenario, seconds=5) == 1
+
+
+def test_only_so_many_requests_begin_in_a_turn_of_the_loop() -> None:
+    async def scenario(door: Door) -> int:
+        connections = [await door.ask(b"/a") for _ in range(3 * TURN_REQUESTS)]
+        loop, most, calls = asyncio.get_running_loop(), 0, door.front.calls
+
+        def count() -> None:
+            nonlocal most, calls
+            most, calls = max(most, door.front.calls - calls), door.front.calls
+            loop.call_soon(count)
+
+        for _, writer in connections:
+            writer.write(b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n")
+        count()
+        await asyncio.gather(*(asyncio.wait_for(reader.readuntil(b"]]"), 5) for reader, _ in connections))
+        for _, writer in connections:
+            writer.close()
+        return most
+
+    assert behind_a_door(scenario, seconds=5) <= TURN_REQUESTS
 
 
 def test_a_bad_chunk_where_the_body_was_to_be_asked_for_gets_one_answer() -> None:
