@@ -12,8 +12,10 @@ import mmap
 import os
 import shutil
 import stat
+import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import values
@@ -146,6 +148,17 @@ def mend() -> None:
         if folder.stat().st_ino != locked[folder][0]:
             hold(folder)
         missing[0] = not all(file.is_there() for file in files)
+
+
+@contextmanager
+def temporary() -> Generator[None]:
+    """Temporary files that are made inside lie in the folder, so that what a process leaves that is killed goes with it."""
+    before, folder = tempfile.tempdir, place()[0]
+    tempfile.tempdir = os.fspath(folder) if folder else before
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def clear(parent: Path) -> list[Path]:

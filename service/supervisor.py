@@ -120,7 +120,7 @@ class Supervisor:
         if told():
             self.stop()
         metrics.WORKERS_EXPECTED.set(len(self.places))
-        others = [asyncio.create_task(work) for work in (self.rollout.run(), self.upkeep())]
+        others = [asyncio.create_task(work) for work in (self.rollout.run(), self.upkeep(), self.clear())]
         keepers = [asyncio.create_task(self.keep(place)) for place in self.places]
         await self.stopping.wait()
         for task in others:
@@ -148,6 +148,12 @@ class Supervisor:
         while True:
             metrics.upkeep()
             await asyncio.sleep(UPKEEP_SECONDS)
+
+    async def clear(self) -> None:
+        """Remove once more what services that were killed left: their workers may have drained while this one started."""
+        await asyncio.sleep(self.stop_seconds + PATIENCE_SECONDS)
+        if removed := ledger.clear(self.folder.parent):
+            log.info("removed what services that were killed left in %s: %d folders", self.folder.parent, len(removed))
 
     def stop(self) -> None:
         """The first signal lets the workers drain; another, not sent along with it, ends them at once."""

@@ -50,7 +50,8 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        with ledger.temporary():  # BentoML makes a folder for a client, which nobody uses, and keeps it
+            await super().startup(sockets)
         self.on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -114,6 +114,24 @@ def test_when_the_supervisor_is_killed_its_workers_stop_and_free_the_port(start_
     server.process.returncode = 0  # it ended as it was meant to
 
 
+def test_a_service_that_was_killed_leaves_nothing_that_the_next_one_does_not_remove(
+    start_server: StartServer, tiny_store: Path, tmp_path: Path
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    killed = launch(tiny_store, tmp_path / "log.txt", TMPDIR=str(temporary))
+    killed.wait_until_ready()
+    with killed.client() as client:
+        assert client.post("/v1/classify", content=make_image()).status_code == 200
+    killed.kill()
+    (left,) = temporary.iterdir()
+    assert list(left.glob("recent_*.ring"))
+    server = start_server(TMPDIR=str(temporary))
+    (own,) = temporary.iterdir()
+    assert own != left
+    assert server.stop() == 0
+    assert not list(temporary.iterdir())
+
+
 def test_before_it_stops_it_says_so_and_answers_what_still_comes(start_server: StartServer) -> None:
     server = start_server(HUBEL_DRAIN_MS="2000")
     with server.client() as client:

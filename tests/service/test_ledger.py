@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,22 @@ def test_what_services_left_that_were_killed_is_removed_and_nothing_else(tmp_pat
     finally:
         os.close(ledger.locked.pop(held)[1])
     assert ledger.clear(tmp_path) == [held]
+
+
+def test_temporary_files_of_a_library_go_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / f"{ledger.PREFIX}x"
+    ledger.prepare(folder, "worker-0")
+    (folder / ledger.MARK).touch()
+    monkeypatch.setenv(ledger.VARIABLE, str(folder))
+    before = tempfile.gettempdir()
+    with ledger.temporary():
+        made = Path(tempfile.mkdtemp(prefix="library-"))
+    assert tempfile.gettempdir() == before
+    assert made.parent == folder
+    assert ledger.clear(tmp_path) == [folder]
+    monkeypatch.delenv(ledger.VARIABLE)
+    with ledger.temporary():
+        assert tempfile.gettempdir() == before
 
 
 def test_another_user_s_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict
 
+from service import ledger
 from service import supervisor as module
 from service.orders import MAX_BYTES, MAX_LINES
 from service.supervisor import Supervisor
@@ -385,6 +386,26 @@ def test_without_its_folder_of_metrics_it_goes_on(tmp_path: Path) -> None:
         scene.supervisor.stop()
 
     assert play(tmp_path, scenario, workers=1)[0] == 0
+
+
+def test_what_a_killed_service_left_goes_also_where_its_workers_end_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
+    left = tmp_path / f"{ledger.PREFIX}left"
+    ledger.own(left)
+    ledger.hold(left)  # as a worker that drains
+
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 1)
+        assert ledger.clear(tmp_path) == []
+        os.close(ledger.locked.pop(left)[1])
+        await until(lambda: not left.exists())
+        scene.supervisor.stop()
+
+    with caplog.at_level("INFO", "hubel"):
+        assert play(tmp_path, scenario, workers=1, stop_seconds=1)[0] == 0
+    assert f"removed what services that were killed left in {tmp_path}: 1 folders" in caplog.text
 
 
 def test_one_that_says_that_it_ends_and_does_not_is_killed(
