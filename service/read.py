@@ -15,6 +15,7 @@ from msgspec import Struct
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from models.formats import BEGINNING
 from service.errors import (
     BodyTooLarge,
     MalformedRequest,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DRAIN_FACTOR = 4  # a body of up to this many limits is read to its end, so that the client sees the answer
-RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # and image/*; the last is what curl says by itself
+# And image/*; the last is what curl says by itself.
+RAW = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 # Of an array of JSON, a string. Possessive, so that nothing is remembered of what lies behind: that is what takes long
 ELEMENT = re.compile(rb'[\[,]\s*+"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+', re.DOTALL)
 DATA_URL = re.compile(r"\Adata:[^,]{0,200};base64,", re.IGNORECASE)  # what browsers put before base64 (RFC 2397)
@@ -99,7 +101,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes
     Raises:
         UnsupportedEncoding, BodyTooLarge, Overloaded, Disconnected.
     """
-    if (encoding := headers.get("content-encoding", "identity")) != "identity":
+    if (encoding := headers.get("content-encoding", "")).strip().lower() not in ("", "identity"):
         raise UnsupportedEncoding(f"content-encoding is {encoding[:50]!r}; send the body as it is, nothing is unpacked here")
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > DRAIN_FACTOR * max_body_bytes:
@@ -204,7 +206,7 @@ def images_in(body: bytes, content_type: str, max_images: int) -> list[bytes]:
 
 
 def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
-    """Contents of the parts that have a file name. Other form fields are refused: parameters go into the query."""
+    """Contents of the parts that have a file name, or are an image. Others are refused: parameters go into the query."""
     files: list[list[bytes]] = []  # each in the pieces that the parser finds: one, but where it looks like a boundary
     header = {"name": b"", "value": b""}
     disposition: dict[bytes, bytes] = {}
@@ -215,15 +217,17 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
         header.update(name=b"", value=b"")
 
     def end_headers() -> None:
-        if b"filename" not in disposition:
-            name = disposition.get(b"name", b"").decode("utf-8", "replace")
-            raise MalformedRequest(
-                f"the form field {name!r} is not a file; send images as files (curl -F images=@cat.jpg) and "
-                "parameters in the query string"
-            )
-        if len(files) == max_images:
+        if b"filename" in disposition and len(files) == max_images:
             raise _too_many(max_images)
         files.append([])
+
+    def end_part() -> None:
+        if b"filename" not in disposition:
+            files[-1] = [b"".join(files[-1])]
+            if not BEGINNING.match(files[-1][0]):
+                raise _no_file(disposition.get(b"name", b"").decode("utf-8", "replace"))
+            if len(files) > max_images:
+                raise _too_many(max_images)
         disposition.clear()
 
     ended: list[bool] = []
@@ -232,6 +236,7 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
         "on_header_value": lambda data, start, end: header.update(value=header["value"] + data[start:end]),
         "on_header_end": end_header,
         "on_headers_finished": end_headers,
+        "on_part_end": end_part,
         "on_part_data": lambda data, start, end: files[-1].append(data[start:end]),
         "on_end": lambda: ended.append(True),
     }
@@ -243,6 +248,13 @@ def _multipart(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
     if not ended:
         raise MalformedRequest("the multipart body has no closing boundary; it was cut off or its boundary is missing")
     return [b"".join(file) for file in files]
+
+
+def _no_file(field: str) -> MalformedRequest:
+    return MalformedRequest(
+        f"the form field {field[:50]!r} is not a file: it has no filename and does not begin as a JPEG, PNG or WebP file; "
+        "send images as files (curl -F images=@cat.jpg) and parameters in the query string"
+    )
 
 
 def _base64(body: bytes, max_images: int) -> list[bytes]:

@@ -103,8 +103,15 @@ def test_a_compressed_body_is_refused_before_anything_is_read() -> None:
     assert client.taken == 0
 
 
-def test_the_identity_encoding_is_no_compression() -> None:
-    assert read(Client(b"x"), {"content-encoding": "identity"}) == b"x"
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "IDENTITY", " identity ", "", " "])
+def test_the_identity_encoding_and_none_are_no_compression(encoding: str) -> None:
+    assert read(Client(b"x"), {"content-encoding": encoding}) == b"x"
+
+
+@pytest.mark.parametrize("encoding", ["GZIP", "identity, gzip", "identity;q=1", "br", "none"])
+def test_any_other_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(UnsupportedEncoding):
+        read(Client(b"x"), {"content-encoding": encoding})
 
 
 def test_a_client_that_hangs_up_gets_no_answer() -> None:
@@ -114,7 +121,17 @@ def test_a_client_that_hangs_up_gets_no_answer() -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["image/jpeg", "image/jpg", "Image/EPS", "application/octet-stream", "application/x-www-form-urlencoded", "", ";;"],
+    [
+        "image/jpeg",
+        "image/jpg",
+        "Image/EPS",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "Binary/Octet-Stream; charset=binary",
+        "application/x-www-form-urlencoded",
+        "",
+        ";;",
+    ],
 )
 def test_a_raw_body_is_one_image_whatever_it_calls_itself(content_type: str) -> None:
     assert images_in(b"\xff\xd8\xff", content_type, 3) == [b"\xff\xd8\xff"]
@@ -246,6 +263,37 @@ def test_a_form_field_that_is_no_file_is_refused_by_name() -> None:
     assert isinstance(error, MalformedRequest)
     assert "the form field 'k' is not a file" in str(error)
     assert "parameters in the query string" in str(error)
+
+
+IMAGE_HEADS = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x01\x02\r\n" + b"WEBPVP8 "]
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        'form-data; name="images"',
+        "form-data",
+        "form-data; name=\"images\"; filename*=UTF-8''c%C3%A4t.jpg",
+        "attachment",
+    ],
+)
+@pytest.mark.parametrize("image", IMAGE_HEADS)
+def test_a_part_without_a_file_name_is_a_file_where_it_begins_as_an_image(disposition: str, image: bytes) -> None:
+    image += b"\r\n--xy" * 3  # in pieces
+    sent = [part(image, disposition), part(b"named"), part(image, disposition)]
+    assert images_in(multipart(*sent), MULTIPART, 3) == [image, b"named", image]
+    for refused in (part(b"", disposition), part(b"x" + image, disposition), part(image[:2], disposition)):
+        assert "is not a file: it has no filename and does not begin as a JPEG" in str(refusal(multipart(refused), MULTIPART))
+    assert isinstance(refusal(multipart(*sent, sent[0]), MULTIPART), TooManyImages)
+
+
+def test_a_part_without_headers_is_a_file_where_it_begins_as_an_image() -> None:
+    assert images_in(b"--xyz\r\n\r\n" + IMAGE_HEADS[0] + b"\r\n--xyz--\r\n", MULTIPART, 3) == [IMAGE_HEADS[0]]
+
+
+def test_a_form_field_behind_as_many_images_as_allowed_is_told_what_is_wrong_with_it() -> None:
+    error = refusal(multipart(*[part(b"x")] * 3, part(b"5", 'form-data; name="k"')), MULTIPART)
+    assert "the form field 'k' is not a file" in str(error)
 
 
 def test_a_part_without_headers_is_refused() -> None:
