@@ -110,16 +110,16 @@ class Catalogue:
             if not names:
                 del self.of_image[entry.image]
 
-    def names(self, client: str, request_id: str) -> list[str]:
+    def names(self, client: str, answer_id: str) -> list[str]:
         """Of the answers to a request."""
-        names = (kept.answer_name(client, request_id, index) for index in range(self.images))
+        names = (kept.answer_name(client, answer_id, index) for index in range(self.images))
         return [name for name in names if name in self.answers]
 
-    def withdraw(self, client: str, request_id: str) -> None:
+    def withdraw(self, client: str, answer_id: str) -> None:
         """As kept.withdraw, but marks have a greatest number. Raises OSError."""
         if self.marks >= MARKS:
             self._forget_marks()
-        kept.withdraw(self.folder, client, request_id)
+        kept.withdraw(self.folder, client, answer_id)
         self.marks += 1
 
     def _forget_marks(self) -> None:
@@ -203,13 +203,13 @@ def remove_old(path: Path, before: float) -> bool:
     return True
 
 
-def forget(folder: Path, request_id: str) -> int:
+def forget(folder: Path, answer_id: str) -> int:
     """Delete what is kept of a request, of whichever client; how many answers that were. Raises OSError."""
-    if not kept.REQUEST_ID.fullmatch(request_id):
+    if not kept.ANSWER_ID.fullmatch(answer_id):
         return 0
     catalogue = Catalogue(folder)
     catalogue.refresh()
-    found = [name for name in catalogue.answers if (parts := kept.read_name(name)) and parts[1] == request_id]
+    found = [name for name in catalogue.answers if (parts := kept.read_name(name)) and parts[1] == answer_id]
     for name in found:
-        catalogue.withdraw(name.partition("~")[0], request_id)
+        catalogue.withdraw(name.partition("~")[0], answer_id)
     return catalogue.remove(found)

@@ -1,6 +1,6 @@
 """Images kept for the next training, with what was answered and what people said of it: a folder that several processes share.
 
-FOLDER/images/SHA256.ENDING holds the bytes as they came, each once; FOLDER/answers/CLIENT~REQUEST.INDEX.json an answer each.
+FOLDER/images/SHA256.ENDING holds the bytes as they came, each once; FOLDER/answers/CLIENT~ID.INDEX.json an answer each.
 Neighbours: catalogue.py knows what is there, service/keep.py writes and bounds it, training/review/ makes training images of it.
 """
 
@@ -20,7 +20,7 @@ from models.errors import ImageError
 from models.header import read_header
 
 IMAGES, ANSWERS = "images", "answers"
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ANSWER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 BESIDE = ".new-"  # begins the name of a file that is being written
 WITHDRAWN = ".withdrawn"
 ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -30,7 +30,7 @@ class Kept(Struct, frozen=True):
     """One answer, and the feedback on it. ``image``: the name of its file. ``client``: the name of its key, or nothing.
     ``right``: whether people said that the answer is right; ``given``: the label that they gave."""
 
-    request_id: str
+    answer_id: str = msgspec.field(name="request_id")
     index: int
     client: str
     image: str
@@ -75,24 +75,24 @@ def image_name(data: bytes) -> str:
     return f"{hashlib.sha256(data).hexdigest()}.{ending}"
 
 
-def answer_path(folder: Path, client: str, request_id: str, index: int) -> Path:
-    return folder / ANSWERS / answer_name(client, request_id, index)
+def answer_path(folder: Path, client: str, answer_id: str, index: int) -> Path:
+    return folder / ANSWERS / answer_name(client, answer_id, index)
 
 
-def answer_name(client: str, request_id: str, index: int) -> str:
-    return f"{client}~{request_id}.{index}.json"
+def answer_name(client: str, answer_id: str, index: int) -> str:
+    return f"{client}~{answer_id}.{index}.json"
 
 
 def read_name(name: str) -> tuple[str, str, int] | None:
-    """Client, request id and index of an answer, from the name of its file; None where it is no such name.
+    """Client, answer's id and index in it, from the name of its file; None where it is no such name.
 
-    No client has a ~ in it and no index a dot, so no two answers have one name, and a request id may end like an index.
+    No client has a ~ in it and no index a dot, so no two answers have one name, and an id may end like an index.
     """
     client, tilde, rest = name.removesuffix(".json").partition("~")
-    request_id, dot, index = rest.rpartition(".")
+    answer_id, dot, index = rest.rpartition(".")
     if not (name.endswith(".json") and tilde and dot and index.isascii() and index.isdigit()):
         return None
-    return client, request_id, int(index)
+    return client, answer_id, int(index)
 
 
 def write_image(folder: Path, name: str, data: bytes) -> bool:
@@ -108,10 +108,10 @@ def write_image(folder: Path, name: str, data: bytes) -> bool:
 
 def write_answer(folder: Path, kept: Kept) -> bool:
     """Write an answer, or write it anew; False, and nothing is left, where it was deleted since it was given. Raises OSError."""
-    path = answer_path(folder, kept.client, kept.request_id, kept.index)
+    path = answer_path(folder, kept.client, kept.answer_id, kept.index)
     _write(path, msgspec.json.encode(kept))
     try:
-        withdrawn = _withdrawal(folder, kept.client, kept.request_id).stat().st_mtime
+        withdrawn = _withdrawal(folder, kept.client, kept.answer_id).stat().st_mtime
     except FileNotFoundError:
         return True
     if kept.time.timestamp() > withdrawn:
@@ -136,15 +136,15 @@ def read_all(folder: Path) -> Iterator[Kept]:
             yield kept
 
 
-def withdraw(folder: Path, client: str, request_id: str) -> None:
+def withdraw(folder: Path, client: str, answer_id: str) -> None:
     """Have what is still on its way to the folder, of an answer given before now, not stay there. Raises OSError."""
-    path, now = _withdrawal(folder, client, request_id), time.time()
+    path, now = _withdrawal(folder, client, answer_id), time.time()
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     os.utime(path, (now, now))  # the file system's own clock may be some milliseconds behind that of the answers
 
 
-def _withdrawal(folder: Path, client: str, request_id: str) -> Path:
-    return folder / ANSWERS / f"{client}~{request_id}{WITHDRAWN}"
+def _withdrawal(folder: Path, client: str, answer_id: str) -> Path:
+    return folder / ANSWERS / f"{client}~{answer_id}{WITHDRAWN}"
 
 
 def _write(path: Path, data: bytes) -> None:

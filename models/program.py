@@ -20,7 +20,7 @@ SERVICE = {
     "serve": "serve one model over HTTP until SIGTERM or Ctrl-C",
     "status": "who is alive in a running service, and what is loaded; 0 where all is well",
     "new-key": "make an API key",
-    "forget": "delete the kept images, answers and feedback of a request, of whichever key",
+    "forget": "delete what is kept of an answer: images, labels and feedback, of whichever key",
 }
 TRAINING = {
     "run": "train, evaluate, export, report and publish; goes on where it was stopped",

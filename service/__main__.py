@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
     command = commands.add_parser("forget", help=program.SERVICE["forget"])
-    command.add_argument("request_id", metavar="REQUEST_ID", help="as X-Request-ID of the answer says")
+    command.add_argument("answer_id", metavar="ID", help="of the answer, which holds it")
     command.set_defaults(run=run_forget)
     command = commands.add_parser(
         "new-key",
@@ -87,18 +87,18 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def run_forget(args: argparse.Namespace) -> int:
-    """Delete what is kept of a request; a running service need not be told."""
+    """Delete what is kept of an answer; a running service need not be told."""
     config = settings.read()
     folder = Path(config.feedback_dir)
     if not config.feedback_dir or not kept.is_folder(folder):
         return fail(f"HUBEL_FEEDBACK_DIR is {config.feedback_dir!r}, no folder of kept images; set it as the service has it")
     try:
-        deleted = catalogue.forget(folder, args.request_id)
+        deleted = catalogue.forget(folder, args.answer_id)
     except OSError as err:
         return fail(f"{folder} cannot be changed: {err.strerror}")
     if not deleted:
-        return fail(f"nothing is kept of the request {args.request_id!r} in {folder}")
-    print(f"deleted {deleted} answers of {args.request_id}, and the images that no other answer has")
+        return fail(f"nothing is kept of the answer {args.answer_id!r} in {folder}; its id is what X-Answer-ID of it said")
+    print(f"deleted what was kept of the answer {args.answer_id}: {deleted} labels, and the images that no other answer has")
     return 0
 
 

@@ -61,10 +61,10 @@ class Aftermath:
             self.keeper.offer(image, self._kept(request.id, index, client, best, result.unsure, manifest))
 
     def _kept(
-        self, request_id: str, index: int, client: str, best: Classification | Prediction, unsure: bool, manifest: Manifest
+        self, answer_id: str, index: int, client: str, best: Classification | Prediction, unsure: bool, manifest: Manifest
     ) -> Kept:
         name, version, label = manifest.name, manifest.version, best.label
-        return Kept(request_id, index, client, "", name, version, label, best.probability, unsure, datetime.now(UTC))
+        return Kept(answer_id, index, client, "", name, version, label, best.probability, unsure, datetime.now(UTC))
 
     def close(self) -> None:
         self.drift.close()

@@ -24,7 +24,7 @@ from models.preprocess import Pixels
 from models.reference import Reference
 from service import feedback_api, keys, ledger, metrics, settings
 from service.about import announce, describe_models, describe_service
-from service.access import Access
+from service.access import OPEN, Access
 from service.aftermath import Aftermath
 from service.batcher import Batcher, Job
 from service.contest import Contest, check_finite
@@ -216,7 +216,8 @@ class Hubel:
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
             async def handler(request: Request) -> Reply:
-                request.parameters()
+                if request.path not in OPEN:  # what probes may add, such as ?verbose, changes nothing
+                    request.parameters()
                 return value()
 
             return "GET", handler
@@ -303,8 +304,8 @@ class Hubel:
             metrics.IMAGES.labels(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
             self.aftermath.take(request, images, jobs, results, held.manifest)
-            answer = Answer(held.manifest.name, held.manifest.version, results)
-            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id})
+            answer = Answer(request.id, held.manifest.name, held.manifest.version, results)
+            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id, "x-answer-id": request.id})
 
     def note(
         self, request: Request, held: Held, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]

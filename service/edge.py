@@ -1,4 +1,4 @@
-"""The outermost layer: routes, request ids, problem details, timings. A plain ASGI application in front of BentoML's.
+"""The outermost layer: routes, ids, problem details, timings. A plain ASGI application in front of BentoML's.
 
 Every answer leaves through here, so every error has one shape and every request is counted. BentoML's own
 application behind it starts and stops the service (lifespan).
@@ -7,13 +7,10 @@ application behind it starts and stops the service (lifespan).
 import re
 import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from http import HTTPStatus
-from itertools import count
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -46,7 +43,6 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-COUNT = count(1)
 READY = "/readyz"
 BUSY = "the service is busy; try again in 1 s"
 OTHER = "other"  # route label of unknown paths: what strangers ask for must not make new time series
@@ -55,7 +51,11 @@ log = of_requests()
 
 @dataclass
 class Request:
-    """One HTTP request. Header names in lower case; ``stages`` collects seconds by stage word."""
+    """One HTTP request. Header names in lower case; ``stages`` collects seconds by stage word.
+
+    id: of its answer, ours, which no other has and nobody can choose or foresee. given: the caller's X-Request-ID, which is
+    logged and given back, and nothing else: many requests may carry one.
+    """
 
     method: str
     path: str
@@ -65,7 +65,7 @@ class Request:
     id: str
     stages: dict[str, float] = field(default_factory=dict[str, float])
     client: Client | None = None  # None: no keys are needed
-    lot: str = ""
+    given: str = ""
 
     def charge(self, images: int, what: str = "images") -> None:
         """Count its images, or ``what`` else counts as they do, against its key's limit; the first was counted on its head.
@@ -77,16 +77,17 @@ class Request:
             self.client.charge(images, counted=1, what=what)
 
     def key(self) -> str:
-        """What stays the same for a client with a key; for others a lot that is the request's own, which nobody can choose or
-        foresee, as they can an id."""
-        if self.client is not None:
-            return self.client.name
-        self.lot = self.lot or secrets.token_hex(8)
-        return self.lot
+        """What stays the same for a client with a key, and for others is the request's own."""
+        return self.id if self.client is None else self.client.name
 
     def name(self) -> str:
         """As the log calls it."""
-        return self.id if self.client is None else f"{self.id} of {self.client.name}"
+        name = f"{self.given} ({self.id})" if self.given else self.id
+        return name if self.client is None else f"{name} of {self.client.name}"
+
+    def request_id(self) -> str:
+        """As its answer's X-Request-ID calls it: as the caller does, where he calls it something."""
+        return self.given or self.id
 
     def record(self, stage: str, seconds: float) -> None:
         """Of several images in one request, the slowest counts."""
@@ -267,23 +268,18 @@ class Edge:
         return handler
 
 
-@cache
-def _process() -> str:
-    """Sixteen hexadecimal digits that no other process has."""
-    return uuid.uuid4().hex[:16]
-
-
 def new_id() -> str:
-    """A request id that no other request has."""
-    return f"{_process()}{next(COUNT):016x}"
+    """An id that no other request has, in whichever process, and nobody can guess."""
+    return secrets.token_hex(16)
 
 
 def read_head(scope: Scope, receive: Receive) -> Request:
-    """The request without its body; its id is the client's where that is a safe one, else a new one."""
+    """The request without its body; the caller's X-Request-ID is taken where it is a safe one."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     given = headers.get("x-request-id", "")
-    identity = given if given and REQUEST_ID.fullmatch(given) else new_id()
-    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, identity)
+    given = given if REQUEST_ID.fullmatch(given) else ""
+    query = scope["query_string"].decode("latin-1")
+    return Request(scope["method"], scope["path"], query, headers, receive, new_id(), given=given)
 
 
 async def nothing() -> MutableMapping[str, Any]:
@@ -314,7 +310,8 @@ def refuse(error: HubelError, request: Request) -> Reply:
         log.warning("requests refused: %s", error)
     elif isinstance(error, ServerError) and not isinstance(error, Draining):
         log.warning("request %s to %s: %s", request.name(), request.path, error)
-    return Reply(msgspec.json.encode(describe(error, request.id)), error.status, PROBLEM, error.headers(), error.counted)
+    problem = describe(error, request.request_id())
+    return Reply(msgspec.json.encode(problem), error.status, PROBLEM, error.headers(), error.counted)
 
 
 def write_refusal(
@@ -344,7 +341,7 @@ def headers_of(reply: Reply, request: Request) -> list[tuple[bytes, bytes]]:
     headers = {
         "content-type": reply.media_type,
         "content-length": str(len(reply.body)),
-        "x-request-id": request.id,
+        "x-request-id": request.request_id(),
         "x-content-type-options": "nosniff",
         **({"server-timing": timing} if timing else {}),
         **reply.headers,

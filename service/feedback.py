@@ -4,6 +4,7 @@ Looking up, and what may wait, runs in a thread of its own. Neighbours: recent.p
 feedback_api.py reads requests.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ NAMED = 20  # labels that an error lists
 PATIENCE_SECONDS = 1.0  # how long a request waits for another process to have marked an answer, which takes it microseconds
 TOLD = 300  # characters of what is wrong with JSON
 JSON = "application/json"
+NAMES = re.compile(rb'"(?:request_)?id"\s*:')  # of an answer, in the JSON of a feedback
 
 
 class Counter(Protocol):
@@ -34,18 +36,18 @@ class Counter(Protocol):
 class Keeper(Protocol):
     folder: Path
 
-    def tell(self, client: str, request_id: str, index: int, right: bool, given: str | None) -> None: ...
+    def tell(self, client: str, answer_id: str, index: int, right: bool, given: str | None) -> None: ...
 
 
 def parse(body: bytes) -> list[Feedback]:
     """One feedback, or a list of them; raises MalformedRequest, InvalidParameter."""
-    if body.count(b'"request_id"') > MAX_FEEDBACKS:  # then they are not even made
+    if len(NAMES.findall(body)) > MAX_FEEDBACKS:  # then they are not even made
         raise _too_many()
     try:
         found = msgspec.json.decode(body, type=Feedback | list[Feedback])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise MalformedRequest(
-            f'the JSON body is not {{"request_id": "...", "label": "..."}} or {{"request_id": "...", "wrong": true}}, '
+            f'the JSON body is not {{"id": "...", "label": "..."}} or {{"id": "...", "wrong": true}}, '
             f"or a list of these: {str(err)[:TOLD]}"
         ) from err
     found = found if isinstance(found, list) else [found]
@@ -108,7 +110,7 @@ class Verdicts:
         """What it says of its answer, which nothing is changed of yet."""
         index = int(feedback.index)
         try:
-            if found := self.recent.find(client, feedback.request_id, index, rings):
+            if found := self.recent.find(client, feedback.answer(), index, rings):
                 place, answer = found
                 label = labels.name(answer.version, answer.label)
                 return Judged(
@@ -122,9 +124,9 @@ class Verdicts:
         """The same for an answer of which the folder alone knows: the service was started since, or had many others."""
         answer = None
         if self.keeper is not None:
-            answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.request_id, index))
+            answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.answer(), index))
         if answer is None:
-            raise UnknownAnswer(self._unknown(feedback.request_id, index))
+            raise UnknownAnswer(self._unknown(feedback.answer(), index))
         right = self._is_right(feedback, answer.version, answer.label, labels)
         return Judged(feedback, index, answer.version, answer.label, right, before=answer.right)
 
@@ -142,13 +144,14 @@ class Verdicts:
             ) from err
 
     def _result(self, judged: "Judged") -> FeedbackResult:
-        return FeedbackResult(judged.feedback.request_id, judged.index, self.model, judged.version, judged.label, judged.right)
+        return FeedbackResult(judged.feedback.answer(), judged.index, self.model, judged.version, judged.label, judged.right)
 
-    def _unknown(self, request_id: str, index: int) -> str:
+    def _unknown(self, answer_id: str, index: int) -> str:
         """The same for an answer that never was and for one of another key."""
         kept = "" if self.keeper is None else ", and those whose image is kept (HUBEL_FEEDBACK_DIR)"
         return (
-            f"no label of image {index} of the request {request_id} is known here for you; known are the last "
+            f"no label of image {index} of the answer {answer_id} is known here for you; an answer goes by its id, which it "
+            "holds (X-Answer-ID), not by an X-Request-ID that was sent; known are the last "
             f"{self.recent.own.entries} of each process since the service was started (HUBEL_FEEDBACK_ANSWERS){kept}, given by "
             "/v1/classify or /v1/top-k to the same key, and by this service: another one behind the same address knows its own; "
             "send feedback soon, to the service that answered, or let all share one HUBEL_FEEDBACK_DIR"
@@ -178,7 +181,7 @@ class Verdicts:
     def _tell(self, client: str, judged: "Judged") -> None:
         if self.keeper is not None:
             given = None if judged.feedback.label is msgspec.UNSET else judged.feedback.label
-            self.keeper.tell(client, judged.feedback.request_id, judged.index, judged.right, given)
+            self.keeper.tell(client, judged.feedback.answer(), judged.index, judged.right, given)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class Judged:
 
     def name(self) -> tuple[str, int]:
         """Of the answer, among those of a client."""
-        return self.feedback.request_id, self.index
+        return self.feedback.answer(), self.index
 
 
 class Labels:

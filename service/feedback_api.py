@@ -89,7 +89,7 @@ class FeedbackApi:
         self.line = Line(WAITING)
 
     def routes(self) -> Routes:
-        return {PATH: ("POST", self.take), PATH + "/{request_id}": ("DELETE", self.delete)}
+        return {PATH: ("POST", self.take), PATH + "/{id}": ("DELETE", self.delete)}
 
     def check_load(self) -> None:
         """Raises Overloaded where one more request would be too many."""
@@ -137,25 +137,26 @@ class FeedbackApi:
     async def delete(self, request: Request) -> Reply:
         self.check_load()
         request.parameters()
-        request_id, client = request.path.rpartition("/")[2], client_of(request)
+        answer_id, client = request.path.rpartition("/")[2], client_of(request)
         if self.keeper is None:
             raise UnknownAnswer(
                 "no image is kept here: HUBEL_FEEDBACK_DIR is not set, or could not be written to when this process started"
             )
         deleted = 0
-        if kept.REQUEST_ID.fullmatch(request_id):
+        if kept.ANSWER_ID.fullmatch(answer_id):
             keeper, asked = self.keeper, time.monotonic()
-            deleted = await self.wait_for(lambda: self._delete(keeper, client, request_id, asked))
+            deleted = await self.wait_for(lambda: self._delete(keeper, client, answer_id, asked))
         if not deleted:
             raise UnknownAnswer(
-                f"nothing is kept here of the request {request_id[:64]!r} for you; it may have been removed already, or never "
-                "kept, or be kept by another service behind the same address: ask the one that answered, with the key that asked"
+                f"nothing is kept here of the answer {answer_id[:64]!r} for you; it may have been removed already, or never "
+                "kept, or be kept by another service behind the same address: ask the one that answered, with the key that "
+                "asked, by the id that the answer holds (X-Answer-ID), not by an X-Request-ID that was sent"
             )
-        return reply_json(Deletion(request_id, deleted))
+        return reply_json(Deletion(answer_id, deleted))
 
-    def _delete(self, keeper: Keeper, client: str, request_id: str, asked: float) -> int:
-        given = self.verdicts.recent.gave(client, request_id, min(self.max_images, BLIND_IMAGES), PENDING_SECONDS)
-        return keeper.delete(client, request_id, asked, self.max_images, given)
+    def _delete(self, keeper: Keeper, client: str, answer_id: str, asked: float) -> int:
+        given = self.verdicts.recent.gave(client, answer_id, min(self.max_images, BLIND_IMAGES), PENDING_SECONDS)
+        return keeper.delete(client, answer_id, asked, self.max_images, given)
 
 
 def answer(results: Sequence[FeedbackResult | ClientError]) -> Reply:

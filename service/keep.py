@@ -61,7 +61,7 @@ class Verdict:
     """Feedback on an answer; until: time.monotonic."""
 
     client: str
-    request_id: str
+    answer_id: str
     index: int
     right: bool
     given: str | None
@@ -119,17 +119,17 @@ class Keeper:
             self.waiting += len(image)
             self.changed.notify()
 
-    def tell(self, client: str, request_id: str, index: int, right: bool, given: str | None) -> None:
+    def tell(self, client: str, answer_id: str, index: int, right: bool, given: str | None) -> None:
         """Have feedback written to its answer soon."""
         until = time.monotonic() + PATIENCE_SECONDS
         with self.changed:
             if len(self.verdicts) >= QUEUE_VERDICTS:
                 self.count("dropped")
                 return
-            self.verdicts.append(Verdict(client, request_id, index, right, given, datetime.now(UTC), until))
+            self.verdicts.append(Verdict(client, answer_id, index, right, given, datetime.now(UTC), until))
             self.changed.notify()
 
-    def delete(self, client: str, request_id: str, asked: float, images: int = 1, given: bool = False) -> int:
+    def delete(self, client: str, answer_id: str, asked: float, images: int = 1, given: bool = False) -> int:
         """Delete what is kept of a request, also what still waits; how many answers that were.
 
         asked: when that was wanted, time.monotonic. images: of a request, at most. given: it was answered of late, so that
@@ -139,19 +139,19 @@ class Keeper:
         """
         with self._guard():
             (self.folder / ANSWERS).stat()  # if that is gone, nobody knows what is there
-            names = self._names(client, request_id, images)
-            if not (given or self._waiting(client, request_id) or any(self._is_there(name) for name in names)):
+            names = self._names(client, answer_id, images)
+            if not (given or self._waiting(client, answer_id) or any(self._is_there(name) for name in names)):
                 return 0
             with self._alone():
-                self._withdraw(client, request_id)
-                dropped = self._drop(client, request_id)
+                self._withdraw(client, answer_id)
+                dropped = self._drop(client, answer_id)
                 self.catalogue.refresh(asked)
-                return dropped + self.catalogue.remove(names | self._names(client, request_id, images))
+                return dropped + self.catalogue.remove(names | self._names(client, answer_id, images))
 
-    def _names(self, client: str, request_id: str, images: int) -> set[str]:
+    def _names(self, client: str, answer_id: str, images: int) -> set[str]:
         """Of the answers that there may be, and those that are known."""
         blind = range(min(max(images, self.catalogue.images), BLIND_IMAGES))
-        return {kept.answer_name(client, request_id, i) for i in blind} | set(self.catalogue.names(client, request_id))
+        return {kept.answer_name(client, answer_id, i) for i in blind} | set(self.catalogue.names(client, answer_id))
 
     def _is_there(self, name: str) -> bool:
         try:
@@ -160,10 +160,10 @@ class Keeper:
             return False
         return True
 
-    def _withdraw(self, client: str, request_id: str) -> None:
+    def _withdraw(self, client: str, answer_id: str) -> None:
         """Have what is on its way not stay. Where there is no room for that mark, there is none for an image either."""
         try:
-            self.catalogue.withdraw(client, request_id)
+            self.catalogue.withdraw(client, answer_id)
         except OSError as err:
             self._complain(err)
 
@@ -189,14 +189,14 @@ class Keeper:
         finally:
             self.lock.release()
 
-    def _waiting(self, client: str, request_id: str) -> list[tuple[bytes, Kept]]:
+    def _waiting(self, client: str, answer_id: str) -> list[tuple[bytes, Kept]]:
         with self.changed:
-            return [entry for entry in self.images if (entry[1].client, entry[1].request_id) == (client, request_id)]
+            return [entry for entry in self.images if (entry[1].client, entry[1].answer_id) == (client, answer_id)]
 
-    def _drop(self, client: str, request_id: str) -> int:
+    def _drop(self, client: str, answer_id: str) -> int:
         """Have what waits not be written; how many images that were."""
         with self.changed:
-            mine = [entry for entry in self.images if (entry[1].client, entry[1].request_id) == (client, request_id)]
+            mine = [entry for entry in self.images if (entry[1].client, entry[1].answer_id) == (client, answer_id)]
             for entry in mine:
                 self.images.remove(entry)
                 self.waiting -= len(entry[0])
@@ -252,7 +252,7 @@ class Keeper:
             self.count("kept" if new else "known")
             self.found.answers += 1
             with self.lock:
-                self.catalogue.put(kept.answer_name(answer.client, answer.request_id, answer.index), answer)
+                self.catalogue.put(kept.answer_name(answer.client, answer.answer_id, answer.index), answer)
         if again or not stays:
             self._release(name)
         self.found.images += new
@@ -272,7 +272,7 @@ class Keeper:
             self._try(lambda verdict=verdict: self._note(verdict))
 
     def _note(self, verdict: Verdict) -> None:
-        before = kept.read_answer(kept.answer_path(self.folder, verdict.client, verdict.request_id, verdict.index))
+        before = kept.read_answer(kept.answer_path(self.folder, verdict.client, verdict.answer_id, verdict.index))
         if before is None:
             if time.monotonic() < verdict.until:
                 with self.changed:

@@ -48,6 +48,8 @@ def _open_document(classes: int, max_images: int) -> Json:
     shown = (Classification, Ranking, Features, Failure, Problem, Feedback, FeedbackResult, Deletion)
     _, schemas = msgspec.json.schema_components(shown, ref_template=REF)
     schemas["Feedback"]["properties"]["index"] = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31, "default": 0}
+    del schemas["Feedback"]["properties"]["request_id"]  # one way is enough
+    schemas["Feedback"]["required"] = ["id"]
     schemas["Feedback"]["oneOf"] = [{"required": ["label"]}, {"required": ["wrong"]}]
     k: Json = {"type": "integer", "minimum": 1, "maximum": classes, "default": default_k(classes)}
     return {
@@ -64,7 +66,7 @@ def _open_document(classes: int, max_images: int) -> Json:
                 max_images,
             ),
             "/v1/feedback": _feedback(),
-            "/v1/feedback/{request_id}": _deletion(),
+            "/v1/feedback/{id}": _deletion(),
             "/v1/models": _get("models", "The model in service", OBJECT),
             "/v1/info": _get("info", "Limits, formats, and what computes", OBJECT),
             "/livez": _get("livez", "The process lives", OBJECT),
@@ -101,8 +103,8 @@ def _post(operation: str, summary: str, result: type, parameters: Mapping[str, J
     results = {"type": "array", "items": {"anyOf": [_ref(result), _ref(Failure)]}, "minItems": 1, "maxItems": max_images}
     answer = {
         "type": "object",
-        "required": ["model", "version", "results"],
-        "properties": {"model": {"type": "string"}, "version": {"type": "integer"}, "results": results},
+        "required": ["id", "model", "version", "results"],
+        "properties": {"id": {"type": "string"}, "model": {"type": "string"}, "version": {"type": "integer"}, "results": results},
     }
     ok = {
         "200": {
@@ -149,8 +151,8 @@ def _deletion() -> Json:
     return {
         "delete": {
             "operationId": "deleteFeedback",
-            "summary": "Delete what is kept of a request: its images, answers and feedback",
-            "parameters": [{"name": "request_id", "in": "path", "required": True, "schema": name}],
+            "summary": "Delete what is kept of an answer: its images, labels and feedback",
+            "parameters": [{"name": "id", "in": "path", "required": True, "schema": name}],
             "responses": {
                 "200": {"description": "deleted", "content": {"application/json": {"schema": _ref(Deletion)}}},
             }
@@ -164,7 +166,7 @@ def _bodies(max_images: int) -> Json:
     files = {
         "type": "object",
         "required": ["images"],
-        "additionalProperties": False,  # files of other names are taken too, form fields are not
+        "additionalProperties": False,  # files of other names are taken too, other form fields are not
         "properties": {"images": images | {"items": BINARY["schema"]}},
     }
     text = {"type": "string", "format": "byte", "contentEncoding": "base64", "description": "a data URL in base64 is taken too"}
@@ -174,7 +176,7 @@ def _bodies(max_images: int) -> Json:
         "additionalProperties": False,
         "properties": {"images": images | {"items": text}},
     }
-    raw = dict.fromkeys([*(f"image/{kind}" for kind in FORMATS), "application/octet-stream"], BINARY)
+    raw = dict.fromkeys([*(f"image/{kind}" for kind in FORMATS), "application/octet-stream", "binary/octet-stream"], BINARY)
     return raw | {"multipart/form-data": {"schema": files}, "application/json": {"schema": encoded}}
 
 

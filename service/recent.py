@@ -48,9 +48,9 @@ class Recent(NamedTuple):
     verdict: int
 
 
-def key_of(client: str, request_id: str, index: int, secret: bytes = b"") -> bytes:
+def key_of(client: str, answer_id: str, index: int, secret: bytes = b"") -> bytes:
     """Sixteen bytes, which nobody can choose who does not know the secret (at most 64 bytes)."""
-    return blake2b(f"{client}~{request_id}~{index}".encode(), digest_size=16, key=secret).digest()
+    return blake2b(f"{client}~{answer_id}~{index}".encode(), digest_size=16, key=secret).digest()
 
 
 class Ring:
@@ -180,8 +180,8 @@ class RecentAnswers:
             with suppress(OSError):  # then an answer may be counted twice
                 self.lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
-    def write(self, client: str, request_id: str, index: int, version: int, probability: float, label: int, unsure: bool) -> None:
-        self.own.write(key_of(client, request_id, index, self.secret), version, probability, label, unsure)
+    def write(self, client: str, answer_id: str, index: int, version: int, probability: float, label: int, unsure: bool) -> None:
+        self.own.write(key_of(client, answer_id, index, self.secret), version, probability, label, unsure)
 
     def rings(self) -> list[Ring]:
         """Of all workers, this one's first; those of the others are opened once."""
@@ -197,19 +197,19 @@ class RecentAnswers:
             if path not in self.others or self.others[path][0] != inode or self.others[path][1].entries == 0:
                 self.others[path] = (inode, Ring(path))
 
-    def find(self, client: str, request_id: str, index: int, rings: list[Ring] | None = None) -> tuple[Place, Recent] | None:
+    def find(self, client: str, answer_id: str, index: int, rings: list[Ring] | None = None) -> tuple[Place, Recent] | None:
         """Where the newest answer of this name is and what it was, given by whichever worker.
 
         rings: ``rings()``, for who looks up several."""
-        key = key_of(client, request_id, index, self.secret)
+        key = key_of(client, answer_id, index, self.secret)
         rings = self.rings() if rings is None else rings
         found = [(Place(ring, entry[0], key), entry[1]) for ring in rings if (entry := ring.find(key))]
         return max(found, key=lambda entry: entry[1].at, default=None)
 
-    def gave(self, client: str, request_id: str, images: int, seconds: float) -> bool:
+    def gave(self, client: str, answer_id: str, images: int, seconds: float) -> bool:
         """Whether an answer to a request with this id, of at most so many images, was given within the last seconds."""
         rings, since = self.rings(), time.time() - seconds
-        found = (self.find(client, request_id, index, rings) for index in range(images))
+        found = (self.find(client, answer_id, index, rings) for index in range(images))
         return any(entry is not None and entry[1].at >= since for entry in found)
 
     @contextmanager

@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from models.kept import REQUEST_ID
+from models.kept import ANSWER_ID
 from models.prediction import Classification as Classification
 from models.prediction import Prediction as Prediction
 from models.prediction import Ranking as Ranking
 
+Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Encoding = Literal["float", "base64"]
 
 # What the query's parameters can be; the first is the default.
@@ -45,8 +46,9 @@ class Features(Struct):
 
 
 class Answer(Struct):
-    """One result for each image, in the order sent."""
+    """One result for each image, in the order sent. ``id``: what feedback and deletions name."""
 
+    id: str
     model: str
     version: int
     results: list[Classification | Failure] | list[Ranking | Failure] | list[Features | Failure]
@@ -55,24 +57,31 @@ class Answer(Struct):
 class Feedback(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What someone says of an answer to /v1/classify or /v1/top-k: the right label, or whether it is wrong; one of the two."""
 
-    request_id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+    id: Id | UnsetType = UNSET
     index: Annotated[float, Meta(ge=0, lt=2**31)] = 0  # of the image in the request; 3.0 is an integer in JSON Schema
     label: str | UnsetType = UNSET
     wrong: bool | UnsetType = UNSET
+    request_id: Id | UnsetType = UNSET  # taken for the id, which X-Request-ID is where the caller sent none
 
     def __post_init__(self) -> None:
-        if not REQUEST_ID.fullmatch(self.request_id):
-            raise ValueError("request_id is not one of this service")
+        if (self.id is UNSET) == (self.request_id is UNSET):
+            raise ValueError('"id" is needed, which the answer has')
+        if not ANSWER_ID.fullmatch(self.answer()):
+            raise ValueError("id is not one of this service")
         if self.index != int(self.index):
             raise ValueError(f"index is {self.index}, not a whole number")
         if (self.label is UNSET) == (self.wrong is UNSET):
             raise ValueError('either "label" or "wrong" is needed, and not both')
 
+    def answer(self) -> str:
+        """The id of the answer that it is about."""
+        return str(self.request_id if self.id is UNSET else self.id)
+
 
 class FeedbackResult(Struct):
     """What the feedback was about: the version that answered, its ``label``, and whether that was right."""
 
-    request_id: str
+    id: str
     index: int
     model: str
     version: int
@@ -81,7 +90,7 @@ class FeedbackResult(Struct):
 
 
 class Deletion(Struct):
-    """How many kept answers of a request were deleted, with their images."""
+    """How many kept images of an answer were deleted, with what is known of them."""
 
-    request_id: str
+    id: str
     deleted: int

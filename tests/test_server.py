@@ -118,6 +118,13 @@ def test_it_says_that_it_lives_and_that_it_is_ready(client: httpx.Client) -> Non
     assert client.get("/readyz").json() == {"status": "ready", "model": "tiny:1"}
 
 
+@pytest.mark.parametrize("query", ["?x=1", "?verbose", "?x=1&x=2", "?", "?%00=ä"])
+def test_probes_may_add_what_they_like(client: httpx.Client, query: str) -> None:
+    assert client.get("/livez" + query).json() == {"status": "alive"}
+    assert client.get("/readyz" + query).json() == {"status": "ready", "model": "tiny:1"}
+    assert client.head("/readyz" + query).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/v1/models", "/v1/info", "/openapi.json"])
 def test_head_has_the_headers_of_get_and_no_body(client: httpx.Client, path: str) -> None:
     head, get = client.head(path), client.get(path)

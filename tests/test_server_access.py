@@ -99,7 +99,7 @@ def test_a_stranger_gets_in_nowhere(visitor: httpx.Client, method: str, path: st
     assert "Authorization: Bearer KEY" in problem["detail"]
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/livez?x=1", "/readyz?verbose"])
 def test_probes_need_no_key(visitor: httpx.Client, path: str) -> None:
     assert visitor.get(path).status_code == 200
 

@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an unknown path": ("/v1/classfy", {"content": make_image()}, 404, "unknown_path"),
     "the root": ("/", {"content": make_image()}, 404, "unknown_path"),
     "a trailing slash": ("/v1/classify/", {"content": make_image()}, 404, "unknown_path"),
-    "feedback on nothing": ("/v1/feedback", {"json": {"request_id": "nobody-asked", "label": "red"}}, 404, "unknown_answer"),
+    "feedback on nothing": ("/v1/feedback", {"json": {"id": "nobody-asked", "label": "red"}}, 404, "unknown_answer"),
     "a path out of here": ("/v1/%2e%2e/%2e%2e/etc/passwd", {}, 404, "unknown_path"),
 }
 

@@ -29,11 +29,11 @@ def own(start_server: StartServer, temporary: Path) -> Server:
 def classify(client: httpx.Client) -> str:
     response = client.post("/v1/classify", content=make_image())
     assert response.status_code == 200
-    return response.headers["x-request-id"]
+    return response.headers["x-answer-id"]
 
 
-def tell(client: httpx.Client, request_id: str) -> httpx.Response:
-    return client.post("/v1/feedback", json={"request_id": request_id, "wrong": True})
+def tell(client: httpx.Client, answer_id: str) -> httpx.Response:
+    return client.post("/v1/feedback", json={"id": answer_id, "wrong": True})
 
 
 def test_a_lock_that_is_not_given_back_costs_feedback_alone(own: Server, temporary: Path) -> None:

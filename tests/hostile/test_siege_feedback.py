@@ -35,7 +35,7 @@ def send(port: int, going: Callable[[], bool], method: str, path: Callable[[], s
 
 def unknown_feedback(port: int, going: Callable[[], bool]) -> None:
     def body() -> bytes:
-        return json.dumps([{"request_id": uuid.uuid4().hex, "wrong": True} for _ in range(100)]).encode()
+        return json.dumps([{"id": uuid.uuid4().hex, "wrong": True} for _ in range(100)]).encode()
 
     send(port, going, "POST", lambda: "/v1/feedback", body)
 
@@ -44,13 +44,13 @@ def known_feedback(port: int, going: Callable[[], bool]) -> None:
     """On what the folder remembers, right and wrong by turns, so that it is noted each time."""
 
     def body() -> bytes:
-        return json.dumps([{"request_id": f"r{i}x0", "wrong": next(NEXT) % 2 == 0} for i in range(100)]).encode()
+        return json.dumps([{"id": f"r{i}x0", "wrong": next(NEXT) % 2 == 0} for i in range(100)]).encode()
 
     send(port, going, "POST", lambda: "/v1/feedback", body)
 
 
 def deep_feedback(port: int, going: Callable[[], bool]) -> None:
-    send(port, going, "POST", lambda: "/v1/feedback", lambda: b'{"request_id": "r", "x": ' + b"[" * 200_000)
+    send(port, going, "POST", lambda: "/v1/feedback", lambda: b'{"id": "r", "x": ' + b"[" * 200_000)
 
 
 def unknown_deletions(port: int, going: Callable[[], bool]) -> None:

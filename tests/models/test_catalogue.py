@@ -15,13 +15,13 @@ from models.catalogue import Catalogue
 from models.kept import Kept
 
 
-def put(folder: Path, request_id: str, image: bytes = b"picture", index: int = 0, client: str = "") -> str:
+def put(folder: Path, answer_id: str, image: bytes = b"picture", index: int = 0, client: str = "") -> str:
     """An image with an answer; the name of the image's file."""
     if not kept.is_folder(folder):
         kept.prepare(folder)
     name = kept.image_name(image)
     kept.write_image(folder, name, image)
-    kept.write_answer(folder, Kept(request_id, index, client, name, "tiny", 1, "red", 0.9, False, datetime.now(UTC)))
+    kept.write_answer(folder, Kept(answer_id, index, client, name, "tiny", 1, "red", 0.9, False, datetime.now(UTC)))
     return name
 
 
@@ -33,9 +33,9 @@ def images(folder: Path) -> set[str]:
     return {path.name for path in (folder / kept.IMAGES).iterdir()}
 
 
-def delete(known: Catalogue, client: str, request_id: str) -> int:
+def delete(known: Catalogue, client: str, answer_id: str) -> int:
     known.refresh()
-    return known.remove(known.names(client, request_id))
+    return known.remove(known.names(client, answer_id))
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -77,18 +77,18 @@ def test_a_look_that_began_after_it_was_asked_for_serves_all_who_asked_before(tm
 ALIKE = ["a", "a.0", "a.0.json", "a.b", "aa", "A", "a-", "a.0.0", "0", "a._"]
 
 
-@pytest.mark.parametrize("request_id", ALIKE)
-def test_an_id_that_looks_like_another_one_takes_nothing_of_it(tmp_path: Path, request_id: str) -> None:
+@pytest.mark.parametrize("answer_id", ALIKE)
+def test_an_id_that_looks_like_another_one_takes_nothing_of_it(tmp_path: Path, answer_id: str) -> None:
     expected = set[str]()
     for i, name in enumerate(ALIKE):
         for client in ("", "web", "web.a"):
             for index in (0, 3):
                 put(tmp_path, name, b"%d" % i, index, client)
-                if (client, name) != ("web", request_id):
+                if (client, name) != ("web", answer_id):
                     expected.add(kept.answer_name(client, name, index))
-    (tmp_path / kept.ANSWERS / kept.answer_name("web", request_id + ".x", 0)).write_bytes(b"damaged")
-    expected.add(kept.answer_name("web", request_id + ".x", 0))
-    assert delete(Catalogue(tmp_path), "web", request_id) == 2
+    (tmp_path / kept.ANSWERS / kept.answer_name("web", answer_id + ".x", 0)).write_bytes(b"damaged")
+    expected.add(kept.answer_name("web", answer_id + ".x", 0))
+    assert delete(Catalogue(tmp_path), "web", answer_id) == 2
     assert answers(tmp_path) == expected
     assert len(images(tmp_path)) == len(ALIKE)
 

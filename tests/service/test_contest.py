@@ -130,7 +130,7 @@ def test_a_client_without_a_key_cannot_choose_by_its_request_id_whether_it_meets
         headers = [(b"x-request-id", b"mine.42")]
         scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
         requests = [read_head(scope, nothing) for _ in range(1500)]
-        assert {request.id for request in requests} == {"mine.42"}
+        assert {request.given for request in requests} == {"mine.42"}
         chosen = [scene.contest.choose(request.key(), "logits").version for request in requests]
         assert 0.15 < chosen.count(2) / len(requests) < 0.25
         assert chosen == [scene.contest.choose(request.key(), "logits").version for request in requests]

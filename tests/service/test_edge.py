@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from service.edge import OTHER, Edge, Reply, Request, Routes, Scope, describe, reply_json
+from service.edge import OTHER, Edge, Reply, Request, Routes, Scope, describe, nothing, read_head, reply_json
 from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
 from service.orders import Orders, Report
 from service.read import Disconnected
@@ -31,7 +32,7 @@ class Response:
 
 
 async def echo(request: Request) -> Reply:
-    return reply_json({"id": request.id, "given": request.parameters("a", "b")})
+    return reply_json({"called": request.request_id(), "given": request.parameters("a", "b")})
 
 
 async def plain(request: Request) -> Reply:
@@ -148,7 +149,7 @@ def count(name: str, **labels: str) -> float:
 def test_a_request_gets_its_handler_s_answer() -> None:
     response = request("/echo", query="a=1&b=x%20y", headers={"x-request-id": "me"})
     assert response.status == 200
-    assert response.json() == {"id": "me", "given": {"a": "1", "b": "x y"}}
+    assert response.json() == {"called": "me", "given": {"a": "1", "b": "x y"}}
     assert response.headers["content-type"] == "application/json"
     assert response.headers["content-length"] == str(len(response.body))
     assert response.headers["x-content-type-options"] == "nosniff"
@@ -166,6 +167,17 @@ def test_another_request_id_is_replaced_by_a_new_one(given: str | None) -> None:
     ids = {request("/echo", headers=headers).headers["x-request-id"] for _ in range(2)}
     assert len(ids) == 2
     assert all(len(new) == 32 and new.isalnum() and new.isascii() for new in ids)
+
+
+def test_requests_that_carry_one_request_id_have_ids_of_their_own_that_do_not_count_up() -> None:
+    headers = [(b"x-request-id", b"of-the-mesh")]
+    scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
+    requests = [read_head(scope, nothing) for _ in range(1000)]
+    assert {request.request_id() for request in requests} == {"of-the-mesh"}
+    ids = [request.id for request in requests]
+    assert len(set(ids)) == 1000
+    assert len({new[:8] for new in ids}) > 990  # who knows one knows no other
+    assert ids != sorted(ids)
 
 
 def test_an_unknown_path_is_told_what_there_is() -> None:
@@ -243,7 +255,7 @@ def test_an_unforeseen_exception_is_told_to_the_log_and_not_to_the_client(caplog
     assert response.json()["code"] == "internal_error"
     for internal in (b"RuntimeError", b"Traceback", b"secret", b".py"):
         assert internal not in response.body
-    assert "find-me" in caplog.text
+    assert re.search(r"request find-me \([0-9a-f]{32}\) to /broken failed", caplog.text)
     assert SECRET in caplog.text
 
 

@@ -41,8 +41,8 @@ class Told:
         self.folder = folder
         self.told: list[tuple[Any, ...]] = []
 
-    def tell(self, client: str, request_id: str, index: int, right: bool, given: str | None) -> None:
-        self.told.append((client, request_id, index, right, given))
+    def tell(self, client: str, answer_id: str, index: int, right: bool, given: str | None) -> None:
+        self.told.append((client, answer_id, index, right, given))
 
 
 @pytest.fixture
@@ -123,11 +123,12 @@ def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Ve
     with pytest.raises(UnknownAnswer) as caught:
         take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
     said = str(caught.value)
-    assert said.startswith("no label of image 2 of the request of-another-replica is known here for you; ")
+    assert said.startswith("no label of image 2 of the answer of-another-replica is known here for you; ")
     assert "the last 16 of each process since the service was started (HUBEL_FEEDBACK_ANSWERS)" in said
     assert "by this service: another one behind the same address knows its own" in said
     assert "to the service that answered, or let all share one HUBEL_FEEDBACK_DIR" in said
     assert "those whose image is kept" in said
+    assert "an answer goes by its id, which it holds (X-Answer-ID), not by an X-Request-ID that was sent" in said
     verdicts.keeper = None
     with pytest.raises(UnknownAnswer) as caught:
         take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
@@ -168,12 +169,12 @@ def test_an_answer_that_the_folder_alone_remembers_is_taken_too(
         take(verdicts, "", Feedback("old", label="bee"))
 
 
-ONE = {"request_id": "r1", "label": "ant"}
+ONE = {"id": "r1", "label": "ant"}
 
 
 def test_one_feedback_or_a_list_of_them_is_read() -> None:
     assert parse(json.dumps(ONE).encode()) == [Feedback("r1", label="ant")]
-    several = [ONE, {"request_id": "r2", "index": 3, "wrong": True}]
+    several = [ONE, {"id": "r2", "index": 3, "wrong": True}]
     assert parse(json.dumps(several).encode()) == [
         Feedback("r1", label="ant"),
         Feedback("r2", 3, wrong=True),
@@ -181,7 +182,7 @@ def test_one_feedback_or_a_list_of_them_is_read() -> None:
 
 
 def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
-    (feedback,) = parse(b'{"request_id": "r2", "index": 3.0, "label": "fly"}')
+    (feedback,) = parse(b'{"id": "r2", "index": 3.0, "label": "fly"}')
     result = take(verdicts, "web", feedback)
     assert (result.index, result.right) == (3, True)
     assert isinstance(result.index, int)
@@ -191,17 +192,20 @@ def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
     "body",
     [
         {},
-        {"request_id": "r1"},
-        {"request_id": "r1", "label": "ant", "wrong": True},
-        {"request_id": "r1", "label": None},
-        {"request_id": "r1", "wrong": 1},
+        {"id": "r1"},
+        {"id": "r1", "label": "ant", "wrong": True},
+        {"id": "r1", "label": None},
+        {"id": "r1", "wrong": 1},
+        {"id": "../r1", "wrong": True},
+        {"id": "r1\n", "wrong": True},
+        {"id": "r" * 65, "wrong": True},
+        {"id": "r1", "index": -1, "wrong": True},
+        {"id": "r1", "index": 1.5, "wrong": True},
+        {"id": "r1", "index": "1", "wrong": True},
+        {"id": "r1", "lable": "ant"},
+        {"label": "ant"},
+        {"id": "r1", "request_id": "r1", "label": "ant"},
         {"request_id": "../r1", "wrong": True},
-        {"request_id": "r1\n", "wrong": True},
-        {"request_id": "r" * 65, "wrong": True},
-        {"request_id": "r1", "index": -1, "wrong": True},
-        {"request_id": "r1", "index": 1.5, "wrong": True},
-        {"request_id": "r1", "index": "1", "wrong": True},
-        {"request_id": "r1", "lable": "ant"},
         [],
         "r1",
         [[ONE]],
@@ -261,7 +265,7 @@ def test_an_answer_whose_version_has_fewer_labels_in_the_store_now_is_not_known(
         take(verdicts, "web", Feedback("r7", wrong=True))
 
 
-HEAD, TAIL = b'{"request_id": "r1", ', b"}"
+HEAD, TAIL = b'{"id": "r1", ', b"}"
 NASTY = {
     "deep labels": HEAD + b'"label": ' + b"[" * 120_000,
     "deep and unknown": HEAD + b'"x": ' + b'{"a":' * 40_000 + b"1" + b"}" * 40_000 + TAIL,
@@ -270,13 +274,13 @@ NASTY = {
     "infinite index": HEAD + b'"wrong": true, "index": 1e999' + TAIL,
     "no number": HEAD + b'"wrong": true, "index": NaN' + TAIL,
     "half a surrogate": HEAD + b'"label": "\\ud83d", "index": 0.5' + TAIL,
-    "the other half": b'{"request_id": "\\udc00", "wrong": true}',
-    "half a surrogate as bytes": b'{"request_id": "\xed\xa0\xbd", "wrong": true}',
-    "zero": b'{"request_id": "r1\\u0000", "wrong": true}',
+    "the other half": b'{"id": "\\udc00", "wrong": true}',
+    "half a surrogate as bytes": b'{"id": "\xed\xa0\xbd", "wrong": true}',
+    "zero": b'{"id": "r1\\u0000", "wrong": true}',
     "many numbers": b"[" + b"1," * 99_999 + b"1]",
     "many empty objects": b"[" + b"{}," * 80_000 + b"{}]",
     "a name without end": b'{"' + b"x" * 200_000 + b'": 1}',
-    "the same name often": b"{" + b'"request_id": "r",' * 99 + b'"wrong": 3}',
+    "the same name often": b"{" + b'"id": "r",' * 99 + b'"wrong": 3}',
     "another encoding": json.dumps(ONE).encode("utf-16"),
     "a mark of order": b"\xef\xbb\xbf" + json.dumps(ONE).encode(),
 }
@@ -296,7 +300,7 @@ def test_a_number_that_is_as_good_as_zero_is_zero() -> None:
 
 
 PIECES = [
-    b'"request_id"',
+    b'"id"',
     b'"r1"',
     b":",
     b",",
@@ -323,7 +327,7 @@ PIECES = [
 
 def test_json_with_pieces_exchanged_is_read_or_refused() -> None:
     rng = random.Random(3)
-    good = [b"[", b"{", b'"request_id"', b":", b'"r1"', b",", b'"index"', b":", b"2", b",", b'"wrong"', b":", b"true", b"}", b"]"]
+    good = [b"[", b"{", b'"id"', b":", b'"r1"', b",", b'"index"', b":", b"2", b",", b'"wrong"', b":", b"true", b"}", b"]"]
     read = 0
     for _ in range(20_000):
         body = list(good)
@@ -350,13 +354,26 @@ def test_too_many_feedbacks_are_refused_unread() -> None:
         parse(json.dumps([ONE] * (MAX_FEEDBACKS + 1)).encode())
 
 
+def test_an_answer_may_be_called_by_the_request_id_that_came_with_it_where_that_is_its_own() -> None:
+    for name in ("id", "request_id"):
+        (found,) = parse(json.dumps({name: "r1", "index": 1, "label": "ant"}).encode())
+        assert (found.answer(), found.index, found.label) == ("r1", 1, "ant")
+        with pytest.raises(InvalidParameter, match="more than 100 feedbacks"):
+            parse(json.dumps([{name: "r1", "wrong": 7}] * (MAX_FEEDBACKS + 1)).encode())  # nothing of it is made
+
+
+def test_a_label_that_is_called_as_a_field_is_counts_as_none() -> None:
+    body = json.dumps([{"id": "id", "label": "id"}, {"id": "request_id", "label": '"id":'}] * (MAX_FEEDBACKS // 2)).encode()
+    assert len(parse(body)) == MAX_FEEDBACKS
+
+
 def test_braces_in_a_label_are_not_taken_for_feedbacks() -> None:
     label = "{" * 2 * MAX_FEEDBACKS
     assert parse(json.dumps(ONE | {"label": label}).encode()) == [Feedback("r1", label=label)]
 
 
 def test_more_feedbacks_than_allowed_are_refused_also_where_their_names_are_written_otherwise() -> None:
-    body = json.dumps([ONE] * (MAX_FEEDBACKS + 1)).replace("request_id", "request\\u005fid").encode()
+    body = json.dumps([ONE] * (MAX_FEEDBACKS + 1)).replace("id", "i\\u0064").encode()
     with pytest.raises(InvalidParameter, match="more than 100 feedbacks"):
         parse(body)
 

@@ -35,7 +35,7 @@ def request(body: bytes = b"", path: str = "/v1/feedback") -> Request:
 
 
 def ask(*ids: str) -> Request:
-    return request(json.dumps([{"request_id": name, "wrong": True} for name in ids]).encode())
+    return request(json.dumps([{"id": name, "wrong": True} for name in ids]).encode())
 
 
 class Slow(Verdicts):
@@ -129,7 +129,7 @@ def test_after_much_work_the_thread_rests_for_as_long() -> None:
 
 @pytest.mark.parametrize(("size", "refused"), [(MAX_BYTES - 100, UnknownAnswer), (MAX_BYTES + 1, BodyTooLarge)])
 def test_a_body_that_would_keep_the_loop_is_refused(size: int, refused: type[HubelError]) -> None:
-    body = b'{"request_id": "r1", "wrong": true' + b" " * (size - 35) + b"}"
+    body = b'{"id": "r1", "wrong": true' + b" " * (size - 27) + b"}"
     with serving(Slow()) as api:
         cast(Slow, api.verdicts).go_on.set()
         found = asyncio.run(outcome(api, request(body)))

@@ -27,9 +27,9 @@ ALL = Bounds(images=1000, seconds=1000, bytes=10**9, share=1.0, wait=0)
 NOTHING_USUAL = replace(ALL, share=0.0)
 
 
-def answer(request_id: str, index: int = 0, unsure: bool = False, age: float = 0, client: str = "") -> Kept:
+def answer(answer_id: str, index: int = 0, unsure: bool = False, age: float = 0, client: str = "") -> Kept:
     at = datetime.now(UTC) - timedelta(seconds=age)
-    return Kept(request_id, index, client, "", "tiny", 1, "red", 0.9, unsure, at)
+    return Kept(answer_id, index, client, "", "tiny", 1, "red", 0.9, unsure, at)
 
 
 def put(folder: Path, name: str, image: bytes, right: bool | None = None, unsure: bool = False, age: float = 0) -> str:
@@ -42,7 +42,7 @@ def put(folder: Path, name: str, image: bytes, right: bool | None = None, unsure
 
 
 def names(folder: Path) -> set[str]:
-    return {kept.request_id for kept in store.read_all(folder)}
+    return {kept.answer_id for kept in store.read_all(folder)}
 
 
 def images(folder: Path) -> set[str]:
@@ -61,11 +61,11 @@ def test_images_are_written_once_with_an_answer_for_each_request(tmp_path: Path)
     counted: Counter[str] = Counter()
     keeper = Keeper(tmp_path, ALL, lambda outcome: counted.update([outcome]))
     red, blue = make_image("PNG", color="red"), make_image("JPEG", color="blue")
-    for request_id, image in (("a", red), ("b", blue), ("c", red)):
-        keeper.offer(image, answer(request_id))
+    for answer_id, image in (("a", red), ("b", blue), ("c", red)):
+        keeper.offer(image, answer(answer_id))
     keeper.close()
     assert images(tmp_path) == {f"{sha256(red).hexdigest()}.png", f"{sha256(blue).hexdigest()}.jpg"}
-    found = {kept.request_id: kept for kept in store.read_all(tmp_path)}
+    found = {kept.answer_id: kept for kept in store.read_all(tmp_path)}
     assert set(found) == {"a", "b", "c"}
     assert (tmp_path / store.IMAGES / found["a"].image).read_bytes() == red
     assert found["a"].image == found["c"].image
@@ -210,7 +210,7 @@ def test_a_request_is_deleted_with_the_images_that_no_other_has(tmp_path: Path) 
     store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 0, client="web"), image=shared))
     keeper = Keeper(tmp_path, ALL)
     assert keeper.delete("", "a", time.monotonic()) == 2
-    assert {(kept.request_id, kept.client) for kept in store.read_all(tmp_path)} == {("a", "web"), ("b", "")}
+    assert {(kept.answer_id, kept.client) for kept in store.read_all(tmp_path)} == {("a", "web"), ("b", "")}
     assert images(tmp_path) == {shared}
     assert alone != shared
     assert catalogue.forget(tmp_path, "a") == 1  # of whichever client
@@ -219,10 +219,10 @@ def test_a_request_is_deleted_with_the_images_that_no_other_has(tmp_path: Path) 
     assert images(tmp_path) == set()
 
 
-@pytest.mark.parametrize("request_id", ["*", "..", "a/../b", "[ab]", "", "~a"])
-def test_no_request_id_deletes_what_is_another_s(tmp_path: Path, request_id: str) -> None:
+@pytest.mark.parametrize("answer_id", ["*", "..", "a/../b", "[ab]", "", "~a"])
+def test_no_answer_id_deletes_what_is_another_s(tmp_path: Path, answer_id: str) -> None:
     put(tmp_path, "a", b"1")
-    assert catalogue.forget(tmp_path, request_id) == 0
+    assert catalogue.forget(tmp_path, answer_id) == 0
     assert names(tmp_path) == {"a"}
 
 

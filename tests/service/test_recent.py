@@ -27,7 +27,7 @@ def test_another_worker_finds_what_one_wrote_and_its_mark(tmp_path: Path) -> Non
         assert other.find(*stranger) is None
 
 
-def test_the_newest_answer_of_a_request_id_that_came_twice_counts(tmp_path: Path) -> None:
+def test_the_newest_answer_of_an_id_that_came_twice_counts(tmp_path: Path) -> None:
     one, other = RecentAnswers(tmp_path, "worker-0", 16), RecentAnswers(tmp_path, "worker-1", 16)
     one.write("", "abc", 0, 1, 0.5, 1, False)
     other.write("", "abc", 0, 2, 0.5, 2, False)
@@ -131,7 +131,7 @@ def test_to_look_for_an_answer_takes_a_few_steps_in_a_full_ring_also_where_many_
     assert ring.find(b"another " + bytes(8)) is None
 
 
-def test_nobody_can_make_request_ids_that_share_a_place_without_knowing_the_folder(tmp_path: Path) -> None:
+def test_nobody_can_make_answer_ids_that_share_a_place_without_knowing_the_folder(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("hubel-metrics-abcdefgh", "hubel-metrics-ijklmnop")]
     for folder in folders:
         folder.mkdir()

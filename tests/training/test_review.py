@@ -47,7 +47,7 @@ def test_corrected_images_come_first_then_unsure_ones(folder: Path) -> None:
     put(folder, "corrected", probability=0.6, given="dog")
     put(folder, "sure-and-wrong", probability=0.99, given="dog")
     cases = collect(folder)
-    assert [(case.answer.request_id, case.reason, case.label) for case in cases] == [
+    assert [(case.answer.answer_id, case.reason, case.label) for case in cases] == [
         ("sure-and-wrong", CORRECTED, "dog"),
         ("corrected", CORRECTED, "dog"),
         ("wrong", WRONG, None),

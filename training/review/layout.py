@@ -16,7 +16,7 @@ from training.sources.source import printable, reason
 
 TRAIN, TO_REVIEW = "train", "to-review"
 LIST, PAGE = "review.csv", "review.html"
-COLUMNS = ("order", "file", "reason", "given", "predicted", "probability", "version", "request_id", "index")
+COLUMNS = ("order", "file", "reason", "given", "predicted", "probability", "version", "answer_id", "index")
 
 
 def review(folder: Path, out: Path) -> dict[str, Any]:
@@ -71,5 +71,5 @@ def _write_list(path: Path, placed: list[tuple[Case, Path]]) -> None:
         rows.writerow(COLUMNS)
         for order, (case, place) in enumerate(placed, 1):
             answer, given = case.answer, case.label or case.answer.given or ""
-            figures = (answer.label, f"{answer.probability:.4f}", answer.version, answer.request_id, answer.index)
+            figures = (answer.label, f"{answer.probability:.4f}", answer.version, answer.answer_id, answer.index)
             rows.writerow((order, place.as_posix(), case.reason, given, *figures))
