@@ -111,7 +111,8 @@ class Connections:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.open = 0
         self.held = 0
-        self.spent = 0.0  # seconds of this turn of the loop
+        self.now = 0.0  # when this turn of the loop began
+        self.spent = 0.0  # seconds of it
         self.begun = 0  # requests that began in it
         self.planned = False  # the next turn will be noticed
         self.arrived: list[Connection] = []  # since the last turn
@@ -169,7 +170,6 @@ class Connections:
             self.line_up(connection)
             return
         self._let_go_on(connection, 0.0)
-        self._plan()
 
     def line_up(self, connection: Connection, again: bool = False) -> None:
         """Let it go on in one of the next turns of the loop, behind those that wait already, and ``again`` behind those that have
@@ -187,20 +187,23 @@ class Connections:
 
     def _turn(self) -> None:
         """A new turn of the loop."""
-        self.planned, self.spent, self.begun = False, 0.0, 0
+        self.planned = False
         while self.queue and not self._has_done_enough():
             self._let_go_on(self.queue.popleft(), 0.0)
-        for _ in range(len(self.later)):
-            self._let_go_on(self.later.popleft(), SLICE_SECONDS)
+        for _ in range(len(self.later)):  # each once, as it may line up again
             if self._has_done_enough():
                 break
+            self._let_go_on(self.later.popleft(), SLICE_SECONDS)
         self.queue.extend(self.arrived)
         self.arrived.clear()
-        if self.queue or self.later or self.spent:
+        if self.queue or self.later:
             self._plan()
 
     def _has_done_enough(self) -> bool:
-        """Whether others than connections have their turn now."""
+        """Whether others than connections have their turn now. The loop's clock tells of a new turn, to a millisecond."""
+        assert self.loop is not None
+        if (now := self.loop.time()) != self.now:
+            self.now, self.spent, self.begun = now, 0.0, 0
         return self.spent >= TURN_SECONDS or self.begun >= TURN_REQUESTS
 
     def _let_go_on(self, connection: Connection, seconds: float) -> None:

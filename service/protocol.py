@@ -58,19 +58,13 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class Cycle(RequestResponseCycle):
-    """A request and its answer."""
+class ExpectingCycle(RequestResponseCycle):
+    """A request whose client waits to be asked for its body, and the answer."""
 
     async def send(self, message: Any) -> None:
-        if self.transport.is_closing():
-            self.disconnected = True
-        if self.waiting_for_100_continue:  # the client may send the body or not, so nothing can be read behind it
+        if self.waiting_for_100_continue:  # it may send the body or not, so nothing can be read behind it
             self.keep_alive = False
         await super().send(message)
-
-    @property
-    def answering(self) -> bool:
-        return not self.response_complete
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -79,7 +73,7 @@ class LimitedProtocol(HttpToolsProtocol):
     parsed: bytes of ``unread`` that the parser has had. left: of a body whose length was said, what is still to come.
     """
 
-    cycle: Cycle | None  # type: ignore[assignment]
+    cycle: RequestResponseCycle | None  # type: ignore[assignment]
 
     def __init__(self, front: Front, account: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
@@ -178,14 +172,14 @@ class LimitedProtocol(HttpToolsProtocol):
         """Feed the parser. It stops where a request offers another protocol, such as the h2c of Java's client, body unread;
         we take no such offer (RFC 9110, section 7.8), so another parser is told where it stood and reads on.
         """
-        if not self.left:
-            self.tail = bytes((self.tail + bytes(rest[-3:]))[-3:])
         if self.in_head:
             self.head_bytes += len(rest)
         self.parsed = end
         while True:
             try:
                 self.parser.feed_data(rest)  # pyright: ignore[reportOptionalMemberAccess]
+                if self.begun or (self.chunked and not self.in_head):  # its end may be here in part
+                    self.tail = (self.tail + bytes(rest[-3:]))[-3:]
                 return
             except httptools.HttpParserUpgrade as err:
                 framing = (b"content-length", b"transfer-encoding")
@@ -230,7 +224,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self.left = 0 if self.chunked else int(fields.get(b"content-length", b"0"))
         self.in_head = self.begun = False
         self.head_bytes, self.tail = 0, b""
-        self.cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
+        expects = fields.get(b"expect", b"").lower() == b"100-continue"
+        make = ExpectingCycle if expects else RequestResponseCycle
+        self.cycle = make(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -239,7 +235,7 @@ class LimitedProtocol(HttpToolsProtocol):
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+            expect_100_continue=expects,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),  # pyright: ignore[reportOptionalMemberAccess]
             on_response=self.on_response_complete,
         )
@@ -247,13 +243,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _check(self, version: str, fields: Mapping[bytes, bytes]) -> None:
         """Raises MalformedRequest for a head that another server on the way could read differently (RFC 9112, 3.2 and 6.1)."""
-        names = [name for name, _ in self.headers]
-        hosts, encodings = names.count(b"host"), names.count(b"transfer-encoding")
+        hosts, encodings = int(b"host" in fields), int(b"transfer-encoding" in fields)
+        if len(fields) < len(self.headers):  # some are there twice
+            names = [name for name, _ in self.headers]
+            hosts, encodings = names.count(b"host"), names.count(b"transfer-encoding")
         if version not in VERSIONS:
             raise MalformedRequest(f"this is HTTP/{version[:10]}; send HTTP/1.1")
         if hosts > 1 or (not hosts and version == "1.1"):
             raise MalformedRequest(f"the request has {hosts} Host headers; send one")
-        if encodings > 1 or fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        if encodings and (encodings > 1 or fields[b"transfer-encoding"].lower() != b"chunked"):
             raise MalformedRequest("the transfer-encoding is not chunked alone; send that, or a content-length")
 
     def on_message_complete(self) -> None:
@@ -267,7 +265,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.left -= len(body)
         super().on_body(body)
 
-    def _begin(self, cycle: Cycle) -> None:
+    def _begin(self, cycle: RequestResponseCycle) -> None:
         """Refuse a request on its head, or have it answered in a task."""
         self.account.begun += 1
         if self.front.draining or self.half:
