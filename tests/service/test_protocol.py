@@ -514,7 +514,7 @@ def test_nothing_is_done_for_those_who_ask_and_hang_up_at_once() -> None:
 
 def test_only_so_many_requests_begin_in_a_turn_of_the_loop() -> None:
     async def scenario(door: Door) -> int:
-        connections = [await door.ask(b"/a") for _ in range(8 * TURN_REQUESTS)]
+        connections = [await door.ask(b"/a") for _ in range(6 * TURN_REQUESTS)]
         loop, most, calls = asyncio.get_running_loop(), 0, door.front.calls
 
         def count() -> None:
