@@ -161,12 +161,14 @@ def _compared(before: Any, after: Any) -> Row:
 
 def _classes(old: list[str], new: list[str]) -> Row:
     """Added, removed, and those in whose place another stands, while the rest stays: these were renamed, it seems."""
-    gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
+    before, after = set(old), set(new)
+    gone, come = [x for x in old if x not in after], [x for x in new if x not in before]
     renamed: dict[str, str] = {}
     if len(old) == len(new):
-        renamed = {a: b for a, b in zip(old, new, strict=True) if a in gone and b in come}
+        renamed = {a: b for a, b in zip(old, new, strict=True) if a not in after and b not in before}
+    called = set(renamed.values())
     return {
-        "added": [x for x in come if x not in renamed.values()],
+        "added": [x for x in come if x not in called],
         "removed": [x for x in gone if x not in renamed],
         "renamed": renamed,
         "reordered": not gone and not come and old != new,

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models import manifest as manifests
+from models.errors import PackageError
 from training.inspection import suspects
 from training.inspection.copies import Pair, exact_copies, near_copies
 from training.inspection.facts import Look
@@ -102,13 +104,19 @@ def _unusable(look: Look) -> Iterator[Finding]:
     train, parts = look.source.train, look.source.parts
     counts = Counter(zip(look.splits, look.labels, strict=True))
     empty = [f"{name} in {part.place}" for split, part in parts.items() for name in part.classes if not counts[split, name]]
-    unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in train.classes]
+    known = set(train.classes)
+    unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in known]
     files = Counter(label for split, label, _ in set(zip(look.splits, look.labels, look.files, strict=True)) if split == "train")
     single = [name for name in train.classes if files[name] == 1 and look.source.validation is None]
     if len(train.classes) < 2:
         title = counted(len(train.classes), "class", "classes") + " to train on"
         advice = "At least 2 are needed: in a folder, the images of each class lie in a folder of their own"
         yield Finding("classes", "error", title, advice, lines=train.classes)
+    try:
+        manifests.check_labels(train.classes)
+    except PackageError as err:
+        title = "no package of these classes can be served"
+        yield Finding("unservable", "error", title, "Training refuses them: take fewer, or shorter names", lines=[str(err)])
     if empty:
         title = counted(len(empty), "class has", "classes have") + " no usable image"
         yield Finding("empty", "error", title, "Add images or remove the class", lines=empty)

@@ -17,7 +17,6 @@ import torch
 
 from models import program
 from models.manifest import REPORT, PackageError
-from models.probability import softmax
 from training import calibration, choices, confusion, data, evaluate, provenance
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
@@ -67,7 +66,7 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     began = time.monotonic()
     logits = evaluate.logits_of(model, checkpoint, images)
     rate = len(images) / (time.monotonic() - began)
-    shares = softmax(logits, evaluation["temperature"])
+    answers = calibration.answers(logits, images.targets, evaluation["temperature"])
     skipped = list(dict.fromkeys([*trained.skipped, *held_out.skipped, *images.skipped]))
     exported = facts.exported(run, checkpoint, images.pixels)
     content = {
@@ -82,12 +81,12 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
         "training_images": np.bincount(trained.targets, minlength=len(checkpoint.classes)).tolist(),
         "evaluation": evaluation,
         "headline": facts.headline(evaluation),
-        "confused": confusion.most_confused(np.array(evaluation["confusion"]), checkpoint.classes, PAIRS),
-        "coverage": calibration.coverage_curve(*evaluate.answers(logits, images.targets, evaluation["temperature"])),
+        "confused": confusion.most_confused(confusion.of(evaluation), checkpoint.classes, PAIRS),
+        "coverage": calibration.coverage_curve(answers.confidence, answers.right),
         "robustness": robustness.measure(model, checkpoint, images, rate),
-        "sure_mistakes": mistakes.count_sure(images, shares, advice.SURE),
+        "sure_mistakes": mistakes.count_sure(answers, advice.SURE),
         "filters": filters.show(model, None if "started_from" in checkpoint.provenance else begun(checkpoint)),
-        **(examples.show(model, checkpoint, trained, images, shares) if with_images else examples.none()),
+        **(examples.show(model, checkpoint, trained, images, answers) if with_images else examples.none()),
         "exported": exported,
         "skipped": {"count": len(skipped), "files": [_within(source, line) for line in skipped] if with_images else []},
     }
