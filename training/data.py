@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models import alike
 from models import manifest as manifests
 from models.answers import identity
 from models.errors import ImageError, PackageError
@@ -142,7 +143,7 @@ def _of_classes(source: Source, classes: tuple[str, ...]) -> Source:
 
 
 def _part_of(part: Part, classes: tuple[str, ...]) -> Part:
-    wanted = set(classes)
+    part, wanted = named_as(part, classes), set(classes)
     items = tuple(item for item in part.items if item.label in wanted)
     return replace(part, classes=tuple(name for name in part.classes if name in wanted), items=items)
 
@@ -185,6 +186,7 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
         DataError: fewer than two classes, a class that is not in ``classes``, a class without one good image, or more
             pixels than the memory of this machine.
     """
+    part = named_as(part, classes)
     check_classes(part, classes)
     classes = classes or part.classes
     n, pixels = len(part.items), _room_for(part, spec)
@@ -214,6 +216,17 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped), identities, small, groups)
 
 
+def named_as(part: Part, classes: tuple[str, ...] | None) -> Part:
+    """The part with its classes called as the ``classes`` that they are when written alike: a network of old may know an accent
+    in another form."""
+    known = alike.by_writing(classes or ())
+    new = {name: known[normal] for name in part.classes if (normal := alike.normalised(name)) in known and known[normal] != name}
+    if not new:
+        return part
+    items = tuple(replace(item, label=new.get(item.label, item.label)) for item in part.items)
+    return replace(part, classes=tuple(dict.fromkeys(new.get(name, name) for name in part.classes)), items=items)
+
+
 def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
     """Raises DataError when there are fewer than two classes to train on, or one that is not among the known ones."""
     if len(part.classes) < (1 if known else 2):
@@ -224,7 +237,9 @@ def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
     if known is None:
         check_servable(part.place, part.classes)
     if unknown := sorted(set(part.classes) - set(known or part.classes)):
-        raise DataError(f"{part.place} holds classes that the network does not know: {', '.join(unknown)}")
+        forms = alike.by_form(known or ())
+        told = "; ".join(alike.told(name, forms) for name in unknown)
+        raise DataError(f"{part.place} holds classes that the network does not know: {told}")
 
 
 def check_servable(place: str, classes: Sequence[str]) -> None:
