@@ -334,6 +334,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TrainingError, PackageError, ServiceError) as err:
         print(f"error{f' in process {rank}' if rank else ''}: {err}", file=sys.stderr)
         return FAILED
+    except OSError as err:  # a full disk, a folder that is read-only
+        what = f"{err.filename or 'a file'} cannot be read or written: {err.strerror or err}"
+        print(f"error: {what}; make room, or let it be read and written, and run the same command again", file=sys.stderr)
+        return FAILED
     except ModuleNotFoundError as err:
         print(program.missing("training", err), file=sys.stderr)
         return FAILED

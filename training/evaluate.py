@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models import probability, program
-from training import calibration, confusion, data, earlier
+from training import calibration, confusion, data, earlier, writing
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.calibration import Choice
@@ -93,7 +93,8 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
         **honesty(logits, images.targets, *_measured_with(chosen, split, logits, images.targets)),
         **chosen._asdict(),
     }
-    (run / FILE).write_text(json.dumps(result, indent=1))
+    with writing.whole(run / FILE) as (beside,):
+        beside.write_text(json.dumps(result, indent=1))
     return result
 
 

@@ -23,7 +23,7 @@ from models.precision import GRAPHS
 from models.probability import BINS
 from models.reference import FILE as REFERENCE
 from training import checkpoint as checkpoints
-from training import choices, evaluate, export, origin
+from training import choices, evaluate, export, origin, writing
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
 from training.report import facts
@@ -36,7 +36,8 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
 
     Raises:
         CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
-        PackageError: the package would not verify, or the name is not one.
+        PackageError: the package would not verify, the name is not one, or the store cannot be written to.
+        StorageError: there is no room to prepare it.
     """
     checkpoint, model, _ = checkpoints.load(run)
     evaluation = evaluate.read(run, checkpoint)
@@ -50,7 +51,7 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         raise CheckpointError(f"{run} was evaluated anew since it was exported: run '{again}' again")
     has_report = _has_report(run, checkpoint, evaluation)
     draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
-    with tempfile.TemporaryDirectory() as folder:
+    with writing.told(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
         others = {name for name in (manifests.ANSWERS, REFERENCE) if (run / name).is_file()}  # not of every earlier run
