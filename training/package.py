@@ -58,7 +58,9 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         for made in graphs | others | ({manifests.REPORT} if has_report else set()):
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
-        (files / manifests.CARD).write_text(card(draft, evaluation), encoding="utf-8", errors="backslashreplace")
+        (files / manifests.CARD).write_text(
+            card(draft, evaluation, export.opset_of(files / manifests.MODEL)), encoding="utf-8", errors="backslashreplace"
+        )
         if with_weights:
             checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
         return registry.publish(store, files, draft)
@@ -206,15 +208,17 @@ def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.1f} %"
 
 
-def card(manifest: Manifest, measured: dict[str, Any]) -> str:
-    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found."""
+def card(manifest: Manifest, measured: dict[str, Any], opset: int | None = None) -> str:
+    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found, ``opset`` is of
+    the graph."""
     evaluation, source = manifest.evaluation, manifest.provenance
     data, recipe = source["data"], source["recipe"]
+    written = "" if opset is None else f"; ONNX opset {opset}"
     classes = "\n".join(map(_class_row, measured["classes"]))
     return f"""# {manifest.name}
 
 {manifest.architecture}, {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} pixels RGB
-(shorter side resized to {manifest.input.resize}, centre cut out, {manifest.input.interpolation}).
+(shorter side resized to {manifest.input.resize}, centre cut out, {manifest.input.interpolation}){written}.
 
 ## Figures
 

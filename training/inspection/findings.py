@@ -25,6 +25,12 @@ Groups = Sequence[tuple[Group, str]]  # with a note each
 SUSPECTS: tuple[tuple[str, Callable[[Look], Suspects], str, str], ...] = (
     ("plain", suspects.plain, "of nearly one colour", "Look whether there is anything to see"),
     ("dark", suspects.dark, "very dark", "Look whether the class can be seen"),
+    (
+        "shallow",
+        suspects.shallow,
+        "of 12 bits or fewer in files of 16, and nearly black",
+        "Multiply their values, 12 bits by 16, so that white is 65535: training and service see the upper 8 bits alone",
+    ),
     ("bright", suspects.bright, "very bright", "Look whether the class can be seen"),
     ("blurred", suspects.blurred, "far less sharp than the others", "Look whether the class can be seen"),
     ("tiny", suspects.tiny, "much smaller than the others", "They may be thumbnails: look for the originals"),
