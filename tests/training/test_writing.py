@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ COMMANDS = ("evaluate", "export", "report", "publish")
 
 
 @contextmanager
-def full_after(size: int) -> Iterator[None]:
+def full_after(size: int) -> Generator[None]:
     """No file can be longer than ``size`` bytes, which is as near to a full disk as a test without rights can come."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
