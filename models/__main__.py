@@ -58,7 +58,7 @@ def _add_looking(collection: Commands) -> None:
     command = _add(collection, "diff", commands.run_diff, commands.show_diff)
     command.add_argument("first", help="name or name:version")
     command.add_argument("second", help="name or name:version")
-    command = _add(collection, "verify", commands.run_verify)
+    command = _add(collection, "verify", commands.run_verify, commands.show_verified)
     command.add_argument("model", nargs="?", help="name or name:version (default: every package)")
     command.add_argument("--key", type=Path, help="public key (PEM) that the packages must be signed for")
 
@@ -161,7 +161,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = json.dumps(rows, indent=1) if args.json else printable(args.show(rows), keep="\n")
     if text:
         print(text)
-    return 0
+    return report_faults(rows)
+
+
+def report_faults(rows: Sequence[dict[str, Any]]) -> int:
+    """Exit code after rows of which some may tell a fault; a last line says how many do."""
+    count = sum(bool(row.get("fault")) for row in rows)
+    if not count:
+        return 0
+    what = "has a fault, which its row names" if count == 1 else "have a fault, which their rows name"
+    return fail(f"{count} of {len(rows)} packages {what}")
 
 
 def fail(reason: str) -> int:

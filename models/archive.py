@@ -145,7 +145,8 @@ class Archive:
         is_file = member.isreg() and not member.issparse()
         if fits is None or not (is_file if fits["file"] else member.isdir()):
             raise PackageError(f"the archive holds {member.name[:200]!r}, which is no plain NAME/VERSION/FILE of a package")
-        self._count(member, file.MAX_TEXT_BYTES if fits["file"] in (signature.ENDING, f"/{manifests.FILE}") else file.MAX_BYTES)
+        limits = {signature.ENDING: file.MAX_TEXT_BYTES, f"/{manifests.FILE}": manifests.MAX_BYTES}
+        self._count(member, limits.get(fits["file"], file.MAX_BYTES))
         self.tar.extract(member, place, filter="data")
         return place / fits["name"] / fits["version"]
 

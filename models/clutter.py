@@ -12,6 +12,14 @@ NAMES = {
     "@eadir",  # storage on the network: Synology, QNAP
     "#recycle",
     "@recycle",
+    "#snapshot",
+    "@sharebin",
+    "@tmp",
+    "@transcode",
+    "found.000",  # Windows, after a check of the disk
+    "recycler",
+    "network trash folder",  # macOS, on storage on the network
+    "temporary items",
     "__pycache__",  # Python
 }
 

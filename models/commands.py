@@ -26,7 +26,8 @@ def run_list(args: Namespace) -> list[Row]:
 
 
 def show_list(rows: Sequence[Row]) -> str:
-    return table([{key: value for key, value in row.items() if key != "in_service"} for row in rows])
+    left_out = {"in_service"} | (set() if any(row["fault"] for row in rows) else {"fault"})
+    return table([{key: value for key, value in row.items() if key not in left_out} for row in rows])
 
 
 def run_show(args: Namespace) -> list[Row]:
@@ -77,9 +78,13 @@ def show_diff(rows: Sequence[Row]) -> str:
 
 
 def run_verify(args: Namespace) -> list[Row]:
-    folders = [registry.resolve(args.store, args.model)] if args.model else list(registry.packages(args.store))
-    signed = {"signature": "fits the key"} if args.key else {}
-    return [{"model": registry.verify(folder, args.key).id, "files": "whole", **signed} for folder in folders]
+    if args.model:
+        return [listing.verified(registry.resolve(args.store, args.model), args.key)]
+    return listing.all_verified(args.store, args.key)
+
+
+def show_verified(rows: Sequence[Row]) -> str:
+    return lines([{key: value for key, value in row.items() if value is not None} for row in rows])
 
 
 def run_promote(args: Namespace) -> list[Row]:

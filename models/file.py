@@ -12,7 +12,7 @@ from pathlib import Path
 from models.errors import PackageError
 
 MAX_BYTES = 2**31  # of a file of a package: a graph cannot be longer, protobuf's limit
-MAX_TEXT_BYTES = 2**20  # of a manifest, a pointer, a signature or a key
+MAX_TEXT_BYTES = 2**20  # of a pointer, a signature or a key, and of a manifest beside the names of its classes
 
 
 def open_plain(path: Path, limit: int = MAX_BYTES) -> BufferedReader:

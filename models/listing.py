@@ -3,6 +3,7 @@
 Neighbour: commands.py prints it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from models import candidate, gate, registry, signature
 from models import manifest as manifests
+from models.errors import PackageError
 from models.gate import Gate
 from models.history import Change
 from models.manifest import Manifest
@@ -34,23 +36,61 @@ def state(root: Path, name: str, version: int) -> str:
 
 
 def packages(root: Path) -> list[Row]:
-    """A row for each package, by name and version."""
+    """A row for each package, by name and version; of a damaged one, what can be told of it, and its fault."""
+    return [_row(root, folder) for folder in registry.packages(root)]
+
+
+def _row(root: Path, folder: Path) -> Row:
+    name, version = folder.parent.name, int(folder.name)
+    row: Row = {"model": f"{name}:{version}", "in_service": False, "state": ""}
+    row |= dict.fromkeys(("architecture", "classes", "top1", "created"))
+    place, fault = _looked(folder, lambda: _place(root, folder))
+    found, other = _looked(folder, lambda: _described(folder))
+    return row | place | found | {"fault": "; ".join(filter(None, (fault, other))) or None}
+
+
+def _looked(folder: Path, look: Callable[[], Row]) -> tuple[Row, str]:
+    """What is found at a package, or why nothing can be."""
+    try:
+        return look(), ""
+    except PackageError as err:
+        return {}, str(err)
+    except OSError as err:
+        return {}, f"{err.filename or folder} cannot be read: {err.strerror or err}"
+
+
+def _place(root: Path, folder: Path) -> Row:
+    """What it is in use for."""
+    name, version = folder.parent.name, int(folder.name)
+    pointer = registry.pointer(root, name)
+    return {"in_service": pointer is not None and pointer.version == version, "state": state(root, name, version)}
+
+
+def _described(folder: Path) -> Row:
+    """What its manifest says."""
+    manifest = registry.describe(folder)
+    return {
+        "architecture": manifest.architecture,
+        "classes": len(manifest.labels),
+        "top1": manifest.evaluation.top1,
+        "created": manifest.created.isoformat(timespec="seconds"),
+    }
+
+
+def all_verified(root: Path, key: Path | None = None) -> list[Row]:
+    """A row for each package, by name and version, as ``verified`` has it; of a damaged one its fault."""
     rows: list[Row] = []
     for folder in registry.packages(root):
-        manifest = manifests.read(folder)
-        pointer = registry.pointer(root, manifest.name)
-        rows.append(
-            {
-                "model": manifest.id,
-                "in_service": pointer is not None and pointer.version == manifest.version,
-                "state": state(root, manifest.name, manifest.version),
-                "architecture": manifest.architecture,
-                "classes": len(manifest.labels),
-                "top1": manifest.evaluation.top1,
-                "created": manifest.created.isoformat(timespec="seconds"),
-            }
-        )
+        found, fault = _looked(folder, lambda folder=folder: verified(folder, key))
+        faulty = {"model": f"{folder.parent.name}:{folder.name}", "files": "faulty", "fault": fault}
+        rows.append(found or (faulty | {"signature": None} if key else faulty))
     return rows
+
+
+def verified(folder: Path, key: Path | None = None) -> Row:
+    """A row that says that the files of a package are whole, and with a public ``key`` signed; raises PackageError."""
+    row: Row = {"model": registry.verify(folder, key).id, "files": "whole", "fault": None}
+    return row | {"signature": "fits the key"} if key else row
 
 
 def package(root: Path, folder: Path) -> Row:
@@ -121,12 +161,14 @@ def _compared(before: Any, after: Any) -> Row:
 
 def _classes(old: list[str], new: list[str]) -> Row:
     """Added, removed, and those in whose place another stands, while the rest stays: these were renamed, it seems."""
-    gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
+    before, after = set(old), set(new)
+    gone, come = [x for x in old if x not in after], [x for x in new if x not in before]
     renamed: dict[str, str] = {}
     if len(old) == len(new):
-        renamed = {a: b for a, b in zip(old, new, strict=True) if a in gone and b in come}
+        renamed = {a: b for a, b in zip(old, new, strict=True) if a not in after and b not in before}
+    called = set(renamed.values())
     return {
-        "added": [x for x in come if x not in renamed.values()],
+        "added": [x for x in come if x not in called],
         "removed": [x for x in gone if x not in renamed],
         "renamed": renamed,
         "reordered": not gone and not come and old != new,

@@ -4,12 +4,13 @@ Neighbours: registry.py keeps packages, training/package.py writes them, service
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from models import file, table
 from models.errors import PackageError
@@ -31,6 +32,9 @@ YEARS = range(1970, 3000)  # of a time: beyond, not every zone can tell it
 MOST = 2**53  # of what is counted: up to there a float holds every whole number
 MAX_FILES = 100  # of a package
 MAX_LABELS = 100_000
+MAX_BYTES = 2**24  # of a manifest: the names of 20,000 classes of 255 bytes stand in it twice, in 10 million
+MAX_QUOTES = 2**20  # in a manifest, so that what it holds is bounded too: two for each name, and those within names
+LABEL_BYTES = 40  # of a manifest for each class beside its name: quotes, indentation, a share
 MAX_LINE = 2000  # characters of a text that is told, such as a reason or a label
 
 Name = Annotated[str, Meta(pattern=rf"\A{NAME}\Z")]
@@ -142,7 +146,7 @@ def read(folder: Path) -> Manifest:
 def read_bytes(folder: Path) -> bytes:
     """The manifest as it stands on the disk; raises PackageError."""
     try:
-        return file.read(folder / FILE, file.MAX_TEXT_BYTES)
+        return file.read(folder / FILE, MAX_BYTES)
     except OSError as err:
         raise PackageError(f"{folder} holds no readable {FILE}: {err.strerror}") from err
 
@@ -150,9 +154,59 @@ def read_bytes(folder: Path) -> bytes:
 def decode(folder: Path, data: bytes) -> Manifest:
     """What the bytes of the manifest in ``folder`` say; raises PackageError."""
     try:
+        check_bytes(data)
         return msgspec.json.decode(data, type=Manifest)
     except UNREADABLE as err:
         raise PackageError(f"{folder / FILE} is not a manifest that can be served: {explain(err, data)}") from err
+
+
+class _Measured(Struct, frozen=True):
+    per_class: Raw = Raw(b"")
+
+
+class _Outline(Struct):
+    """The parts of a manifest that grow with the number of classes, as they stand there."""
+
+    labels: Raw = Raw(b"")
+    evaluation: _Measured = _Measured()
+
+
+def check_bytes(data: bytes) -> None:
+    """Raises msgspec.DecodeError where a manifest holds more than one of MAX_LABELS classes can, before all of it is read."""
+    if len(data) <= file.MAX_TEXT_BYTES:
+        return
+    if len(data) > MAX_BYTES:
+        raise msgspec.DecodeError(
+            f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are read: take fewer classes, or shorter names"
+        )
+    found = msgspec.json.decode(data, type=_Outline)
+    rest = len(data) - len(bytes(found.labels)) - len(bytes(found.evaluation.per_class))
+    if rest > file.MAX_TEXT_BYTES:
+        raise msgspec.DecodeError(
+            f"it has {rest:,} bytes beside the names of its classes, at most {file.MAX_TEXT_BYTES:,} are read: its provenance is "
+            "no place for data"
+        )
+    if (quotes := data.count(b'"')) > MAX_QUOTES:
+        raise msgspec.DecodeError(f"it holds {quotes:,} quotes, at most {MAX_QUOTES:,} are read")
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raises PackageError where no manifest can hold classes of these names."""
+    if len(labels) > MAX_LABELS:
+        raise PackageError(f"there are {len(labels):,} classes, at most {MAX_LABELS:,} can be served: merge some")
+    if long := [label for label in labels if len(label) > MAX_LINE]:
+        raise PackageError(
+            f"a class has a name of {len(long[0]):,} letters ({long[0][:40]}…), at most {MAX_LINE:,} can be served: shorten it"
+        )
+    room = MAX_BYTES - file.MAX_TEXT_BYTES
+    written = [msgspec.json.encode(label) for label in labels]
+    if (needed := sum(2 * len(label) + LABEL_BYTES for label in written)) > room:
+        raise PackageError(
+            f"the names of {len(labels):,} classes take {needed:,} bytes of a manifest, at most {room:,} can be served: shorten "
+            f"them to {(room // len(labels) - LABEL_BYTES) // 2:,} bytes on average, or take fewer classes"
+        )
+    if 2 * sum(label.count(b'"') for label in written) > MAX_QUOTES // 2:
+        raise PackageError(f"the names of {len(labels):,} classes are full of quotes: at most {MAX_QUOTES // 4:,} can be served")
 
 
 def explain(error: Exception, data: bytes) -> str:
@@ -161,6 +215,8 @@ def explain(error: Exception, data: bytes) -> str:
     data: the JSON; error: of UNREADABLE.
     """
     text = table.printable(str(error) or type(error).__name__)[:MAX_LINE]
+    if len(data) > file.MAX_TEXT_BYTES:  # all of it may be more than fits into memory
+        return text
     where = PART.findall(text.rpartition(" - at `$")[2])
     try:
         value: Any = msgspec.json.decode(data)
@@ -173,6 +229,10 @@ def explain(error: Exception, data: bytes) -> str:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write ``folder``/manifest.json, indented for people."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (folder / FILE).write_bytes(text + b"\n")
+    """Write ``folder``/manifest.json, indented for people; raises PackageError where it could not be read again."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    try:
+        check_bytes(text)
+    except msgspec.DecodeError as err:
+        raise PackageError(f"the package cannot be published, for no version could read its manifest: {err}") from err
+    (folder / FILE).write_bytes(text)

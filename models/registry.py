@@ -146,8 +146,28 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
     later ones wait to be promoted.
 
     Raises:
-        PackageError: the package does not verify; the store is as it was.
+        PackageError: the package does not verify, or the store cannot be written to; the store is as it was.
     """
+    try:
+        manifest = _put(root, files, draft)
+    except OSError as err:
+        raise PackageError(
+            f"{root} cannot be written to: {err.strerror or err}; nothing was published: make room there, or let it be "
+            "written to, or name another store with --store"
+        ) from err
+    try:
+        begin(root, manifest.name, manifest.version)
+    except OSError as err:
+        promote = program.command("models", "promote", manifest.id, *program.store(root))
+        raise PackageError(
+            f"{manifest.id} was published, but {root} cannot be written to any more: {err.strerror or err}; make room and put it "
+            f"into service with '{promote}'"
+        ) from err
+    return manifest
+
+
+def _put(root: Path, files: Path, draft: Manifest) -> Manifest:
+    """The version in its place, not in service."""
     place = root / draft.name
     root.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".publish-", dir=root))
@@ -176,7 +196,6 @@ def publish(root: Path, files: Path, draft: Manifest) -> Manifest:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     sync(place)
-    begin(root, draft.name, version)
     return manifest
 
 

@@ -63,7 +63,8 @@ def classes(old: Manifest, new: Manifest, why: str) -> Check:
 
 
 def _class_change(old: list[str], new: list[str]) -> str:
-    gone, added = [x for x in old if x not in new], [x for x in new if x not in old]
+    known, named = set(old), set(new)
+    gone, added = [x for x in old if x not in named], [x for x in new if x not in known]
     parts = [f"{word} {', '.join(labels[:10])}" for word, labels in (("without", gone), ("new", added)) if labels]
     return "; ".join(parts) or "the same in another order"
 

@@ -108,7 +108,7 @@ def push(folder: Path, target: Place) -> Manifest:
     for name, expected in manifest.files.items():
         _send(target, f"{home}/{name}", registry.load(folder, manifest, name), expected)
     for path in filter(Path.exists, (signature.path(folder), folder / manifests.FILE)):
-        data = file.read(path, file.MAX_TEXT_BYTES)
+        data = file.read(path, manifests.MAX_BYTES)
         if path.name == manifests.FILE and manifests.decode(folder, data) != manifest:
             raise PackageError(f"the manifest of {manifest.id} was exchanged while it was sent; look again")
         _send(target, path.relative_to(folder.parents[1]).as_posix(), data, hashlib.sha256(data).hexdigest())
@@ -123,7 +123,8 @@ def _send(target: Web | Storage, name: str, data: bytes, expected: str) -> None:
 def _text(source: Place, name: str, allowance: Allowance) -> bytes:
     """A manifest or a signature, which are short; raises FileNotFoundError where there is none."""
     kept = BytesIO()
-    _copy(source, name, kept, allowance, file.MAX_TEXT_BYTES)
+    limit = file.MAX_TEXT_BYTES if name.endswith(signature.ENDING) else manifests.MAX_BYTES
+    _copy(source, name, kept, allowance, limit)
     return kept.getvalue()
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from models import kept
+from models import alike, kept
 from models.errors import PackageError
 from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
 from service.recent import NO_VERDICT, RIGHT, WRONG, Held, Place, RecentAnswers, Ring
@@ -21,6 +21,7 @@ from service.schemas import Feedback, FeedbackResult
 
 MAX_FEEDBACKS = 100  # in one request
 NAMED = 20  # labels that an error lists
+KNOWN = 4  # versions whose labels are kept by what they look like
 PATIENCE_SECONDS = 1.0  # how long a request waits for another process to have marked an answer, which takes it microseconds
 TOLD = 300  # characters of what is wrong with JSON
 JSON = "application/json"
@@ -84,6 +85,7 @@ class Verdicts:
         self.labels = labels
         self.count = count
         self.keeper = keeper
+        self.forms = Forms()
 
     def take(self, client: str, feedbacks: Sequence[Feedback], until: float | None = None) -> list[FeedbackResult | ClientError]:
         """What each feedback says of its answer, or why it is refused; the last one on an answer counts.
@@ -113,9 +115,8 @@ class Verdicts:
             if found := self.recent.find(client, feedback.answer(), index, rings):
                 place, answer = found
                 label = labels.name(answer.version, answer.label)
-                return Judged(
-                    feedback, index, answer.version, label, self._is_right(feedback, answer.version, label, labels), place
-                )
+                given = self._given(feedback, answer.version, labels)
+                return Judged(feedback, index, answer.version, label, _is_right(feedback, label, given), given, place)
             return self._judge_kept(client, feedback, index, labels)
         except ClientError as err:
             return err
@@ -127,8 +128,9 @@ class Verdicts:
             answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.answer(), index))
         if answer is None:
             raise UnknownAnswer(self._unknown(feedback.answer(), index))
-        right = self._is_right(feedback, answer.version, answer.label, labels)
-        return Judged(feedback, index, answer.version, answer.label, right, before=answer.right)
+        given = self._given(feedback, answer.version, labels)
+        right = _is_right(feedback, answer.label, given)
+        return Judged(feedback, index, answer.version, answer.label, right, given, before=answer.right)
 
     def _mark_all(self, judged: "Sequence[Judged]", until: float | None) -> None:
         try:
@@ -157,17 +159,18 @@ class Verdicts:
             "send feedback soon, to the service that answered, or let all share one HUBEL_FEEDBACK_DIR"
         )
 
-    def _is_right(self, feedback: Feedback, version: int, label: str, known: "Labels") -> bool:
+    def _given(self, feedback: Feedback, version: int, known: "Labels") -> str | None:
+        """The class that it names, as the version calls it, whose name may be written in another way; None: it names none."""
         if feedback.label is msgspec.UNSET:
-            return not feedback.wrong
+            return None
         labels = known.of(version)
-        if feedback.label not in labels:
+        if (found := self.forms.find(labels, feedback.label)) is None:
             more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
             raise InvalidParameter(
                 f"label is {feedback.label[:50]!r}; {self.model}:{version} knows {', '.join(labels[:NAMED])}{more}; where none "
                 'is right, send "wrong": true'
             )
-        return feedback.label == label
+        return found
 
     def _mark(self, at: Place, version: int, right: bool) -> None:
         verdict, before = RIGHT if right else WRONG, at.ring.verdict(at.place, at.key)
@@ -180,20 +183,39 @@ class Verdicts:
 
     def _tell(self, client: str, judged: "Judged") -> None:
         if self.keeper is not None:
-            given = None if judged.feedback.label is msgspec.UNSET else judged.feedback.label
-            self.keeper.tell(client, judged.feedback.answer(), judged.index, judged.right, given)
+            self.keeper.tell(client, judged.feedback.answer(), judged.index, judged.right, judged.given)
+
+
+def _is_right(feedback: Feedback, label: str, given: str | None) -> bool:
+    return not feedback.wrong if given is None else given == label
+
+
+class Forms:
+    """The classes of the versions that feedback came for last, by their names and by what these look like. For one thread."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[Sequence[str], frozenset[str], dict[str, str]]] = []
+
+    def find(self, labels: Sequence[str], name: str) -> str | None:
+        """The label of that name, or the only one that looks like it."""
+        found = next((entry for entry in self.known if entry[0] is labels), None)
+        if found is None:
+            found = labels, frozenset(labels), alike.by_form(labels)
+            self.known = [found, *self.known[: KNOWN - 1]]
+        return name if name in found[1] else found[2].get(alike.folded(name))
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Feedback on an answer that is known. place: where it is remembered; None: the folder of kept images alone knows it, and
-    ``before`` is what was said there."""
+    """Feedback on an answer that is known. given: the class that it names, None where it names none. place: where the answer is
+    remembered; None: the folder of kept images alone knows it, and ``before`` is what was said there."""
 
     feedback: Feedback
     index: int
     version: int
     label: str
     right: bool
+    given: str | None = None
     place: Place | None = None
     before: bool | None = None
 

@@ -10,9 +10,11 @@ import time
 
 import msgspec
 
+from models import manifest as manifests
+
 HEAD = 4  # bytes before each message: its length
-MAX_BYTES = 16 * 1024 * 1024  # of a message; a manifest has at most 1 MiB
-READ = 4096  # bytes that are asked for at a time
+MAX_BYTES = 2 * manifests.MAX_BYTES  # of a message; the longest holds a manifest
+READ = 4096  # bytes that are asked for at a time, where the rest of a message is not known to be longer
 
 
 class Pipe:
@@ -41,7 +43,7 @@ class Pipe:
         until = time.monotonic() + seconds
         while len(self.unread) < HEAD or len(self.unread) < (end := HEAD + self._length()):
             try:
-                part = self.socket.recv(READ)
+                part = self.socket.recv(max(READ, self._missing()))
             except BlockingIOError as err:
                 raise TimeoutError from err
             except ConnectionError:
@@ -53,6 +55,10 @@ class Pipe:
                 raise TimeoutError
         message, self.unread = self.unread[HEAD:end], self.unread[end:]
         return message
+
+    def _missing(self) -> int:
+        """Bytes of a message that has begun; 0 where its length is not known yet."""
+        return HEAD + self._length() - len(self.unread) if len(self.unread) >= HEAD else 0
 
     def _length(self) -> int:
         if (length := int.from_bytes(self.unread[:HEAD])) > MAX_BYTES:

@@ -121,10 +121,12 @@ def run_export(args: argparse.Namespace) -> object:
     if args.architecture:
         if args.run_folder:
             raise RecipeError("give a run and its data, or --architecture and --weights none, not both")
+        if args.opset is not None:
+            raise RecipeError("--opset is for a run; leave it out with --architecture")
         return describe(untrained.publish(args.architecture, args.store), args.store)
     if not args.data:
         raise RecipeError("give the folder of a run and the data it was trained on, or --architecture and --weights none")
-    return export(args.run_folder, args.data, args.fp16)
+    return export(args.run_folder, args.data, args.fp16, args.opset)
 
 
 def run_probe(args: argparse.Namespace) -> object:
@@ -220,6 +222,8 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help=program.TRAINING["export"])
     _add_run(command, run_export, optional=True)
     _add_fp16(command)
+    text = "ONNX opset of the graphs, 18 to 23, for runtimes that read no later one (default: what torch writes)"
+    command.add_argument("--opset", type=int, metavar="N", help=text)
     command.add_argument("--architecture", help="without a run: publish this network untrained, for measuring its speed")
     command.add_argument("--weights", choices=["none"], default="none", help="of --architecture: none are random ones")
     command.add_argument("--store", type=Path, default=Path("runs/untrained"), help="of --architecture (default: %(default)s)")
@@ -333,6 +337,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = args.run(args)
     except (TrainingError, PackageError, ServiceError) as err:
         print(f"error{f' in process {rank}' if rank else ''}: {err}", file=sys.stderr)
+        return FAILED
+    except OSError as err:  # a full disk, a folder that is read-only
+        what = f"{err.filename or 'a file'} cannot be read or written: {err.strerror or err}"
+        print(f"error: {what}; make room, or let it be read and written, and run the same command again", file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as err:
         print(program.missing("training", err), file=sys.stderr)

@@ -1,16 +1,18 @@
 """From logits to honest probabilities: temperature, calibration error, and when to say "unsure".
 
 Arrays here: logits (n, classes) float, targets (n,) int64, confidence (n,) the highest probability of each answer,
-right (n,) bool. Neighbour: evaluate.py.
+right (n,) bool. Of thousands of classes, logits are most of the memory: they are looked at a few rows at once.
+Neighbour: evaluate.py.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.comparison import wilson
-from models.probability import NONE, bins_for, softmax
+from models.probability import NONE, bins_for, brier, negative_log_likelihood, softmax
 from models.probability import calibration_error as calibration_error
 
 Floats = NDArray[np.floating]
@@ -20,6 +22,7 @@ PRIOR = 3.0  # of log T: Laplace's distribution with 95 % between -1 and 1
 FOLDS = 5
 LEAST_KEPT = 10  # answers
 SURE = 2.576  # of a normal distribution, two-sided 99 %
+AT_ONCE = 2**18  # logits that are looked at together: they stay in the cache of a core
 
 
 class Bin(NamedTuple):
@@ -42,11 +45,44 @@ class Choice(NamedTuple):
     threshold_reason: str = ""
 
 
+class Answers(NamedTuple):
+    """What n logits mean: the class answered, the probabilities of it and of the label, and whether they are one, all (n,);
+    the mean negative log-likelihood and Brier score (models.probability)."""
+
+    predicted: NDArray[np.int64]
+    confidence: Floats
+    given: Floats
+    right: NDArray[np.bool_]
+    negative_log_likelihood: float
+    brier: float
+
+
+def answers(logits: Floats, targets: NDArray[np.int64], temperature: float | Floats = 1.0) -> Answers:
+    """What the logits mean, divided by one temperature or by one for each image (n,)."""
+    n, temperatures = len(targets), np.broadcast_to(np.asarray(temperature, np.float64), len(targets))
+    predicted, confidence, given = np.empty(n, np.int64), np.empty(n), np.empty(n)
+    sums = np.zeros(2)
+    for rows in slices(logits):
+        shares, labels = softmax(logits[rows], temperatures[rows, None]), targets[rows]
+        predicted[rows], confidence[rows] = logits[rows].argmax(axis=1), shares.max(axis=1)
+        given[rows] = shares[np.arange(len(labels)), labels]
+        sums += len(labels) * np.array([negative_log_likelihood(shares, labels), brier(shares, labels)])
+    likelihood, score = (sums / max(1, n)).tolist()
+    return Answers(predicted, confidence, given, predicted == targets, likelihood, score)
+
+
+def slices(logits: Floats) -> Iterator[slice]:
+    """Rows to look at together."""
+    step = max(1, AT_ONCE // logits.shape[1])
+    yield from (slice(begin, begin + step) for begin in range(0, len(logits), step))
+
+
 def choose(logits: Floats, targets: NDArray[np.int64]) -> Choice:
     """Temperature and threshold by all images that are given."""
     temperature = fit_temperature(logits, targets)
-    threshold = choose_threshold(softmax(logits, temperature).max(axis=1), logits.argmax(axis=1) == targets)
-    why = "" if threshold else _no_threshold(len(targets), int((logits.argmax(axis=1) != targets).sum()))
+    found = answers(logits, targets, temperature)
+    threshold = choose_threshold(found.confidence, found.right)
+    why = "" if threshold else _no_threshold(len(targets), int((~found.right).sum()))
     return Choice(temperature, threshold, _at_the_end(temperature), why)
 
 
@@ -55,9 +91,12 @@ def choose_out_of_folds(logits: Floats, targets: NDArray[np.int64]) -> tuple[Flo
     they can be measured on the same images: FOLDS of equal size, drawn with a fixed seed."""
     fold = np.random.default_rng(0).permutation(len(targets)) % FOLDS
     temperatures, thresholds = np.ones(len(targets)), np.zeros(len(targets))
+    losses = temperature_losses(logits, targets)
     for k in np.unique(fold):
-        chosen = choose(logits[fold != k], targets[fold != k])
-        temperatures[fold == k], thresholds[fold == k] = chosen.temperature, chosen.threshold
+        temperature = _fitted(losses[fold != k])
+        found = answers(logits, targets, temperature)
+        temperatures[fold == k] = temperature
+        thresholds[fold == k] = choose_threshold(found.confidence[fold != k], found.right[fold != k])
     return temperatures, thresholds
 
 
@@ -66,9 +105,26 @@ def fit_temperature(logits: Floats, targets: NDArray[np.int64]) -> float:
     holds it near 1, so that a few images do not move it by chance: PRIOR |log T| is added to the sum over the images, as in
     the lasso (Tibshirani 1996, Journal of the Royal Statistical Society B 58, 267). What n images say grows with n, the prior
     does not: of no image it is 1, and of thousands it moves the temperature by less than 1 %."""
-    rows = np.arange(len(targets))
-    losses = [-np.log(softmax(logits, t)[rows, targets].clip(NONE)).sum() for t in np.exp(LOGS)]
-    return round(float(np.exp(_lowest(np.array(losses)))), 4)
+    return _fitted(temperature_losses(logits, targets))
+
+
+def temperature_losses(logits: Floats, targets: NDArray[np.int64]) -> Floats:
+    """The negative log-likelihood of each image at each temperature that is tried, (n, LOGS)."""
+    losses = np.empty((len(targets), len(LOGS)))
+    for rows in slices(logits):
+        below = logits[rows] - logits[rows].max(axis=1, keepdims=True)  # the highest is 0, so that no power is too large
+        label = below[np.arange(len(below)), targets[rows]].astype(np.float64)
+        powers = np.empty_like(below)
+        for i, temperature in enumerate(np.exp(LOGS).tolist()):
+            np.exp(np.multiply(below, 1 / temperature, out=powers), out=powers)
+            shares = np.exp(label / temperature) / powers.sum(axis=1)
+            losses[rows, i] = -np.log(shares.clip(NONE))
+    return losses
+
+
+def _fitted(losses: Floats) -> float:
+    """The temperature by ``temperature_losses`` of the images that count."""
+    return round(float(np.exp(_lowest(losses.sum(axis=0)))), 4)
 
 
 def _lowest(losses: Floats) -> float:

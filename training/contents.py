@@ -158,7 +158,8 @@ def compare(before: Contents, now: Listed) -> tuple[Changes, Contents]:
     for part in dict.fromkeys([*before.images, *now.items]):
         found, images[part] = _compare(before.images.get(part, {}), now.items.get(part, {}), now.stamps.get(part, {}))
         counts[TEST if part == TEST else "train"].update(found)
-    new, gone = (tuple(c for c in a if c not in b) for a, b in ((now.classes, before.classes), (before.classes, now.classes)))
+    sides = (now.classes, set(before.classes)), (before.classes, set(now.classes))
+    new, gone = (tuple(name for name in classes if name not in others) for classes, others in sides)
     reordered = not new and not gone and now.classes != before.classes
     images = {part: some for part, some in images.items() if part in now.items}
     return Changes(counts["train"], counts[TEST], new, gone, reordered), Contents(now.address, now.classes, images)

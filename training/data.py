@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models import alike
+from models import manifest as manifests
 from models.answers import identity
-from models.errors import ImageError
+from models.errors import ImageError, PackageError
 from models.input import InputSpec
 from models.preprocess import decode as decode_file
 from models.preprocess import fit
@@ -118,13 +121,16 @@ def load_sets(source: str | Path, spec: InputSpec, classes: tuple[str, ...] | No
     """
     found = open_source(source) if classes is None else _of_classes(open_source(source), classes)
     pool = decode(found.train, spec, classes)
-    known = classes or (*pool.classes, *(c for c in (found.more.classes if found.more else ()) if c not in pool.classes))
+    known = classes or tuple(dict.fromkeys((*pool.classes, *(found.more.classes if found.more else ()))))
+    if classes is None and found.more is not None:
+        check_servable(f"{found.train.place} with {found.more.place}", known)
     pool = replace(pool, classes=known)
     validation = None if found.validation is None else decode(found.validation, spec, known)
     if found.more is None:
         return Sets(pool, validation, None)
     more = decode(found.more, spec, known)
-    new = ~np.isin(more.targets, [known.index(name) for name in found.train.classes])
+    number = {name: i for i, name in enumerate(known)}
+    new = ~np.isin(more.targets, [number[name] for name in found.train.classes])
     if validation is None and new.any():
         pool, more = joined(pool, more.subset(np.flatnonzero(new))), more.subset(np.flatnonzero(~new))
     return Sets(pool, validation, more)
@@ -137,7 +143,7 @@ def _of_classes(source: Source, classes: tuple[str, ...]) -> Source:
 
 
 def _part_of(part: Part, classes: tuple[str, ...]) -> Part:
-    wanted = set(classes)
+    part, wanted = named_as(part, classes), set(classes)
     items = tuple(item for item in part.items if item.label in wanted)
     return replace(part, classes=tuple(name for name in part.classes if name in wanted), items=items)
 
@@ -180,6 +186,7 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
         DataError: fewer than two classes, a class that is not in ``classes``, a class without one good image, or more
             pixels than the memory of this machine.
     """
+    part = named_as(part, classes)
     check_classes(part, classes)
     classes = classes or part.classes
     n, pixels = len(part.items), _room_for(part, spec)
@@ -197,7 +204,8 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     reasons = list(in_threads(read, n, f"decode {part.place}"))
     kept = [i for i, why in enumerate(reasons) if why is None]
     skipped = [f"{item.name}: {why}" for item, why in zip(part.items, reasons, strict=True) if why is not None]
-    if empty := [name for name in part.classes if name not in {part.items[i].label for i in kept}]:
+    present = {part.items[i].label for i in kept}
+    if empty := [name for name in part.classes if name not in present]:
         raise DataError(f"no usable image of the class {', '.join(empty)} in {part.place}; add images or remove the class")
     number = {name: i for i, name in enumerate(classes)}
     targets = np.array([number[part.items[i].label] for i in kept], np.int64)
@@ -208,6 +216,17 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
     return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped), identities, small, groups)
 
 
+def named_as(part: Part, classes: tuple[str, ...] | None) -> Part:
+    """The part with its classes called as the ``classes`` that they are when written alike: a network of old may know an accent
+    in another form."""
+    known = alike.by_writing(classes or ())
+    new = {name: known[normal] for name in part.classes if (normal := alike.normalised(name)) in known and known[normal] != name}
+    if not new:
+        return part
+    items = tuple(replace(item, label=new.get(item.label, item.label)) for item in part.items)
+    return replace(part, classes=tuple(dict.fromkeys(new.get(name, name) for name in part.classes)), items=items)
+
+
 def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
     """Raises DataError when there are fewer than two classes to train on, or one that is not among the known ones."""
     if len(part.classes) < (1 if known else 2):
@@ -215,8 +234,20 @@ def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
             f"{part.place} holds {len(part.classes)} classes, a classifier needs at least 2; in a folder, the images of "
             f"each class lie in a folder of their own, such as {part.place}/cat and {part.place}/dog"
         )
+    if known is None:
+        check_servable(part.place, part.classes)
     if unknown := sorted(set(part.classes) - set(known or part.classes)):
-        raise DataError(f"{part.place} holds classes that the network does not know: {', '.join(unknown)}")
+        forms = alike.by_form(known or ())
+        told = "; ".join(alike.told(name, forms) for name in unknown)
+        raise DataError(f"{part.place} holds classes that the network does not know: {told}")
+
+
+def check_servable(place: str, classes: Sequence[str]) -> None:
+    """Raises DataError where a network of these classes could be trained, and no package of it served."""
+    try:
+        manifests.check_labels(classes)
+    except PackageError as err:
+        raise DataError(f"{place} cannot be trained on: {err}") from err
 
 
 def _room_for(part: Part, spec: InputSpec) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ TrainingError
     TrackingError    the figures cannot be sent to where they should be drawn
     ExportError      the exported graph does not compute what the checkpoint does
     ReportError      the report cannot be made
+    StorageError     a file cannot be written, as on a full disk
 """
 
 
@@ -41,6 +42,10 @@ class ExportError(TrainingError):
 
 class ReportError(TrainingError):
     """Names the cause and where more of it stands."""
+
+
+class StorageError(TrainingError):
+    """Names the place, the cause and the way out."""
 
 
 def in_a_line(err: Exception) -> str:

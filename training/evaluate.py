@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models import probability, program
-from training import calibration, confusion, data, earlier
+from training import calibration, confusion, data, earlier, writing
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.calibration import Choice
@@ -60,12 +60,12 @@ def logits_of(
     and no ``device`` is named."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = checkpoint.answering(model).eval().to(device)
-    parts: list[NDArray[np.float32]] = []
+    logits = np.empty((len(images), len(checkpoint.classes)), np.float32)
     with full_precision():
         for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
             pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
-            parts.append(model(normalise(pixels, checkpoint)).float().cpu().numpy())
-    return np.concatenate(parts)
+            logits[begin : begin + BATCH] = model(normalise(pixels, checkpoint)).float().cpu().numpy()
+    return logits
 
 
 def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
         **honesty(logits, images.targets, *_measured_with(chosen, split, logits, images.targets)),
         **chosen._asdict(),
     }
-    (run / FILE).write_text(json.dumps(result, indent=1))
+    with writing.whole(run / FILE) as (beside,):
+        beside.write_text(json.dumps(result, indent=1))
     return result
 
 
@@ -108,17 +109,27 @@ def read(run: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def accuracy(logits: NDArray[np.float32], images: ImageSet) -> dict[str, Any]:
     """How often the answers are right, in all and by class, and what they are confused with."""
-    highest = np.argsort(-logits, axis=1)[:, :5]
     matrix = confusion.confusion_matrix(images.targets, logits.argmax(axis=1), len(images.classes))
     by_class = confusion.figures(matrix, images.classes)
     return {
-        "top1": round(float(matrix.trace() / matrix.sum()), 4),
-        "top5": round(float((highest == images.targets[:, None]).any(axis=1).mean()), 4),
+        "top1": round(float(matrix.right().sum() / len(images)), 4),
+        "top5": round(float((ranks(logits, images.targets) < 5).mean()), 4),
         "macro_f1": confusion.macro_f1(matrix),
         "per_class": {figure["label"]: figure["recall"] for figure in by_class if figure["support"]},
         "classes": by_class,
-        "confusion": matrix.tolist(),
+        "confusion": confusion.written(matrix),
     }
+
+
+def ranks(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many classes are likelier than the label of each image (n,); of equally likely ones the first counts as likelier."""
+    found = np.empty(len(targets), np.int64)
+    for rows in calibration.slices(logits):
+        label = targets[rows, None]
+        own = np.take_along_axis(logits[rows], label, axis=1)
+        ties = (logits[rows] == own) & (np.arange(logits.shape[1]) < label)
+        found[rows] = ((logits[rows] > own) | ties).sum(axis=1)
+    return found
 
 
 def _measured_with(
@@ -138,9 +149,8 @@ def honesty(
 ) -> dict[str, Any]:
     """How far probabilities can be believed, without and with the temperature of each image (n,), what is "unsure" by the
     threshold of each, and the calibration error that a perfect model would show."""
-    shares = calibration.softmax(logits, temperatures[:, None])
-    before, right = answers(logits, targets, 1.0)
-    confidence = shares.max(axis=1)
+    found, before = calibration.answers(logits, targets, temperatures), calibration.answers(logits, targets).confidence
+    confidence, right = found.confidence, found.right
     coverage, accuracy_kept = calibration.kept_at(confidence, right, thresholds)
     floor, floor_high = probability.calibration_floor(confidence)
     bins = {"before": calibration.reliability(before, right), "after": calibration.reliability(confidence, right)}
@@ -150,8 +160,8 @@ def honesty(
         "calibration_floor": round(floor, 4),
         "calibration_floor_high": round(floor_high, 4),
         "calibration_bins": probability.bins_for(len(targets)),
-        "negative_log_likelihood": round(probability.negative_log_likelihood(shares, targets), 4),
-        "brier": round(probability.brier(shares, targets), 4),
+        "negative_log_likelihood": round(found.negative_log_likelihood, 4),
+        "brier": round(found.brier, 4),
         "coverage": round(coverage, 4),
         "accuracy_kept": None if accuracy_kept is None else round(accuracy_kept, 4),
         "reliability": {name: [_rounded(b) for b in found] for name, found in bins.items()},
@@ -160,10 +170,3 @@ def honesty(
 
 def _rounded(found: calibration.Bin) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found._asdict().items()}
-
-
-def answers(
-    logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float
-) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-    """Confidence and rightness of each answer, both (n,)."""
-    return calibration.softmax(logits, temperature).max(axis=1), logits.argmax(axis=1) == targets

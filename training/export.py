@@ -6,6 +6,7 @@ Neighbours: evaluate.py measured the checkpoint and fitted the temperature, pack
 import json
 import os
 import warnings
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ from models import precision as precisions
 from models.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
 from models.precision import CPU, GRAPHS, OPENVINO, Precision
 from training import checkpoint as checkpoints
-from training import data, evaluate, reference
+from training import data, evaluate, reference, writing
 from training.architectures.classifier import Classifier
+from training.calibration import slices
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
-from training.errors import ExportError
+from training.errors import ExportError, RecipeError
 from training.normalisation import normalise
 from training.quantize import quantize
 
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
 CALIBRATION_IMAGES = 512
+OPSETS = range(18, 24)  # that torch's exporter writes and ONNX Runtime reads; 18 is read since ONNX Runtime 1.14
 BATCH = 64
 
 
@@ -51,27 +54,35 @@ class Servable(nn.Module):
         return logits.float(), features.float(), feature_map.float()
 
 
-def export(run: Path, source: str | Path, fp16: bool = False) -> dict[str, Any]:
+def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None = None) -> dict[str, Any]:
     """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``;
     answers.npz holds what model.onnx answered for each.
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
     it answers as model.onnx does but for what chance explains (models.precision.losses); so does model.fp16.onnx, for GPUs,
-    which is written with ``fp16``. reference.npz says what these images are like.
+    which is written with ``fp16``. reference.npz says what these images are like. ``opset``: of OPSETS, for runtimes that read
+    no later one.
 
     Raises:
+        RecipeError: no such opset.
         ExportError: a logit differs by more than the tolerance; model.onnx is removed.
         CheckpointError: the run was not evaluated since its last epoch; and see there.
         DataError: see there.
     """
+    check_opset(opset)
     checkpoint, model, _ = checkpoints.load(run)
     temperature = evaluate.read(run, checkpoint)["temperature"]
     trained, held_out = evaluate.training_images(source, checkpoint)
     test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
-    result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16)
-    reference.write(run, images, source)
+    result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16, opset)
+    try:
+        reference.write(run, images, source)
+    except BaseException:
+        with suppress(OSError):
+            (run / FILE).unlink()  # so that export is known not to have ended
+        raise
     return result
 
 
@@ -83,25 +94,42 @@ def write_graphs(
     calibration: NDArray[np.uint8],
     temperature: float = 1.0,
     fp16: bool = False,
+    opset: int | None = None,
 ) -> dict[str, Any]:
     """As ``export``, with the images to measure on and those to calibrate with, (n, height, width, 3) uint8."""
-    for name in (*GRAPHS.values(), ANSWERS):
-        (run / name).unlink(missing_ok=True)
-    write_onnx(model, checkpoint, run / MODEL, temperature)
+    try:
+        with writing.staged(run, (*GRAPHS.values(), ANSWERS), FILE) as folder:
+            return _write_graphs(folder, checkpoint, model, images, calibration, temperature, fp16, opset)
+    except ExportError:  # what is there was made of an earlier network
+        for name in (*GRAPHS.values(), ANSWERS, FILE):
+            (run / name).unlink(missing_ok=True)
+        raise
+
+
+def _write_graphs(
+    run: Path,
+    checkpoint: Checkpoint,
+    model: Classifier,
+    images: ImageSet,
+    calibration: NDArray[np.uint8],
+    temperature: float,
+    fp16: bool,
+    opset: int | None,
+) -> dict[str, Any]:
+    write_onnx(model, checkpoint, run / MODEL, temperature, opset=opset)
     session = open_session(run / MODEL)
     exported = logits_of(session, images.pixels)
-    expected = evaluate.logits_of(model, checkpoint, images, device="cpu") / temperature
-    difference = float(np.abs(exported - expected).max())
+    expected = evaluate.logits_of(model, checkpoint, images, device="cpu")
+    expected /= temperature
+    difference = float(np.max([np.abs(exported[rows] - expected[rows]).max() for rows in slices(exported)]))
     if not difference <= TOLERANCE:  # NaN too
-        (run / MODEL).unlink()
-        (run / FILE).unlink(missing_ok=True)
         raise ExportError(
             f"the exported graph differs from the checkpoint by {difference:.2g} in a logit, the limit is {TOLERANCE:g}; "
             "nothing was exported"
         )
     quantize(run / MODEL, run / GRAPHS["int8"], calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)])
     if fp16:
-        write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True)
+        write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True, opset=opset)
     if len(images.identities):
         answers.write(run / ANSWERS, answers.of_logits(images.identities, images.targets, exported))
     providers = measure(run, images, exported)
@@ -110,6 +138,7 @@ def write_graphs(
         "samples": len(images),
         "dataset_sha256": data.fingerprint(images),
         "temperature": temperature,
+        "opset": opset_of(run / MODEL),
         "max_difference": difference,
         "same_top1": float((exported.argmax(1) == expected.argmax(1)).mean()),
         "providers": providers,
@@ -167,9 +196,30 @@ def _leave_out(run: Path, providers: list[dict[str, Any]], samples: int) -> dict
     return reasons
 
 
-def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path, temperature: float = 1.0, half: bool = False) -> None:
+def check_opset(opset: int | None) -> None:
+    """Raises RecipeError for an opset that no graph is written in."""
+    if opset is not None and opset not in OPSETS:
+        raise RecipeError(
+            f"the opset is {opset}, graphs are written in {OPSETS[0]} to {OPSETS[-1]}; choose one of these, or none"
+        )
+
+
+def opset_of(path: Path) -> int:
+    """The opset of ONNX that a graph is written in."""
+    found = onnx.load(path, load_external_data=False).opset_import
+    return next(entry.version for entry in found if entry.domain in ("", "ai.onnx"))
+
+
+def write_onnx(
+    model: Classifier,
+    checkpoint: Checkpoint,
+    path: Path,
+    temperature: float = 1.0,
+    half: bool = False,
+    opset: int | None = None,
+) -> None:
     """Trace the network, its logits divided by ``temperature``, with a batch of free size and write one file without
-    external data; ``half``: in fp16."""
+    external data; ``half``: in fp16. Raises ExportError where it cannot be written in ``opset``."""
     spec = checkpoint.recipe.input
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)  # sizes 0 and 1 would be fixed in the graph
     network = deepcopy(checkpoint.answering(model).cpu())
@@ -189,8 +239,11 @@ def write_onnx(model: Classifier, checkpoint: Checkpoint, path: Path, temperatur
             dynamo=True,
             external_data=False,
             verbose=False,
+            opset_version=opset,
         )
     _forget_sources(path)
+    if opset is not None and (made := opset_of(path)) != opset:
+        raise ExportError(f"{checkpoint.recipe.architecture} cannot be written in opset {opset}, only in {made}: choose that")
 
 
 def _forget_sources(path: Path) -> None:
@@ -198,6 +251,7 @@ def _forget_sources(path: Path) -> None:
     model = onnx.load(path)
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))  # the runtimes of that time read no later
     onnx.save(model, path)
 
 
@@ -216,5 +270,11 @@ def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32")
 
 def logits_of(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits (n, classes) float32 by ONNX Runtime of pixels (n, height, width, 3) uint8."""
-    begins = tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False)
-    return np.concatenate([np.asarray(session.run(["logits"], {"images": pixels[b : b + BATCH]})[0]) for b in begins])
+    logits = np.empty((len(pixels), _classes(session)), np.float32)
+    for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False):
+        logits[begin : begin + BATCH] = np.asarray(session.run(["logits"], {"images": pixels[begin : begin + BATCH]})[0])
+    return logits
+
+
+def _classes(session: onnxruntime.InferenceSession) -> int:
+    return next(output.shape[1] for output in session.get_outputs() if output.name == "logits")

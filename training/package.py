@@ -23,7 +23,7 @@ from models.precision import GRAPHS
 from models.probability import BINS
 from models.reference import FILE as REFERENCE
 from training import checkpoint as checkpoints
-from training import choices, evaluate, export, origin
+from training import choices, evaluate, export, origin, writing
 from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
 from training.report import facts
@@ -36,7 +36,8 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
 
     Raises:
         CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
-        PackageError: the package would not verify, or the name is not one.
+        PackageError: the package would not verify, the name is not one, or the store cannot be written to.
+        StorageError: there is no room to prepare it.
     """
     checkpoint, model, _ = checkpoints.load(run)
     evaluation = evaluate.read(run, checkpoint)
@@ -50,14 +51,16 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         raise CheckpointError(f"{run} was evaluated anew since it was exported: run '{again}' again")
     has_report = _has_report(run, checkpoint, evaluation)
     draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
-    with tempfile.TemporaryDirectory() as folder:
+    with writing.told(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
         others = {name for name in (manifests.ANSWERS, REFERENCE) if (run / name).is_file()}  # not of every earlier run
         for made in graphs | others | ({manifests.REPORT} if has_report else set()):
             shutil.copyfile(run / made, files / made)
         write_golden(files / manifests.MODEL, draft.input, files / manifests.GOLDEN)
-        (files / manifests.CARD).write_text(card(draft, evaluation), encoding="utf-8", errors="backslashreplace")
+        (files / manifests.CARD).write_text(
+            card(draft, evaluation, export.opset_of(files / manifests.MODEL)), encoding="utf-8", errors="backslashreplace"
+        )
         if with_weights:
             checkpoints.save(files, _passed_on(checkpoint), model.state_dict(), training={})
         return registry.publish(store, files, draft)
@@ -205,15 +208,17 @@ def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.1f} %"
 
 
-def card(manifest: Manifest, measured: dict[str, Any]) -> str:
-    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found."""
+def card(manifest: Manifest, measured: dict[str, Any], opset: int | None = None) -> str:
+    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found, ``opset`` is of
+    the graph."""
     evaluation, source = manifest.evaluation, manifest.provenance
     data, recipe = source["data"], source["recipe"]
+    written = "" if opset is None else f"; ONNX opset {opset}"
     classes = "\n".join(map(_class_row, measured["classes"]))
     return f"""# {manifest.name}
 
 {manifest.architecture}, {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} pixels RGB
-(shorter side resized to {manifest.input.resize}, centre cut out, {manifest.input.interpolation}).
+(shorter side resized to {manifest.input.resize}, centre cut out, {manifest.input.interpolation}){written}.
 
 ## Figures
 

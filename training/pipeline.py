@@ -198,7 +198,8 @@ def _report(source: str | Path, folder: Path, name: str, with_images: bool) -> s
         report(folder, source, with_images, name)
     except Exception as err:
         for name in (REPORT, facts.FILE):
-            (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
         cause = str(err) if isinstance(err, TrainingError | PackageError) else in_a_line(err)
         again = program.command("report", folder, source, *([] if with_images else ["--without-images"]))
         _say(f"warning: there is no report: {cause}. The model is published without it; make it again with: {again}")

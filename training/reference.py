@@ -20,7 +20,7 @@ from models.errors import PackageError
 from models.manifest import MODEL, Manifest
 from models.probability import softmax
 from models.reference import FILE, Reference
-from training import data
+from training import data, writing
 from training.data import ImageSet
 from training.errors import DataError
 from training.sources.catalogue import open_source
@@ -79,7 +79,9 @@ def write(run: Path, images: ImageSet, source: str | Path) -> None:
     chosen = some_of(images)
     found = open_source(source)
     part = found.test or found.validation or found.train
-    references.write(run / FILE, measure(open_session(run / MODEL), chosen, sizes_of(chosen, [part])))
+    found = measure(open_session(run / MODEL), chosen, sizes_of(chosen, [part]))
+    with writing.whole(run / FILE) as (beside,):
+        references.write(beside, found)
 
 
 def publish(package: Path, source: str | Path, store: Path) -> Manifest:

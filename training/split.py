@@ -136,8 +136,9 @@ class _Places(NamedTuple):
                 f"all {mine.sum()} images of the class {self.pool.classes[c]} were held out by the run that this one starts "
                 "from, so none is left to train on: add others, or begin without its weights"
             )
-        order = np.argsort(self.draws if wanted else -self.draws, kind="stable")
-        for g in dict.fromkeys(self.group[order[movable[order]]].tolist()):
+        chosen = np.flatnonzero(movable)
+        order = chosen[np.argsort(self.draws[chosen] if wanted else -self.draws[chosen], kind="stable")]
+        for g in dict.fromkeys(self.group[order].tolist()):
             members = self.group == g
             if self.free[members].all() and self._leaves_some(members, wanted):
                 self.held[members] = wanted

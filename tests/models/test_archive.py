@@ -162,7 +162,7 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
     "a file twice": ([member("tiny/1/card.md", b"evil")], "the archive holds tiny/1/card.md twice"),
     "two packages": ([member("tiny/2/evil", b"evil")], "holds 2 packages, an archive holds one"),
     "a file of 10 GiB": ([member("tiny/1/evil", size=10 * 2**30)], "evil has 10,737,418,240 bytes unpacked, at most"),
-    "a manifest of 2 MiB": ([member("tiny/2/manifest.json", bytes(2**21))], "at most 1,048,576 are taken"),
+    "a manifest of 17 MiB": ([member("tiny/2/manifest.json", bytes(17 * 2**20))], "at most 16,777,216 are taken"),
     "a signature of 2 MiB": ([member("tiny/1.sig", bytes(2**21))], "at most 1,048,576 are taken"),
     "200 files": ([member(f"tiny/1/evil{i}") for i in range(200)], "the archive holds more than 100 files"),
     "a file that ends too early": ([member("tiny/1/evil", b"evil", size=10_000_000)], "cannot be unpacked: "),

@@ -14,6 +14,7 @@ import pytest
 
 from models import candidate, registry
 from models.__main__ import main
+from models.manifest import Manifest
 from tests.factories import make_package
 from tests.models.conftest import MakeStore, contents, pointer
 
@@ -50,8 +51,108 @@ def test_list_as_json(make_store: MakeStore, capsys: pytest.CaptureFixture[str])
             "classes": 3,
             "top1": 0.9,
             "created": created.isoformat(timespec="seconds"),
+            "fault": None,
         }
     ]
+
+
+def cut_short(package: Path) -> None:
+    (package / "manifest.json").write_text('{"schema": 1, "name')
+
+
+def linked(package: Path) -> None:
+    moved = package.parents[2] / "elsewhere"
+    package.rename(moved)
+    package.symlink_to(moved)
+
+
+def misplaced(package: Path) -> None:
+    text = (package / "manifest.json").read_text()
+    (package / "manifest.json").write_text(text.replace('"version": 1,', '"version": 7,'))
+
+
+def other_card(package: Path) -> None:
+    (package / "card.md").write_text("another card")
+
+
+def no_pointer(package: Path) -> None:
+    (package.parent / "current.json").write_text("{}")
+
+
+def odd_candidate(package: Path) -> None:
+    (package.parent / "candidate.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (cut_short, "is not a manifest that can be served"),
+        (linked, "is a link"),
+        (misplaced, "calls itself tiny:7"),
+        (no_pointer, "current.json is damaged"),
+        (odd_candidate, "candidate.json is damaged"),
+    ],
+)
+def test_list_shows_a_damaged_package_as_a_row_with_its_fault_beside_the_others(
+    damage: Callable[[Path], None], fault: str, make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=2, other=1)
+    whole = json.loads(run(store, ["list", "--json"], capsys)[1])
+    damage(store / "tiny/1")
+    code, out, err = run(store, ["list", "--json"], capsys)
+    rows = json.loads(out)
+    assert code == 1
+    assert re.fullmatch(r"error: [12] of 3 packages (has|have) a fault, which (its row names|their rows name)\n", err)
+    assert [row["model"] for row in rows] == ["other:1", "tiny:1", "tiny:2"]
+    assert rows[0] == whole[0]
+    assert fault in " ".join(row["fault"] or "" for row in rows[1:])
+    assert all(row.keys() == whole[0].keys() for row in rows)
+    shown = run(store, ["list"], capsys)[1]
+    assert "fault" in shown.splitlines()[0]
+    assert re.search(r"^other:1 +in service +tiny", shown, re.M)
+
+
+def test_a_package_that_cannot_be_read_says_whether_it_is_in_service(
+    make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=2)
+    cut_short(store / "tiny/1")
+    rows = json.loads(run(store, ["list", "--json"], capsys)[1])
+    assert [(row["state"], row["architecture"]) for row in rows] == [("in service", None), ("", "tiny")]
+    (store / "tiny/current.json").write_text("{}")
+    rows = json.loads(run(store, ["list", "--json"], capsys)[1])
+    assert [(row["state"], row["architecture"]) for row in rows] == [("", None), ("", "tiny")]
+
+
+@pytest.mark.parametrize("damage", [cut_short, linked, misplaced, other_card])
+def test_verify_goes_on_after_a_damaged_package(
+    damage: Callable[[Path], None], make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=2, other=1)
+    damage(store / "tiny/1")
+    code, out, err = run(store, ["verify"], capsys)
+    lines = out.splitlines()
+    assert (code, err) == (1, "error: 1 of 3 packages has a fault, which its row names\n")
+    assert (lines[0], lines[2]) == ("model other:1  files whole", "model tiny:2  files whole")
+    assert lines[1].startswith("model tiny:1  files faulty  fault /")
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_a_file_that_the_system_refuses_hides_no_other_package(
+    command: str, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tiny=2)
+    describe = registry.describe
+
+    def refused(folder: Path, key: Path | None = None) -> Manifest:
+        if folder.name == "1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder / "manifest.json"))
+        return describe(folder, key)
+
+    monkeypatch.setattr(registry, "describe", refused)
+    code, out, _ = run(store, [command, "--json"], capsys)
+    faults = [row["fault"] for row in json.loads(out)]
+    assert (code, faults) == (1, [f"{store}/tiny/1/manifest.json cannot be read: Input/output error", None])
 
 
 @pytest.mark.parametrize("command", ["list", "verify"])
@@ -76,13 +177,16 @@ def test_verify_names_what_is_whole(
     store = make_store(tiny=2, other=1)
     code, out, _ = run(store, ["verify", *arguments, "--json"], capsys)
     assert code == 0
-    assert json.loads(out) == [{"model": model, "files": "whole"} for model in checked]
+    assert json.loads(out) == [{"model": model, "files": "whole", "fault": None} for model in checked]
 
 
 def test_verify_fails_on_a_changed_file(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_store(tiny=1)
     (store / "tiny/1/card.md").write_text("another card")
     code, out, err = run(store, ["verify"], capsys)
+    assert (code, err) == (1, "error: 1 of 1 packages has a fault, which its row names\n")
+    assert out.startswith(f"model tiny:1  files faulty  fault {store / 'tiny/1/card.md'} was changed")
+    code, out, err = run(store, ["verify", "tiny"], capsys)
     assert (code, out) == (1, "")
     assert err.startswith(f"error: {store / 'tiny/1/card.md'} was changed")
 

@@ -167,5 +167,65 @@ def test_a_folder_in_the_place_of_a_manifest_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_longer_than_any_sensible_one_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / manifests.FILE, "wb") as file:
         file.truncate(2**30)
-    with pytest.raises(PackageError, match=r"manifest.json has 1,073,741,824 bytes, at most 1,048,576 are read"):
+    with pytest.raises(PackageError, match=r"manifest.json has 1,073,741,824 bytes, at most 16,777,216 are read"):
         manifests.read(tmp_path)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz" * 20
+QUOTE = '"'
+
+
+def many(classes: int, letters: int, letter: str = "") -> list[str]:
+    return [f"{i:06d}{letter * (letters - 6) if letter else LETTERS[: letters - 6]}" for i in range(classes)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "letters", "letter"),
+    [(6_000, 255, ""), (20_000, 200, ""), (20_000, 255, ""), (20_000, 90, "猫"), (100_000, 50, "")],
+)
+def test_a_manifest_of_many_classes_is_written_and_read(classes: int, letters: int, letter: str, tmp_path: Path) -> None:
+    labels = many(classes, letters, letter)
+    manifests.check_labels(labels)
+    manifest = make_manifest(labels=labels)
+    manifests.write(tmp_path, manifest)
+    assert (tmp_path / manifests.FILE).stat().st_size > 2**20
+    assert manifests.read(tmp_path).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (many(20_000, 400), "the names of 20,000 classes take 16,880,000 bytes of a manifest, at most 15,728,640 can be served"),
+        (many(100_001, 6), "there are 100,001 classes, at most 100,000 can be served"),
+        (["cat", "d" * 2001], "a class has a name of 2,001 letters"),
+        ([f"{i:05d}{QUOTE * 20}" for i in range(20_000)], "are full of quotes"),
+    ],
+    ids=["long", "many", "one", "quotes"],
+)
+def test_classes_that_no_manifest_can_hold_are_told_before_there_is_one(labels: list[str], message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        manifests.check_labels(labels)
+
+
+def test_a_manifest_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"no version could read its manifest: it has [0-9,]+ bytes, at most 16,777,216"):
+        manifests.write(tmp_path, make_manifest(labels=many(20_000, 450)))
+    with pytest.raises(PackageError, match="beside the names of its classes, at most 1,048,576"):
+        manifests.write(tmp_path, make_manifest(provenance={"data": ["x" * 100] * 20_000}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (document("provenance", {"x": [[]] * 1_000_000}), "bytes beside the names of its classes"),
+        (document("evaluation.per_class", {"x" * i: 0.5 for i in range(2, 4000)}) | {"labels": ["x"] * 600_000}, "quotes"),
+        (document("labels", ["x" * 17_000_000]), "at most 16,777,216 are read"),
+    ],
+    ids=["provenance", "strings", "bytes"],
+)
+def test_a_large_manifest_that_is_no_list_of_classes_is_refused_before_it_is_read(
+    content: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PackageError, match=message):
+        read(tmp_path, content)

@@ -135,7 +135,7 @@ def test_publish_leaves_nothing_but_the_version_and_the_pointer(tmp_path: Path) 
 def test_a_plain_file_in_the_place_of_a_version_stops_publishing(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny/1").touch()
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(PackageError, match="cannot be written to: Not a directory; nothing was published"):
         make_package(tmp_path)
     assert set(contents(tmp_path)) == {"tiny", "tiny/1"}
 

@@ -131,7 +131,7 @@ def test_a_push_that_arrives_changed_is_noticed_before_it_is_a_package(make_stor
         ("model.onnx", b"another graph", "model.onnx did not arrive as it is"),
         ("golden.npz", None, "there is no .*golden.npz, which the manifest lists"),
         ("manifest.json", b"{}", "is not a manifest that can be served"),
-        ("manifest.json", b" " * 2**20 + b"{}", "has more than 1,048,576 bytes"),
+        ("manifest.json", b" " * 2**24 + b"{}", "has more than 16,777,216 bytes"),
     ],
 )
 def test_a_package_that_is_not_whole_is_not_pulled(

@@ -82,6 +82,23 @@ def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
     assert keeper.told == [("web", "r1", 0, False, "ant"), ("web", "r2", 3, True, "fly")]
 
 
+@pytest.mark.parametrize("label", ["cafe\u0301", "CAF\u00c9", " caf\u00e9 ", "caf\u00e9"])
+def test_a_label_may_be_written_in_another_way_and_is_noted_as_the_version_calls_it(
+    label: str, verdicts: Verdicts, keeper: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LABELS, 1, ("ant", "caf\u00e9", "Bee", "bee"))
+    assert take(verdicts, "web", Feedback("r1", label=label)).right
+    assert keeper.told == [("web", "r1", 0, True, "caf\u00e9")]
+
+
+def test_a_label_that_looks_like_two_is_neither_unless_it_is_one(verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LABELS, 1, ("Bee", "bee"))
+    assert take(verdicts, "web", Feedback("r1", label="bee")).right
+    assert not take(verdicts, "web", Feedback("r1", label="Bee")).right
+    with pytest.raises(InvalidParameter, match="label is 'BEE'"):
+        take(verdicts, "web", Feedback("r1", label="BEE"))
+
+
 @pytest.mark.parametrize(("wrong", "right"), [(True, False), (False, True)])
 def test_an_answer_can_be_called_wrong_or_right_without_a_label(
     verdicts: Verdicts, keeper: Told, wrong: bool, right: bool

@@ -1,5 +1,6 @@
 """training/confusion.py: what is taken for what, counted by hand and as scikit-learn counts it."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from training import confusion
 
 sklearn: Any = metrics  # its types know no nan
 NAMES = ("ant", "bee", "cat")
-MATRIX = np.array([[3, 1, 0], [2, 0, 0], [0, 0, 0]])  # of cats there is no image
+ROWS = [[3, 1, 0], [2, 0, 0], [0, 0, 0]]  # of cats there is no image
+MATRIX = confusion.of({"confusion": ROWS, "classes": NAMES})
 
 
 def test_rows_are_labels_and_columns_answers() -> None:
@@ -18,7 +20,7 @@ def test_rows_are_labels_and_columns_answers() -> None:
 
     matrix = confusion.confusion_matrix(targets, answers, 4)
 
-    assert matrix.tolist() == [[1, 0, 2, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert confusion.written(matrix) == [[1, 0, 2, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_precision_recall_and_f1_are_those_found_by_hand() -> None:
@@ -46,7 +48,7 @@ def test_all_figures_are_those_of_scikit_learn(classes: int) -> None:
     for row, *values in zip(confusion.figures(matrix, names), *expected, strict=True):
         found = [np.nan if row[key] is None else row[key] for key in ("precision", "recall", "f1", "support")]
         assert found == pytest.approx(values, abs=1e-4, nan_ok=True)
-    assert matrix.tolist() == sklearn.confusion_matrix(targets, answers).tolist()
+    assert confusion.written(matrix) == sklearn.confusion_matrix(targets, answers).tolist()
     assert confusion.macro_f1(matrix) == pytest.approx(sklearn.f1_score(targets, answers, average="macro"), abs=1e-4)
 
 
@@ -56,3 +58,25 @@ def test_the_most_confused_come_first_and_right_answers_never() -> None:
         {"label": "ant", "answer": "bee", "count": 1, "share": 0.25},
     ]
     assert len(confusion.most_confused(MATRIX, NAMES, 1)) == 1
+
+
+def test_what_a_class_is_taken_for_is_its_commonest_error() -> None:
+    assert confusion.taken_for(MATRIX, 0) == (1, 1)
+    assert confusion.taken_for(MATRIX, 1) == (0, 2)
+    assert confusion.taken_for(MATRIX, 2) == (2, 0)
+
+
+@pytest.mark.parametrize("classes", [3, 200, 201, 5000])
+def test_a_matrix_is_read_as_it_was_written(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    targets, answers = random.integers(0, classes, (2, 400))
+    matrix = confusion.confusion_matrix(targets, answers, classes)
+
+    written = json.loads(json.dumps(confusion.written(matrix)))
+    read = confusion.of({"confusion": written, "classes": range(classes)})
+
+    assert read.classes == classes
+    for before, after in zip(matrix[1:], read[1:], strict=True):
+        assert np.array_equal(before, after)
+    assert len(json.dumps(written)) < 130_000
+    assert (matrix.support().sum(), matrix.right().sum()) == (400, (targets == answers).sum())

@@ -1,7 +1,7 @@
 """training/data.py: which files become which images, and how they are split."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from training.data import ImageSet
 from training.errors import DataError
 from training.past import past_of
 from training.sources.catalogue import open_source
-from training.sources.source import VALIDATION_NAMES, first_of_each
+from training.sources.source import VALIDATION_NAMES, Item, Part, first_of_each
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -320,3 +320,60 @@ def test_a_channel_that_never_changes_has_a_deviation_to_divide_by() -> None:
 
     assert mean[2] == 17
     assert std[2] >= 1
+
+
+def listed(names: Sequence[str]) -> Part:
+    """A part whose images must not be read."""
+    return Part("photos", tuple(names), tuple(Item(name, name, name, unread) for name in names))
+
+
+def unread() -> bytes:
+    raise AssertionError("an image was read")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([f"{i:06d}" for i in range(100_001)], "photos cannot be trained on: there are 100,001 classes, at most 100,000 can be"),
+        ([f"{i:06d}{'x' * 500}" for i in range(20_000)], "the names of 20,000 classes take [0-9,]+ bytes of a manifest"),
+        (["cat", "x" * 2001], "a name of 2,001 letters"),
+    ],
+    ids=["many", "long", "one"],
+)
+def test_classes_that_could_not_be_served_are_refused_before_an_image_is_read(names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        data.decode(listed(names), SPEC)
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("trained", "given"), [(COMPOSED, APART), (APART, COMPOSED), (COMPOSED, f" {COMPOSED}")])
+def test_a_folder_whose_name_is_written_in_another_way_is_of_the_class_that_is_known(
+    trained: str, given: str, tmp_path: Path
+) -> None:
+    make_folder(tmp_path / "photos", ("red",), each=2)
+    (tmp_path / "photos/red").rename(tmp_path / "photos" / given)
+
+    images = data.load_folder(tmp_path / "photos", SPEC, ("blue", trained))
+
+    assert (images.classes, images.targets.tolist()) == (("blue", trained), [1, 1])
+
+
+def test_the_same_name_in_another_case_is_refused_with_the_one_that_is_known(tmp_path: Path) -> None:
+    make_folder(tmp_path / "photos", ("red",), each=2)
+    (tmp_path / "photos/red").rename(tmp_path / "photos/CAF\u00c9")
+
+    with pytest.raises(DataError, match=r"does not know: CAF\u00c9 \(U\+00C9\), which is not caf\u00e9 \(U\+00E9\)$"):
+        data.load_folder(tmp_path / "photos", SPEC, ("blue", COMPOSED))
+
+
+def test_a_list_may_write_a_label_in_two_ways(tmp_path: Path) -> None:
+    make_folder(tmp_path, ("red", "blue"), each=4)
+    rows = [f"red/{i:03d}.png,{(COMPOSED, APART)[i % 2]}" for i in range(4)] + [f"blue/{i:03d}.png,blue" for i in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+
+    part = open_source(tmp_path / "list.csv").train
+
+    assert part.classes == ("blue", COMPOSED)
+    assert [item.label for item in part.items].count(COMPOSED) == 4

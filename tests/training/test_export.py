@@ -26,7 +26,7 @@ from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.device import Device
-from training.errors import CheckpointError, ExportError
+from training.errors import CheckpointError, ExportError, RecipeError
 from training.features import features_of
 from training.normalisation import normalise
 
@@ -212,3 +212,18 @@ def test_a_gpu_evaluates_in_full_precision_and_trains_in_its_own(monkeypatch: py
     np.testing.assert_allclose(logits, exact, atol=1e-4)
     np.testing.assert_allclose(found, vectors, atol=1e-5)
     assert np.abs(model(pixels).numpy() - exact).max() > 2e-3  # what follows is computed as before
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(18, 8), (23, 11)])
+def test_the_graph_is_written_in_the_opset_that_is_asked_for(opset: int, ir: int, tmp_path: Path) -> None:
+    checkpoint, model, images = sensitive()
+    found = export.write_graphs(tmp_path, checkpoint, model, images, images.pixels, opset=opset)
+    graph = onnx.load(tmp_path / MODEL)
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", opset)]
+    assert (found["opset"], graph.ir_version) == (opset, ir)
+
+
+@pytest.mark.parametrize("opset", [0, 17, 24])
+def test_an_opset_that_is_not_written_is_refused_before_anything(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=f"the opset is {opset}, graphs are written in 18 to 23"):
+        export.export(tmp_path, tmp_path, opset=opset)

@@ -153,6 +153,7 @@ def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: 
 
     evaluation = manifest.evaluation
     assert card.startswith("# colours\n")
+    assert "bilinear); ONNX opset 20.\n" in card
     assert f"| top-1 | {100 * evaluation.top1:.2f} % (60.8 to 94.2, 95 %) |" in card
     assert "top-5" not in card  # of three classes
     assert f"temperature {evaluation.fitted_temperature} in the graph | {evaluation.calibration_error:.4f} |" in card

@@ -5,6 +5,7 @@ Neighbours: sources/ lists the files, copies.py and suspects.py judge what is fo
 
 import hashlib
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class Facts:
     deviation: of the grey values of the small copy, of 255; low, high: 1 % of them are below and above.
     sharpness: variance of the Laplacian over the variance of the grey values; none in an image of one colour.
     file, pixels: digests, of the file and of what is seen.
+    highest: value of a grey image of 16 bits, of 65535; None of others.
     """
 
     format: str
@@ -46,6 +48,7 @@ class Facts:
     sharpness: float | None
     file: bytes
     pixels: bytes
+    highest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,17 @@ def examine_file(data: bytes) -> tuple[Facts, NDArray[np.uint8]]:
         sharpness=sharpness(image),
         file=file,
         pixels=seen,
+        highest=highest(data),
     )
     return facts, small
+
+
+def highest(data: bytes) -> int | None:
+    """The highest value in the file of a grey image of 16 bits; None of others. To be asked of files that can be decoded."""
+    with Image.open(BytesIO(data)) as image:
+        if not image.mode.startswith("I"):
+            return None
+        return int(np.asarray(image).max())
 
 
 def sharpness(image: Image.Image) -> float | None:

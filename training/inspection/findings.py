@@ -1,6 +1,5 @@
 """What is wrong with the images of a source, what looks odd, and what to do about it; the gravest first."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models import alike
+from models import manifest as manifests
+from models.errors import PackageError
 from training.inspection import suspects
 from training.inspection.copies import Pair, exact_copies, near_copies
 from training.inspection.facts import Look
@@ -23,6 +25,12 @@ Groups = Sequence[tuple[Group, str]]  # with a note each
 SUSPECTS: tuple[tuple[str, Callable[[Look], Suspects], str, str], ...] = (
     ("plain", suspects.plain, "of nearly one colour", "Look whether there is anything to see"),
     ("dark", suspects.dark, "very dark", "Look whether the class can be seen"),
+    (
+        "shallow",
+        suspects.shallow,
+        "of 12 bits or fewer in files of 16, and nearly black",
+        "Multiply their values, 12 bits by 16, so that white is 65535: training and service see the upper 8 bits alone",
+    ),
     ("bright", suspects.bright, "very bright", "Look whether the class can be seen"),
     ("blurred", suspects.blurred, "far less sharp than the others", "Look whether the class can be seen"),
     ("tiny", suspects.tiny, "much smaller than the others", "They may be thumbnails: look for the originals"),
@@ -74,7 +82,7 @@ class Pictures(Protocol):
 
 def find(look: Look) -> list[Finding]:
     """Everything that was found, errors first."""
-    return by_level([*_unusable(look), *compare(look), *_left_out(look), *_suspects(look)])
+    return by_level([*_unusable(look), *_merged(look), *compare(look), *_left_out(look), *_suspects(look)])
 
 
 def compare(pictures: Pictures) -> Iterator[Finding]:
@@ -102,13 +110,19 @@ def _unusable(look: Look) -> Iterator[Finding]:
     train, parts = look.source.train, look.source.parts
     counts = Counter(zip(look.splits, look.labels, strict=True))
     empty = [f"{name} in {part.place}" for split, part in parts.items() for name in part.classes if not counts[split, name]]
-    unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in train.classes]
+    known = set(train.classes)
+    unknown = [f"{name} in {part.place}" for part in parts.values() for name in part.classes if name not in known]
     files = Counter(label for split, label, _ in set(zip(look.splits, look.labels, look.files, strict=True)) if split == "train")
     single = [name for name in train.classes if files[name] == 1 and look.source.validation is None]
     if len(train.classes) < 2:
         title = counted(len(train.classes), "class", "classes") + " to train on"
         advice = "At least 2 are needed: in a folder, the images of each class lie in a folder of their own"
         yield Finding("classes", "error", title, advice, lines=train.classes)
+    try:
+        manifests.check_labels(train.classes)
+    except PackageError as err:
+        title = "no package of these classes can be served"
+        yield Finding("unservable", "error", title, "Training refuses them: take fewer, or shorter names", lines=[str(err)])
     if empty:
         title = counted(len(empty), "class has", "classes have") + " no usable image"
         yield Finding("empty", "error", title, "Add images or remove the class", lines=empty)
@@ -123,16 +137,29 @@ def _unusable(look: Look) -> Iterator[Finding]:
         yield Finding("single", "error", title, "At least 2 are needed, 1 of them to validate", lines=lines)
 
 
+def _merged(look: Look) -> Iterator[Finding]:
+    """Folders of several names that hold the images of one class, which are read together."""
+    folders: dict[str, dict[str, None]] = {}
+    for item in look.items:
+        name = item.path.partition("/")[0]
+        if name != item.label and alike.normalised(name) == item.label:
+            folders.setdefault(item.label, {})[name] = None
+    present = {item.path.partition("/")[0] for item in look.items}
+    merged = {label: [*([label] if label in present else []), *names] for label, names in folders.items()}
+    if lines := [f"{label}: {'; '.join(map(alike.spelled, names))}" for label, names in merged.items() if len(names) > 1]:
+        title = counted(len(lines), "class has", "classes have") + " folders whose names look the same"
+        yield Finding("merged", "warning", title, "They are read as one class: give the folders one name", lines=lines)
+
+
 def _names(pictures: Pictures) -> Iterator[Finding]:
-    """Classes whose names differ by case or by Unicode form alone; of single letters that is what they mean."""
+    """Classes whose names differ by what is hardly seen alone; of single letters, case is what they mean."""
     names = dict.fromkeys(name for classes in pictures.classes.values() for name in classes)
-    alike: dict[str, list[str]] = {}
+    same: dict[str, list[str]] = {}
     for name in names:
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-        alike.setdefault(folded, []).append(name)
-    if lines := [", ".join(same) for folded, same in alike.items() if len(same) > 1 and len(folded) > 1]:
+        same.setdefault(alike.folded(name), []).append(name)
+    if lines := [", ".join(map(alike.spelled, some)) for folded, some in same.items() if len(some) > 1 and len(folded) > 1]:
         title = counted(len(lines), "name stands", "names stand") + " for more than one class"
-        advice = "They differ by upper and lower case, or by how an accent is written, alone: give their images one name"
+        advice = "They differ by upper and lower case, by blanks, or by characters that are not seen: give their images one name"
         yield Finding("alike", "error", title, advice, lines=lines)
 
 

@@ -17,7 +17,7 @@ from training.sources.source import NAMED, first_of_each
 MOST_ROWS = 40  # of the table of classes
 LOOKED_FOR = (
     "classes without images or called alike, files that cannot be decoded, copies and near copies within and between splits "
-    "and labels, images of one colour, dark, bright, blurred, tiny, long, or grey among coloured ones"
+    "and labels, images of one colour, dark, of 12 bits in 16, bright, blurred, tiny, long, or grey among coloured ones"
 )
 
 

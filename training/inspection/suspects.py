@@ -11,6 +11,7 @@ from training.inspection.copies import PLAIN
 from training.inspection.facts import Look
 
 DARK, BRIGHT = 50, 205  # of 255: 99 % of the pixels are darker, or brighter
+EIGHT_BITS, TWELVE_BITS = 2**8 - 1, 2**12 - 1  # highest values
 BLURRED, LEAST = 4.0, 0.25  # deviations below the usual sharpness, of its logarithm; a deviation is at least so much
 TINY_SIDE, TINY_SHARE = 32, 0.5  # pixels of the shorter side, and share of the median one; tiny is below both
 LONG = 3.0  # longer over shorter side; the central square is then a third of the picture or less
@@ -30,6 +31,13 @@ def dark(look: Look) -> Suspects:
     for i, facts in enumerate(look.facts):
         if facts.high < DARK and facts.deviation >= PLAIN:
             yield i, f"99 % of it at most {facts.high} of 255"
+
+
+def shallow(look: Look) -> Suspects:
+    """Files of 16 bits that use 9 to 12 of them, as cameras and scanners write: what is seen of them is the upper 8."""
+    for i, facts in enumerate(look.facts):
+        if facts.highest is not None and EIGHT_BITS < facts.highest <= TWELVE_BITS:
+            yield i, f"values up to {facts.highest} of 65535, seen as up to {facts.highest >> 8} of 255"
 
 
 def bright(look: Look) -> Suspects:

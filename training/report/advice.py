@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from models import comparison
-from training import pretrained
+from training import confusion, pretrained
 
 MOST = 5  # pieces of advice
 WIDE = 0.1  # an interval of top-1
@@ -147,9 +147,8 @@ def _is_weak(row: dict[str, Any], top1: float) -> bool:
 def _taken_for(evaluation: dict[str, Any], label: str) -> tuple[str, int]:
     """The class that images of ``label`` are most often taken for, and how many."""
     labels = [row["label"] for row in evaluation["classes"]]
-    row = list(evaluation["confusion"][labels.index(label)])
-    row[labels.index(label)] = 0
-    return labels[row.index(max(row))], max(row)
+    answer, count = confusion.taken_for(confusion.of(evaluation), labels.index(label))
+    return labels[answer], count
 
 
 def unequal_classes(content: Content) -> Advice | None:

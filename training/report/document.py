@@ -17,8 +17,7 @@ import torch
 
 from models import program
 from models.manifest import REPORT, PackageError
-from models.probability import softmax
-from training import calibration, choices, confusion, data, evaluate, provenance
+from training import calibration, choices, confusion, data, evaluate, provenance, writing
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier
 from training.checkpoint import Checkpoint
@@ -38,18 +37,22 @@ def report(run: Path, source: str | Path, with_images: bool = True, name: str = 
     Raises:
         CheckpointError: the run was not evaluated since its last epoch, or on other images than ``source`` holds.
         DataError: see there.
+        StorageError: the files cannot be written; those before stay.
         ReportError: something else failed; run/report-error.txt has the traceback.
     """
-    (run / ERROR).unlink(missing_ok=True)
+    with writing.told(run):
+        (run / ERROR).unlink(missing_ok=True)
     try:
         content = gather(run, source, with_images) | ({"name": name} if name else {})
-        (run / REPORT).write_text(page.render(content), encoding="utf-8", errors="xmlcharrefreplace")
-        result = without_pictures(content)
-        (run / facts.FILE).write_text(json.dumps(result, indent=1))
+        html, result = page.render(content), without_pictures(content)
+        with writing.whole(run / REPORT, run / facts.FILE) as (report_file, facts_file):
+            report_file.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
+            facts_file.write_text(json.dumps(result, indent=1))
     except (TrainingError, PackageError):
         raise
     except Exception as err:
-        (run / ERROR).write_text(traceback.format_exc())
+        with writing.told(run / ERROR):
+            (run / ERROR).write_text(traceback.format_exc())
         raise ReportError(f"the report cannot be made ({in_a_line(err)}): {run / ERROR} says where") from err
     return result
 
@@ -67,7 +70,7 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     began = time.monotonic()
     logits = evaluate.logits_of(model, checkpoint, images)
     rate = len(images) / (time.monotonic() - began)
-    shares = softmax(logits, evaluation["temperature"])
+    answers = calibration.answers(logits, images.targets, evaluation["temperature"])
     skipped = list(dict.fromkeys([*trained.skipped, *held_out.skipped, *images.skipped]))
     exported = facts.exported(run, checkpoint, images.pixels)
     content = {
@@ -82,12 +85,12 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
         "training_images": np.bincount(trained.targets, minlength=len(checkpoint.classes)).tolist(),
         "evaluation": evaluation,
         "headline": facts.headline(evaluation),
-        "confused": confusion.most_confused(np.array(evaluation["confusion"]), checkpoint.classes, PAIRS),
-        "coverage": calibration.coverage_curve(*evaluate.answers(logits, images.targets, evaluation["temperature"])),
+        "confused": confusion.most_confused(confusion.of(evaluation), checkpoint.classes, PAIRS),
+        "coverage": calibration.coverage_curve(answers.confidence, answers.right),
         "robustness": robustness.measure(model, checkpoint, images, rate),
-        "sure_mistakes": mistakes.count_sure(images, shares, advice.SURE),
+        "sure_mistakes": mistakes.count_sure(answers, advice.SURE),
         "filters": filters.show(model, None if "started_from" in checkpoint.provenance else begun(checkpoint)),
-        **(examples.show(model, checkpoint, trained, images, shares) if with_images else examples.none()),
+        **(examples.show(model, checkpoint, trained, images, answers) if with_images else examples.none()),
         "exported": exported,
         "skipped": {"count": len(skipped), "files": [_within(source, line) for line in skipped] if with_images else []},
     }

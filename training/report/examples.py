@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.architectures.classifier import Classifier
+from training.calibration import Answers
 from training.checkpoint import Checkpoint
 from training.data import ImageSet
 from training.report import feature_maps, mistakes, patches, pictures
@@ -21,8 +22,6 @@ PRIVATE = {"left_out": "the report was made without images and file names of the
 MAPLESS = {"left_out": "the network has no convolutions, so it has no maps of places"}
 NAMES = ("mistakes", "feature_maps", "patches", "class_activation")
 
-Shares = NDArray[np.floating]  # (n, classes) probabilities
-
 
 def none() -> dict[str, Any]:
     """Of every section of ``show``, that it was left out."""
@@ -30,19 +29,19 @@ def none() -> dict[str, Any]:
 
 
 def show(
-    model: Classifier, checkpoint: Checkpoint, trained: ImageSet, images: ImageSet, shares: Shares
+    model: Classifier, checkpoint: Checkpoint, trained: ImageSet, images: ImageSet, answers: Answers
 ) -> dict[str, dict[str, Any]]:
-    """mistakes, feature_maps, patches and class_activation. images: those evaluated, shares: their answers."""
-    wrong, right = mistakes.worst(images, shares), mistakes.best(images, shares)
+    """mistakes, feature_maps, patches and class_activation. images: those evaluated, and their answers."""
+    wrong, right = mistakes.worst(answers), mistakes.best(answers)
     has_maps = bool(model.stages())
     pair = [*_alike(images, right, wrong), *wrong[:1]]
     return {
-        "mistakes": {"count": len(wrong), "images": [mistakes.show(images, shares, int(i)) for i in wrong[: mistakes.MOST]]},
-        "feature_maps": {"images": [_mapped(model, checkpoint, images, shares, int(i)) for i in pair]} if has_maps else MAPLESS,
+        "mistakes": {"count": len(wrong), "images": [mistakes.show(images, answers, int(i)) for i in wrong[: mistakes.MOST]]},
+        "feature_maps": {"images": [_mapped(model, checkpoint, images, answers, int(i)) for i in pair]} if has_maps else MAPLESS,
         "patches": patches.show(model, checkpoint, trained),
         "class_activation": {
-            "right": activation(model, checkpoint, images, shares, _mixed(images, right)),
-            "wrong": activation(model, checkpoint, images, shares, wrong[:WRONG]),
+            "right": activation(model, checkpoint, images, answers, _mixed(images, right)),
+            "wrong": activation(model, checkpoint, images, answers, wrong[:WRONG]),
         }
         if has_maps
         else MAPLESS,
@@ -62,18 +61,18 @@ def _mixed(images: ImageSet, right: NDArray[np.int64]) -> NDArray[np.int64]:
     return right[np.concatenate([np.sort(first), others])][:RIGHT]
 
 
-def _mapped(model: Classifier, checkpoint: Checkpoint, images: ImageSet, shares: Shares, index: int) -> dict[str, Any]:
-    shown = mistakes.show(images, shares, index)
+def _mapped(model: Classifier, checkpoint: Checkpoint, images: ImageSet, answers: Answers, index: int) -> dict[str, Any]:
+    shown = mistakes.show(images, answers, index)
     return shown | {"stages": feature_maps.show(model, checkpoint, images.pixels[index])}
 
 
 def activation(
-    model: Classifier, checkpoint: Checkpoint, images: ImageSet, shares: Shares, indices: Sequence[int] | NDArray[np.int64]
+    model: Classifier, checkpoint: Checkpoint, images: ImageSet, answers: Answers, indices: Sequence[int] | NDArray[np.int64]
 ) -> list[dict[str, Any]]:
     """Of each image what ``mistakes.show`` says, and ``maps``: a picture for its answer and, if that is wrong, its label."""
     found: list[dict[str, Any]] = []
     for i in map(int, indices):
-        classes = np.unique([int(shares[i].argmax()), int(images.targets[i])], return_index=True)
+        classes = np.unique([int(answers.predicted[i]), int(images.targets[i])], return_index=True)
         wanted = classes[0][np.argsort(classes[1])]  # the answer first
         maps = class_activation_maps(model, checkpoint, images.pixels[[i] * len(wanted)], wanted)
         maps = maps / max(float(maps.max()), 1e-12)  # on one scale, or a map without evidence would show its noise
@@ -81,5 +80,5 @@ def activation(
             {"label": images.classes[c], "picture": pictures.uri(pictures.heat(m, images.pixels[i], SIDE), lossless=False)}
             for c, m in zip(wanted, maps, strict=True)
         ]
-        found.append(mistakes.show(images, shares, i) | {"maps": shown})
+        found.append(mistakes.show(images, answers, i) | {"maps": shown})
     return found

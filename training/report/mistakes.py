@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.calibration import Answers
 from training.data import ImageSet
 from training.report import pictures
 
@@ -15,31 +16,30 @@ MOST = 50
 SIDE = 112  # pixels
 
 
-def best(images: ImageSet, shares: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Indices of all right answers, the most confident first. shares: probabilities (n, classes)."""
-    right = np.flatnonzero(shares.argmax(axis=1) == images.targets)
-    return right[np.argsort(-shares[right].max(axis=1), kind="stable")]
+def best(answers: Answers) -> NDArray[np.int64]:
+    """Indices of all right answers, the most confident first."""
+    right = np.flatnonzero(answers.right)
+    return right[np.argsort(-answers.confidence[right], kind="stable")]
 
 
-def worst(images: ImageSet, shares: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Indices of all wrong answers, the most confident first. shares: probabilities (n, classes)."""
-    wrong = np.flatnonzero(shares.argmax(axis=1) != images.targets)
-    return wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")]
+def worst(answers: Answers) -> NDArray[np.int64]:
+    """Indices of all wrong answers, the most confident first."""
+    wrong = np.flatnonzero(~answers.right)
+    return wrong[np.argsort(-answers.confidence[wrong], kind="stable")]
 
 
-def count_sure(images: ImageSet, shares: NDArray[np.floating], least: float) -> int:
+def count_sure(answers: Answers, least: float) -> int:
     """How many wrong answers have a probability of at least ``least``."""
-    return int((shares[worst(images, shares)].max(axis=1) >= least).sum())
+    return int((answers.confidence[~answers.right] >= least).sum())
 
 
-def show(images: ImageSet, shares: NDArray[np.floating], index: int) -> dict[str, Any]:
+def show(images: ImageSet, answers: Answers, index: int) -> dict[str, Any]:
     """An image with its answer: file, given label, answer, both their probabilities, picture."""
-    answer, label = int(shares[index].argmax()), int(images.targets[index])
     return {
         "file": images.paths[index],
-        "label": images.classes[label],
-        "label_probability": round(float(shares[index, label]), 4),
-        "answer": images.classes[answer],
-        "probability": round(float(shares[index, answer]), 4),
+        "label": images.classes[images.targets[index]],
+        "label_probability": round(float(answers.given[index]), 4),
+        "answer": images.classes[answers.predicted[index]],
+        "probability": round(float(answers.confidence[index]), 4),
         "picture": pictures.thumbnail(images.pixels[index], SIDE),
     }

@@ -17,6 +17,7 @@ from training.report import figures, speed
 MATRIX_UP_TO = 30  # classes; of more, the pairs confused most are a table
 SHOWN_MISTAKES = 12  # the others are folded
 WORST_FIRST_FROM = 13  # classes; fewer stand in their own order
+MOST_ROWS = 500  # classes of the table: a page of 20,000 would be slow to open
 
 
 def render(content: dict[str, Any]) -> str:
@@ -72,10 +73,10 @@ def started_from(run: dict[str, Any]) -> str:
 
 def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the confusion matrix: label, and of each answer its count and share of the row; empty where it is too large."""
-    counts: list[list[int]] = content["evaluation"]["confusion"]
-    if len(counts) > MATRIX_UP_TO:
-        return []
     labels = content["run"]["classes"]
+    if len(labels) > MATRIX_UP_TO:
+        return []
+    counts: list[list[int]] = content["evaluation"]["confusion"]
     return [
         {"label": label, "cells": [{"count": n, "share": n / max(sum(row), 1)} for n in row]}
         for label, row in zip(labels, counts, strict=True)
@@ -83,11 +84,10 @@ def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures of each class with the interval of its recall, the worst first where they are many."""
-    rows = [row | {"interval": interval(row["recall"], row["support"])} for row in rows]
-    if len(rows) < WORST_FIRST_FROM:
-        return rows
-    return sorted(rows, key=lambda row: (row["f1"] is None, row["f1"]))
+    """The figures of each class with the interval of its recall, the worst first where they are many, MOST_ROWS of them."""
+    if len(rows) >= WORST_FIRST_FROM:
+        rows = sorted(rows, key=lambda row: (row["f1"] is None, row["f1"]))[:MOST_ROWS]
+    return [row | {"interval": interval(row["recall"], row["support"])} for row in rows]
 
 
 def interval(share: float | None, n: int) -> str:

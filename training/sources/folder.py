@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from models.alike import normalised
 from models.clutter import is_clutter, is_hidden
 from training.errors import DataError
 from training.sources.source import (
@@ -41,19 +42,21 @@ def open_folder(folder: Path) -> Source:
 
 def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
     """Every file below the class folders of ``folder``, in a fixed order. Hidden files and folders are passed over, and those
-    that systems leave behind, which one line of ``left_out`` names.
+    that systems leave behind, which one line of ``left_out`` names. Folders whose names are one when they are ``normalised``
+    hold the images of one class.
 
     Raises:
         DataError: it is no folder, or a class has a name that cannot be printed.
     """
-    classes = _folders(folder)
-    check_labels(printable(str(folder)), classes)
+    names = _folders(folder)
+    check_labels(printable(str(folder)), names)
+    classes = sorted({normalised(name) for name in names})
     items: list[Item] = []
     lines = [*left_out, *(f"{printable(str(path))}: it lies in no class folder" for path in _images_in(folder))]
     above = frozenset(_identity(path) for path in (folder, *folder.resolve().parents))
     clutter = _clutter_in(folder)
-    for label in classes:
-        for found in _walk(folder / label, above):
+    for name in sorted(names, key=lambda name: (normalised(name), name)):  # those of one class after one another
+        for found in _walk(folder / name, above):
             if isinstance(found, Path) and is_clutter(found.name):
                 clutter.append(found.name)
             elif isinstance(found, str):
@@ -61,7 +64,7 @@ def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
             else:
                 path = printable(found.relative_to(folder).as_posix())
                 reading = partial(read_image, found), partial(stamp_of, found)
-                items.append(Item(printable(str(found)), path, label, *reading))
+                items.append(Item(printable(str(found)), path, normalised(name), *reading))
     lines += _passed_over(folder, clutter)
     return Part(printable(str(folder)), tuple(classes), tuple(items), tuple(lines))
 

@@ -7,9 +7,10 @@ at them.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.alike import normalised
 from models.errors import ImageError
 from models.formats import LOOKED_AT, sniff
 from training.errors import DataError
@@ -74,12 +75,20 @@ class Source:
 def make_part(place: str, items: Iterable[Item], left_out: Iterable[str] = (), order: Sequence[str] | None = None) -> Part:
     """A part of the classes that its items have, in the order given, others after it by name; raises DataError as
     ``check_labels``."""
-    items = tuple(items)
+    written: dict[str, str] = {}
+    items = tuple(_written(item, written) for item in items)
     found = {item.label for item in items}
-    known = [name for name in order or () if name in found]
+    known = [name for name in dict.fromkeys(map(normalised, order or ())) if name in found]
     classes = [*known, *sorted(found.difference(known))]
     check_labels(place, classes)
     return Part(place, tuple(classes), items, tuple(left_out))
+
+
+def _written(item: Item, written: dict[str, str]) -> Item:
+    """With its label ``normalised``; ``written`` remembers those that were."""
+    if (label := written.get(item.label)) is None:
+        label = written[item.label] = normalised(item.label)
+    return item if label == item.label else replace(item, label=label)
 
 
 def make_source(place: str, parts: Mapping[str, Part]) -> Source:

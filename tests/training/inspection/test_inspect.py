@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.alike import spelled
 from tests.factories import encode
 from tests.training.factories import SPEC
 from tests.training.inspection.test_copies import photo, saved_anew
@@ -116,7 +117,8 @@ def test_a_near_copy_in_another_split_is_a_warning(photos: Folder, capsys: pytes
     ("first", "second", "alike"),
     [
         ("cat", "Cat", True),
-        ("caf\u00e9", "cafe\u0301", True),
+        ("caf\u00e9", "caf\u00e9\u200b", True),
+        ("two words", "two\u00a0 words", True),
         ("Stra\u00dfe", "STRASSE", True),
         ("a", "A", False),
         ("m2", "m\u00b2", False),
@@ -134,7 +136,44 @@ def test_classes_that_are_called_alike_are_an_error(
     code, answer = inspect(photos, capsys=capsys)
 
     assert code == alike
-    assert [finding["lines"] for finding in answer["errors"]] == ([[", ".join(sorted((first, second)))]] if alike else [])
+    assert [finding["lines"] for finding in answer["errors"]] == (
+        [[", ".join(map(spelled, sorted((first, second))))]] if alike else []
+    )
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("other", [APART, f"{COMPOSED} ", f"\u00a0{APART}"], ids=["NFD", "blank", "both"])
+def test_folders_whose_names_look_the_same_are_one_class_which_is_told(
+    other: str, photos: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(photos / "val")
+    (photos / "train/cat").rename(photos / "train" / COMPOSED)
+    (photos / "train" / other).mkdir()
+    moved = sorted((photos / "train" / COMPOSED).iterdir())[::2]
+    for path in moved:
+        path.rename(photos / "train" / other / path.name)
+
+    code, answer = inspect(photos, capsys=capsys)
+
+    assert code == 0
+    assert COMPOSED in answer["classes"]
+    assert other not in answer["classes"]
+    (finding,) = [found for found in answer["warnings"] if found["kind"] == "merged"]
+    assert finding["lines"] == [f"{COMPOSED}: {'; '.join(map(spelled, sorted((COMPOSED, other), key=lambda n: n != COMPOSED)))}"]
+    assert "U+00E9" in finding["lines"][0]
+
+
+def test_a_validation_folder_may_write_an_accent_in_another_way(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "train/cat").rename(photos / "train" / COMPOSED)
+    (photos / "val/cat").rename(photos / "val" / f"{APART} ")
+
+    code, answer = inspect(photos, capsys=capsys)
+
+    assert code == 0
+    assert "unknown" not in kinds(answer)
+    assert set(answer["classes"]) == {COMPOSED, "dog"}
 
 
 def test_a_class_that_the_validation_images_lack_is_a_warning(photos: Folder, capsys: pytest.CaptureFixture[str]) -> None:

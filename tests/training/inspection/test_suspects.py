@@ -1,15 +1,17 @@
 """training/inspection/suspects.py: what looks like a mistake is found, and little else."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from tests.factories import encode
+from tests.factories import encode, make_image
 from tests.training.inspection.test_copies import make_look, photo
 from training.inspection import suspects
-from training.inspection.facts import Look
+from training.inspection.facts import Look, examine_file
 from training.inspection.suspects import Suspects
 
 Find = Callable[[Look], Suspects]
@@ -66,3 +68,19 @@ def test_white_pictures_with_something_on_them_are_not_bright() -> None:
     drawing.paste((20, 20, 20), (40, 40, 60, 60))
 
     assert list(suspects.bright(make_look([encode(drawing)]))) == []
+
+
+@pytest.mark.parametrize(("highest", "told"), [(4095, True), (1023, True), (255, False), (4096, False), (65535, False)])
+def test_pictures_of_12_bits_in_files_of_16_are_told(highest: int, told: bool) -> None:
+    values = np.linspace(0, highest, 64 * 48).reshape(48, 64).round().astype(np.uint16)
+    facts, _ = examine_file(encode(Image.fromarray(values)))
+
+    assert facts.highest == highest
+    look: Any = SimpleNamespace(facts=[facts])
+    expected = [(0, f"values up to {highest} of 65535, seen as up to {highest >> 8} of 255")]
+    assert list(suspects.shallow(look)) == (expected if told else [])
+
+
+def test_files_of_8_bits_have_no_such_value() -> None:
+    assert examine_file(make_image("PNG"))[0].highest is None
+    assert examine_file(make_image("PNG", mode="L"))[0].highest is None

@@ -128,6 +128,24 @@ def test_confusions_are_a_matrix_of_few_classes_and_pairs_of_many(
 
 
 @pytest.mark.usefixtures("drawn_before")
+def test_a_page_of_20000_classes_is_small_and_says_that_it_shows_the_worst(content: dict[str, Any]) -> None:
+    names = [f"{i:05d} {'n' * 194}" for i in range(20_000)]
+    rows = [
+        {"label": name, "precision": 0.5, "recall": 0.5, "f1": 0.9 - i / 40_000, "support": 4} for i, name in enumerate(names)
+    ]
+    cells = {"label": [1], "answer": [0], "count": [3]}
+    evaluation = content["evaluation"] | {"classes": rows, "confusion": cells}
+
+    html = page.render(content | {"run": content["run"] | {"classes": names}, "evaluation": evaluation})
+
+    found = Page(html)
+    assert "The worst stand first: 500 of 20,000;" in " ".join(found.text.split())
+    assert all(name in html for name in names[-500:])
+    assert names[-501] not in html
+    assert len(html) < 3_000_000
+
+
+@pytest.mark.usefixtures("drawn_before")
 def test_what_the_data_say_is_text_and_never_markup(content: dict[str, Any]) -> None:
     changed = with_labels(content, [HOSTILE, "b", "c"])
     changed["run"] = changed["run"] | {"command": HOSTILE, "data": changed["run"]["data"] | {"folder": HOSTILE}}
