@@ -305,8 +305,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.parsed < len(self.unread) and not self.transport.is_closing():
             self.account.line_up(self, again=True)
-        else:
-            self.flow.resume_reading()
+        self.flow.resume_reading()
         self._settle()
 
     def pause_writing(self) -> None:
@@ -334,7 +333,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         elif self.flow.waits:
             self.flow.waits = False
-            if self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            if not self._answering() or len(cast(RequestResponseCycle, self.cycle).body) <= HIGH_WATER_LIMIT:
                 self.flow.resume_reading()
         self.account.move(self, self._state())
 

@@ -488,6 +488,16 @@ def test_many_small_chunks_are_read_and_others_have_their_turn() -> None:
     assert turns > 60_000 * 6 / PIECE_BYTES
 
 
+def test_a_body_of_many_chunks_behind_its_answer_is_read_to_its_end() -> None:
+    async def scenario(door: Door) -> bytes:
+        head = b"POST /early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        chunks = [b"".join(b"%x\r\n%b\r\n" % (size, b"x" * size) for _ in range(900_000 // size)) for size in (9, 1_000, 70_000)]
+        parts = [part for chunk in chunks for part in (head, chunk, b"0\r\n\r\n")]
+        return await door.send(*parts, b"GET /end HTTP/1.1\r\nhost: x\r\n\r\n", patience=3)
+
+    assert [answer[1] for answer in answers_in(behind_a_door(scenario, seconds=5))] == ["/early"] * 3 + ["/end"]
+
+
 def test_a_body_that_breaks_off_behind_an_answer_gets_no_second_one() -> None:
     async def scenario(door: Door) -> bytes:
         door.front.overloaded = True
