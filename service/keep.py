@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from models import kept
-from models.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry
+from models.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry, remove_old
 from models.kept import ANSWERS, IMAGES, Kept
 from service.errors import KeptUnavailable
 from service.log import of_requests
@@ -195,8 +195,8 @@ class Keeper:
 
     def _drop(self, client: str, answer_id: str) -> int:
         """Have what waits not be written; how many images that were."""
-        with self.changed:
-            mine = [entry for entry in self.images if (entry[1].client, entry[1].answer_id) == (client, answer_id)]
+        with self.changed:  # which a thread may take twice
+            mine = self._waiting(client, answer_id)
             for entry in mine:
                 self.images.remove(entry)
                 self.waiting -= len(entry[0])
@@ -322,7 +322,7 @@ def clear(known: Catalogue, bounds: Bounds) -> Found:
             _remove(known, name)
     _thin_out(known, bounds)
     for name in [name for name, facts in images.items() if name not in known.of_image and now - facts.st_mtime > FRESH_SECONDS]:
-        _unlink(known.folder / IMAGES / name)
+        (known.folder / IMAGES / name).unlink(missing_ok=True)
         del images[name]
     found = Found(len(images), sum(facts.st_size for facts in images.values()), len(known.answers))
     if found.images > bounds.images or found.bytes > bounds.bytes:
@@ -331,7 +331,7 @@ def clear(known: Catalogue, bounds: Bounds) -> Found:
                 break
             for answer in list(known.of_image[name]):
                 _remove(known, answer)
-            _unlink(known.folder / IMAGES / name)
+            (known.folder / IMAGES / name).unlink(missing_ok=True)
             if facts := images.pop(name, None):
                 found.images, found.bytes = len(images), found.bytes - facts.st_size
             found.answers = len(known.answers)
@@ -371,13 +371,9 @@ def _scan(folder: Path, now: float) -> list["os.DirEntry[str]"]:
                 if not entry.name.startswith(kept.BESIDE):
                     entry.stat()  # kept in the entry, whoever removes the file meanwhile
                     found.append(entry)
-                elif now - entry.stat().st_mtime > FRESH_SECONDS:
-                    _unlink(Path(entry.path))
+                else:
+                    remove_old(Path(entry.path), now - FRESH_SECONDS)
     return found
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
 
 
 def stays(answer: Entry, bounds: Bounds, now: float) -> bool:
