@@ -5,6 +5,7 @@ Each stage is a module of that name; this one wires and times them.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +123,7 @@ class Hubel:
             max_queue=SETTINGS.max_queue,
             max_queue_seconds=SETTINGS.max_queue_ms / 1000,
             observe=metrics.BATCH_SIZE.observe,
-            drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
+            drop=metrics.dropped,
         )
         self.decoding = Decoding(
             self.pool,
@@ -132,7 +133,7 @@ class Hubel:
             max_images=SETTINGS.max_queue,
             max_seconds=SETTINGS.max_queue_ms / 1000,
             room=lambda: self.batcher.has_room(BULK_SHARE),
-            drop=lambda reason: metrics.DROPPED.labels(reason).inc(),
+            drop=metrics.dropped,
             changed=metrics.decoding,
             refused=metrics.DECODE_REFUSED.inc,
         )
@@ -160,12 +161,13 @@ class Hubel:
     def busy_seconds(self) -> float:
         return self.batcher.busy_seconds()
 
-    def check_load(self, route: str) -> None:
+    def check_load(self, route: str, seconds: float = math.inf) -> None:
+        """seconds: within which the answer is wanted."""
         if route == feedback_api.PATH:
             self.feedback.check_load()
         else:
-            self.batcher.check(1, share_of(route))
-            self.decoding.check()
+            self.batcher.check(1, share_of(route), seconds)
+            self.decoding.check(seconds)
 
     def package_of(self, version: int) -> Path:
         return registry.resolve(Path(SETTINGS.store), f"{self.manifest.name}:{version}")
@@ -265,20 +267,17 @@ class Hubel:
         limit_ms = deadline_of(request)
         seconds = limit_ms / 1000
         deadline = time.perf_counter() + seconds
-        weight = share_of(request.path)
         images: list[bytes] | None = None
         less = less_than(request.headers.get("content-type", ""))
         try:
             async with asyncio.timeout(seconds):
-                self.batcher.check(1, weight, seconds)  # before the body is read: what is refused costs little
-                self.decoding.check(seconds)
+                self.check_load(request.path, seconds)  # before the body is read: what is refused costs little
                 with self.bodies.share() as share:
                     images = await self.read(request, share, less)
                     request.charge(len(images))
                     plans = await self.plan(images)
                     bulk = is_bulk(images)
-                    if bulk:
-                        weight = BULK_SHARE
+                    weight = BULK_SHARE if bulk else share_of(request.path)
                     left = deadline - time.perf_counter()
                     with (
                         self.batcher.admit(len(images), weight, left),

@@ -26,11 +26,11 @@ from models.header import Header, count_scans, is_gathered
 from models.input import InputSpec
 from models.limits import DECODED_BYTES, Limits
 from models.preprocess import Pixels, denominator
+from service.batcher import Reason
 from service.decode import decode, inspect
 from service.errors import HubelError, Overloaded
 
 Kind = Literal["jpeg", "gathered", "png", "deep", "webp"]
-Reason = Literal["disconnected", "deadline"]
 
 SMALL_PIXELS, SMALL_BYTES = 640 * 480, 1024 * 1024  # of an image that takes 30 ms at most, whatever is in it
 TINY_PIXELS, TINY_BYTES = 128 * 128, 64 * 1024  # of one that takes 2 ms

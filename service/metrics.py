@@ -175,6 +175,10 @@ def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
     (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(str(version), str(right).lower()).inc()
 
 
+def dropped(reason: str) -> None:
+    DROPPED.labels(reason).inc()
+
+
 def decoding(waiting: int, held: int) -> None:
     DECODE_WAITING.set(waiting)
     DECODE_BYTES.set(held)
