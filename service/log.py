@@ -8,7 +8,6 @@ import atexit
 import io
 import logging
 import os
-import re
 import select
 import sys
 import threading
@@ -19,13 +18,14 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from models.table import printable
+
 LINES = 1000  # most that wait to be written
 MAX_CHARS = 8192  # of an event with its traceback
 EVERY_SECONDS = 1.0  # a kind of line that requests cause
 FLUSH_SECONDS = 1.0  # at the end of a process, for what still waits
 KINDS, KIND_CHARS = 200, 100  # most that are told apart, and by how much of them
 SERVICE, REQUESTS = "hubel", "hubel.requests"
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 LOST = "{} lines of the log are lost: nobody took them in time"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -212,7 +212,7 @@ class OneLine(logging.Formatter):
         return super().formatMessage(record)[:MAX_CHARS] + (f" (and {more} more like it before)" if more else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        text = CONTROL.sub(lambda found: repr(found[0])[1:-1], super().format(record))
+        text = printable(super().format(record), keep="\n")
         return text if len(text) <= 2 * MAX_CHARS else f"{text[:MAX_CHARS]} ... {text[-MAX_CHARS:]}"
 
 
