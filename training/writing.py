@@ -3,13 +3,13 @@
 Neighbours: evaluate.py, export.py, reference.py and report/ write by this; checkpoint.py keeps its own for weights.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from models import file
 from training.errors import StorageError
 
 BESIDE = ".new-"
@@ -61,5 +61,4 @@ def staged(folder: Path, made: tuple[str, ...], last: str) -> Generator[Path]:
 def _sync(paths: list[Path]) -> None:
     """Have the disk hold them: some say only then that they are full."""
     for path in paths:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+        file.sync(path)

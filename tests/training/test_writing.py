@@ -37,6 +37,15 @@ def call(command: str, journey: Journey, run: Path, store: Path) -> int:
     return main([command, str(run), *more])
 
 
+def told(capsys: pytest.CaptureFixture[str], words: str) -> str:
+    """The last line of what was said, which is an error with these words and the way out."""
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("error: ")
+    assert words in err
+    assert "ake room" in err
+    return err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("size", [1000])
 def test_a_full_disk_is_one_line_and_leaves_the_run_and_the_store_as_they_were(
@@ -56,12 +65,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_run_and_the_store_as_they_were(
     with full_after(size):
         code = call(command, journey, run, store)
 
-    err = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 1
-    assert err.startswith("error: ")
+    err = told(capsys, "File too large")
     assert "cannot be written" in err
-    assert "File too large" in err
-    assert "ake room" in err
     assert (contents(run), contents(store)) == before
 
 
@@ -84,10 +90,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(
 
     assert call(command, journey, run, store) == 1
 
-    err = capsys.readouterr().err.strip().splitlines()[-1]
-    assert err.startswith("error: ")
-    assert words in err
-    assert "ake room" in err
+    told(capsys, words)
     assert contents(run) == before
     assert not store.exists() or not registry.names(store)
 
