@@ -121,6 +121,19 @@ def behind_a_door(
     return uvloop.run(run())
 
 
+def counted_turns(look: Callable[[], object] = lambda: None) -> list[int]:
+    """The turns of the running loop from now on, counted in the one place of a list; ``look`` is called in each."""
+    loop, turns = asyncio.get_running_loop(), [0]
+
+    def count() -> None:
+        turns[0] += 1
+        look()
+        loop.call_soon(count)
+
+    count()
+    return turns
+
+
 def answers_in(received: bytes) -> list[list[Any]]:
     """The JSON bodies of the answers with status 200."""
     found: list[list[Any]] = []
@@ -369,19 +382,11 @@ def test_refusals_one_behind_the_other_let_others_have_their_turn() -> None:
         await door.until(lambda: door.front.calls == 1)
         door.front.overloaded = True
         door.front.gate.set()
-        turns, received = 0, b""
-        loop = asyncio.get_running_loop()
-
-        def count() -> None:
-            nonlocal turns
-            turns += 1
-            loop.call_soon(count)
-
-        count()
+        turns, received = counted_turns(), b""
         while received.count(b" 503 ") < 3_000:
             received += await asyncio.wait_for(reader.read(65_536), 10)
         writer.close()
-        return turns, received.count(b" 503 ")
+        return turns[0], received.count(b" 503 ")
 
     turns, refusals = behind_a_door(scenario, seconds=5)
     assert refusals == 3_000
@@ -469,18 +474,10 @@ def test_what_follows_a_head_that_came_in_two_parts_waits_too() -> None:
 
 def test_many_small_chunks_are_read_and_others_have_their_turn() -> None:
     async def scenario(door: Door) -> tuple[bytes, int]:
-        turns = 0
-        loop = asyncio.get_running_loop()
-
-        def count() -> None:
-            nonlocal turns
-            turns += 1
-            loop.call_soon(count)
-
-        count()
+        turns = counted_turns()
         head = b"POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         received = await door.send(head + b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n", patience=2)
-        return received, turns
+        return received, turns[0]
 
     received, turns = behind_a_door(scenario, seconds=20)
     (answer,) = answers_in(received)
@@ -525,16 +522,15 @@ def test_nothing_is_done_for_those_who_ask_and_hang_up_at_once() -> None:
 def test_only_so_many_requests_begin_in_a_turn_of_the_loop() -> None:
     async def scenario(door: Door) -> int:
         connections = [await door.ask(b"/a") for _ in range(6 * TURN_REQUESTS)]
-        loop, most, calls = asyncio.get_running_loop(), 0, door.front.calls
+        most, calls = 0, door.front.calls
 
-        def count() -> None:
+        def look() -> None:
             nonlocal most, calls
             most, calls = max(most, door.front.calls - calls), door.front.calls
-            loop.call_soon(count)
 
         for _, writer in connections:
             writer.write(b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n")
-        count()
+        counted_turns(look)
         await asyncio.gather(*(asyncio.wait_for(reader.readuntil(b"]]"), 5) for reader, _ in connections))
         for _, writer in connections:
             writer.close()
