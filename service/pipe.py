@@ -31,9 +31,8 @@ class Pipe:
         self.socket.sendall(len(data).to_bytes(HEAD) + data)
 
     def receive(self, seconds: float = 0.0) -> bytes:
-        """The next message; 0 waits for ever. Raises EOFError where the other end is gone or
-        talks nonsense, and TimeoutError where the message
-        is not whole by then; it waits once more as long for what comes in parts.
+        """The next message; 0 waits for ever. Raises EOFError where the other end is gone or talks nonsense, and TimeoutError
+        where the message is not whole by then; it waits once more as long for what comes in parts.
         """
         if seconds != self.patience:
             self.socket.setsockopt(

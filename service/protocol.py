@@ -392,9 +392,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._answering() and self.in_head:
             self.deaf = True  # the requests behind this one are let go
             self.finish()
+            self._settle()
         else:
             self._refuse(Overloaded("too many bytes wait to be read; try again in 1 s, one request after the other", 1))
-        self._settle()
 
     def _close(self) -> None:
         """Once what was written is taken."""
