@@ -45,7 +45,9 @@ def cut(net: Any) -> Classifier:
     return Classifier(nn.Sequential(net.conv1, net.bn1), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), net.fc, ends=(2,))
 
 
-def write_quickly(model: Classifier, checkpoint: Checkpoint, path: Path, temperature: float = 1.0, half: bool = False) -> None:
+def write_quickly(
+    model: Classifier, checkpoint: Checkpoint, path: Path, temperature: float = 1.0, half: bool = False, opset: int | None = None
+) -> None:
     network = deepcopy(checkpoint.answering(model).cpu())
     with torch.no_grad():
         network.head.weight.div_(temperature)
@@ -56,7 +58,14 @@ def write_quickly(model: Classifier, checkpoint: Checkpoint, path: Path, tempera
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            servable, (example,), path, input_names=["images"], output_names=names, dynamic_axes=sizes, dynamo=False
+            servable,
+            (example,),
+            path,
+            input_names=["images"],
+            output_names=names,
+            dynamic_axes=sizes,
+            dynamo=False,
+            opset_version=opset,
         )
     graph = onnx.load(path)
     for output, value in zip(graph.graph.output, servable(example), strict=True):
