@@ -18,7 +18,8 @@ from typing import Any, cast
 import numpy as np
 
 from benchmarks.photos import make_photo
-from models import kept, registry
+from models.captures import captured
+from models.registry import registry
 from service.aftermath import Aftermath
 from service.batcher import Job
 from service.drift import Drift
@@ -66,7 +67,7 @@ async def measure_answers(runtime: Runtime, folder: Path) -> None:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     answer.set_result({"logits": logits})
     job, result = Job(pixels, ("logits",), 0.0, answer, 0.0), classify(logits, runtime.manifest)
-    kept.prepare(folder / "kept")
+    captured.prepare(folder / "kept")
     counted: list[str] = []
     keeper = Keeper(folder / "kept", Bounds(10_000, DAY, 1000 * MB, 1.0, 3600), counted.append)
     drift, recent = Drift(lambda _: None, DriftGauges()), RecentAnswers(folder, "worker-0", ENTRIES)

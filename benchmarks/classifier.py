@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.preprocess import Pixels, preprocess
+from models.image.preprocess import Pixels, preprocess
 from service import settings
 from service.postprocess import classify
 from service.runtime import Runtime

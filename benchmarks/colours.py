@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import manifest as manifests
-from models import registry
-from models.manifest import MODEL
+from models.package import manifest as manifests
+from models.package.manifest import MODEL
+from models.registry import registry
 from training import data
 from training.export import open_session
 

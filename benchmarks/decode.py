@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.machine import others, processor
-from models import manifest
-from models import preprocess as hubel
-from models.input import InputSpec
-from models.preprocess import RESAMPLING, Header, Pixels, read_header
+from models.image import preprocess as hubel
+from models.image.preprocess import RESAMPLING, Header, Pixels, read_header
+from models.image.spec import InputSpec
+from models.package import manifest
 
 RESULT = Path(__file__).with_name("DECODE.md")
 BUNDLED = Path(__file__).parents[1] / "models" / "store" / "cifar10" / "1"
@@ -115,7 +115,7 @@ def bare(data: bytes, n: int) -> bytes:
 
 
 def box_of(header: Header, spec: InputSpec, n: int) -> tuple[float, float, float, float]:
-    """What ``models.preprocess.fit`` cuts out, in pixels of the image decoded at 1/n."""
+    """What ``models.image.preprocess.fit`` cuts out, in pixels of the image decoded at 1/n."""
     side = min(header.width, header.height)
     across, down = spec.width * side / spec.resize, spec.height * side / spec.resize
     left, top = (header.width - across) / 2, (header.height - down) / 2
@@ -123,7 +123,7 @@ def box_of(header: Header, spec: InputSpec, n: int) -> tuple[float, float, float
 
 
 def pillow_resize(image: Image.Image, header: Header, spec: InputSpec, n: int, gap: float | None = None) -> Pixels:
-    """What ``models.preprocess.fit`` does."""
+    """What ``models.image.preprocess.fit`` does."""
     size = (spec.width, spec.height)
     box = box_of(header, spec, n)
     if box != (0.0, 0.0, *map(float, size)) or image.size != size:
@@ -146,7 +146,7 @@ def own(data: bytes, header: Header, spec: InputSpec, n: int) -> Pixels:
 
 
 PLAIN = "simplejpeg whole, copied to Pillow: the plain way"
-OWN = "Hubel (`models/preprocess.py`)"
+OWN = "Hubel (`models/image/preprocess.py`)"
 WAYS: dict[str, Way] = {
     PLAIN: Way(copied, pillow_resize),
     OWN: Way(bare, own),

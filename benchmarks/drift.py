@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from models import manifest as manifests
-from models import registry
-from models.manifest import MODEL, Manifest
-from models.precision import GRAPHS
-from models.preprocess import preprocess
-from models.probability import softmax
+from models.image.preprocess import preprocess
+from models.package import manifest as manifests
+from models.package.manifest import MODEL, Manifest
+from models.package.precision import GRAPHS
+from models.package.probability import softmax
+from models.registry import registry
 from service.drift import SAMPLES, WINDOW, Sample, Window, figures
 from training import data, reference
 from training.data import ImageSet

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT
 from benchmarks.systems import System
-from models import registry
-from models.fingerprint import fingerprint
-from models.manifest import PackageError
+from models.image.fingerprint import fingerprint
+from models.package.manifest import PackageError
+from models.registry import registry
 
 CACHE = ROOT / ".bench"
 BUNDLED = "cifar10"

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.classifier import MAX_BATCH, Classifier
 from benchmarks.results import Measured, Turn
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 
 WARM_BATCHES = 2
 LEAST_BATCHES, LEAST_SINGLES = 5, 10

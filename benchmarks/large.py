@@ -31,8 +31,8 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DECODE = """
 import re, sys, time
-from models.input import InputSpec
-from models.preprocess import preprocess
+from models.image.spec import InputSpec
+from models.image.preprocess import preprocess
 def memory(what): return 1024 * int(re.search(what + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
 spec = InputSpec(height=32, width=32, resize=32)
 file, warm = (open(path, "rb").read() for path in sys.argv[1:])

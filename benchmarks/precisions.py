@@ -12,8 +12,8 @@ from statistics import median
 
 import numpy as np
 
-from models.precision import PRECISIONS
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
+from models.package.precision import PRECISIONS
 from service import runtime, settings
 from service.runtime import DeviceError, Runtime
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks import machine
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from training import epoch, prefetch
 from training.architectures import catalogue
 from training.checkpoint import Checkpoint

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from models import program
+from models.terminal import program
 
 WRONG = 2
 GROUPS = {

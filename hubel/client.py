@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.errors import ServiceError
-from models.prediction import Classification, Ranking
+from models.package.prediction import Classification, Ranking
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
 Vector = NDArray[np.float32]

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import registry
-from models.prediction import Classification, Ranking
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
+from models.package.prediction import Classification, Ranking
+from models.registry import registry
 from service import postprocess
 from service.runtime import Runtime
 
@@ -19,7 +19,7 @@ Row = NDArray[np.float32]
 class Model:
     """A package in memory, checked as the service checks it. Not for several threads at once.
 
-    An image is the bytes of a JPEG, PNG or WebP file, or its path; what is none raises models.header.ImageError.
+    An image is the bytes of a JPEG, PNG or WebP file, or its path; what is none raises models.image.header.ImageError.
     """
 
     def __init__(self, folder: Path, device: str = "auto", precision: str = "auto") -> None:

@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from models import program
+from models.terminal import program
 
 try:
     import msgspec
 
-    from models import commands, registry, removal, transfer, trial
-    from models.candidate import Bounds
-    from models.commands import show_gate
+    from models.cli import commands
+    from models.cli.commands import show_gate
     from models.errors import PackageError
-    from models.promotion import Refused
-    from models.rules import Rules
-    from models.table import lines, printable
+    from models.lifecycle import dry_run, retention
+    from models.lifecycle.candidate import Bounds
+    from models.lifecycle.promotion import Refused
+    from models.lifecycle.rules import Rules
+    from models.registry import registry, transfer
+    from models.terminal.table import lines, printable
 except ImportError as err:
     raise SystemExit(program.missing("models", err)) from None
 
@@ -80,7 +82,9 @@ def _add_promote(collection: Commands) -> None:
     gate.add_argument("--recall", type=float, default=rules.recall, help="recall that a class may lose (default: %(default)g)")
     gate.add_argument("--speed", type=float, default=rules.speed, help="times as long for a batch (default: %(default)g)")
     gate.add_argument("--memory", type=float, default=rules.memory, help="times as much memory (default: %(default)g)")
-    gate.add_argument("--seconds", type=float, default=trial.SECONDS, help="for a version to be tried out (default: %(default)g)")
+    gate.add_argument(
+        "--seconds", type=float, default=dry_run.SECONDS, help="for a version to be tried out (default: %(default)g)"
+    )
     _add_candidate(command)
 
 
@@ -124,7 +128,7 @@ def _add_life(collection: Commands) -> None:
     _add_reason(command)
     command = _add(collection, "gc", commands.run_gc, commands.show_gc)
     command.add_argument("name", nargs="?", help="(default: every name)")
-    command.add_argument("--keep", type=int, default=removal.KEEP, help="newest versions that stay (default: %(default)s)")
+    command.add_argument("--keep", type=int, default=retention.KEEP, help="newest versions that stay (default: %(default)s)")
     command.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 

@@ -25,7 +25,7 @@ class UnsupportedFormat(ImageError):
 class ImageTooLarge(ImageError):
     """The header announces more pixels than the caller allows; nothing was decoded.
 
-    fact: size and limit. limit: which field of models.limits.Limits it is over.
+    fact: size and limit. limit: which field of models.image.limits.Limits it is over.
     """
 
     def __init__(self, fact: str, limit: str) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from models import program
+from models.terminal import program
 
 try:
     import msgspec
 
-    from models import catalogue, kept, registry
-    from models.manifest import PackageError
+    from models.captures import captured, catalogue
+    from models.package.manifest import PackageError
+    from models.registry import registry
     from service import keys, ledger, settings
     from service.keys import KeysError
     from service.life import enders
@@ -90,7 +91,7 @@ def run_forget(args: argparse.Namespace) -> int:
     """Delete what is kept of an answer; a running service need not be told."""
     config = settings.read()
     folder = Path(config.feedback_dir)
-    if not config.feedback_dir or not kept.is_folder(folder):
+    if not config.feedback_dir or not captured.is_folder(folder):
         return fail(f"HUBEL_FEEDBACK_DIR is {config.feedback_dir!r}, no folder of kept images; set it as the service has it")
     try:
         deleted = catalogue.forget(folder, args.answer_id)
@@ -144,7 +145,7 @@ def no_metrics(folder: str, error: OSError) -> str:
 def cannot_keep(folder: Path) -> str | None:
     """Why no images can be kept in a folder."""
     try:
-        kept.prepare(folder)
+        captured.prepare(folder)
     except OSError as err:
         return f"images cannot be kept in {folder}: {err.strerror}; set HUBEL_FEEDBACK_DIR to another folder, or leave it out"
     return None

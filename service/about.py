@@ -5,9 +5,9 @@ Neighbours: app.py answers with it, holding.py holds the versions.
 
 from typing import cast
 
-from models.formats import FORMATS
-from models.manifest import Manifest
-from models.precision import GRAPHS, Precision
+from models.image.formats import FORMATS
+from models.package.manifest import Manifest
+from models.package.precision import GRAPHS, Precision
 from service import metrics
 from service.holding import Held, Holding, Network
 from service.settings import Settings

@@ -7,8 +7,8 @@ drift.py take them, feedback.py is asked for what came of them.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from models.kept import Kept
-from models.manifest import Manifest
+from models.captures.captured import Kept
+from models.package.manifest import Manifest
 from service.batcher import Job
 from service.drift import Drift, Sample
 from service.edge import Request

@@ -17,12 +17,14 @@ from typing import Any, TypeVar, cast
 import bentoml
 import msgspec
 
-from models import kept, reference, registry
-from models.input import InputSpec
-from models.limits import Limits
-from models.manifest import Manifest
-from models.preprocess import Pixels
-from models.reference import Reference
+from models.captures import captured
+from models.image.limits import Limits
+from models.image.preprocess import Pixels
+from models.image.spec import InputSpec
+from models.package import drift_reference
+from models.package.drift_reference import Reference
+from models.package.manifest import Manifest
+from models.registry import registry
 from service import feedback_api, keys, ledger, metrics, settings
 from service.about import announce, describe_models, describe_service
 from service.access import OPEN, Access
@@ -193,10 +195,10 @@ class Hubel:
     def reference_of(self, version: int) -> Reference | None:
         """What the package of a version says of the images it is for; raises PackageError."""
         manifest = self.manifest_of(version)
-        if reference.FILE not in manifest.files:
+        if drift_reference.FILE not in manifest.files:
             return None
-        data = registry.load(self.package_of(version), manifest, reference.FILE)
-        return reference.read(data, len(manifest.labels), manifest.outputs["features"][0])
+        data = registry.load(self.package_of(version), manifest, drift_reference.FILE)
+        return drift_reference.read(data, len(manifest.labels), manifest.outputs["features"][0])
 
     @property
     def manifest(self) -> Manifest:
@@ -414,7 +416,7 @@ def make_keeper() -> Keeper | None:
         return None
     folder = Path(SETTINGS.feedback_dir)
     try:
-        kept.prepare(folder)
+        captured.prepare(folder)
     except OSError as err:  # since the start, which checks it; it may come back
         log.error("no image is kept by this worker yet: %s: %s", folder, err.strerror)
     bounds = Bounds(

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 from service.errors import DeadlineExceeded, Overloaded
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.manifest import PackageError
+from models.package.manifest import PackageError
 from service import remote
 from service.errors import DeviceLost, OutOfMemory
 from service.log import set_up

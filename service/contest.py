@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
-from models.candidate import LATENCY_BOUNDS, Progress, Tally
-from models.history import MAX_REASON
-from models.input import InputSpec
-from models.preprocess import Pixels
-from models.table import printable
+from models.image.preprocess import Pixels
+from models.image.spec import InputSpec
+from models.lifecycle.candidate import LATENCY_BOUNDS, Progress, Tally
+from models.registry.history import MAX_REASON
+from models.terminal.table import printable
 from service import metrics
 from service.batcher import Batcher, Job
 from service.errors import HubelError, OutOfMemory

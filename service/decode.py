@@ -1,15 +1,15 @@
 """Stage decode: image bytes -> (height, width, 3) uint8, within the limits of the service.
 
-models.preprocess does the work; this says what a stranger may ask of it. Runs in a pool of threads: libjpeg-turbo
+models.image.preprocess does the work; this says what a stranger may ask of it. Runs in a pool of threads: libjpeg-turbo
 and Pillow release the interpreter's lock.
 """
 
 from models import errors
 from models.errors import ImageError
-from models.header import Header, read_header
-from models.input import InputSpec
-from models.limits import Limits
-from models.preprocess import Pixels, preprocess
+from models.image.header import Header, read_header
+from models.image.limits import Limits
+from models.image.preprocess import Pixels, preprocess
+from models.image.spec import InputSpec
 from service.errors import ClientError, ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 
 

@@ -3,7 +3,7 @@
 An image's header says what its pixels may cost. Small images have threads of their own, in the order in which they come. The
 others wait in a line: whoever asks for little goes before those who ask for much, but not for ever; what takes long leaves a
 thread free for what does not; and all together they hold no more memory than they may. Work whose waiter is gone is dropped.
-Neighbours: models/header.py reads headers, decode.py decodes in the threads, app.py brings the images.
+Neighbours: models/image/header.py reads headers, decode.py decodes in the threads, app.py brings the images.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models import webp
 from models.errors import ImageError
-from models.header import Header, count_scans, is_gathered
-from models.input import InputSpec
-from models.limits import DECODED_BYTES, Limits
-from models.preprocess import Pixels, denominator
+from models.image import webp
+from models.image.header import Header, count_scans, is_gathered
+from models.image.limits import DECODED_BYTES, Limits
+from models.image.preprocess import Pixels, denominator
+from models.image.spec import InputSpec
 from service.batcher import Reason
 from service.decode import decode, inspect
 from service.errors import HubelError, Overloaded

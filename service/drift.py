@@ -1,8 +1,7 @@
 """Drift: the last answers of a version beside the reference that its package holds, as a few gauges.
 
 Answers are noted on the path of requests and compared in a thread of its own. Of few images more is looked at: features,
-brightness, sharpness, size. Neighbours: models/reference.py has the figures, aftermath.py notes answers, docs/drift.md
-says what they mean.
+brightness, sharpness, size.
 """
 
 import logging
@@ -16,10 +15,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models import reference as references
 from models.errors import PackageError
-from models.preprocess import Pixels
-from models.reference import CONFIDENCE_EDGES, Reference
+from models.image.preprocess import Pixels
+from models.package import drift_reference as references
+from models.package.drift_reference import CONFIDENCE_EDGES, Reference
 
 WINDOW, SAMPLES = 2000, 500  # answers, and images looked at more closely, that are compared
 LEAST = 200  # of either, before anything is said

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import msgspec
 
-from models import alike, kept
+from models.captures import captured
 from models.errors import PackageError
+from models.package import label_names
 from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
 from service.recent import NO_VERDICT, RIGHT, WRONG, Held, Place, RecentAnswers, Ring
 from service.schemas import Feedback, FeedbackResult
@@ -125,7 +126,7 @@ class Verdicts:
         """The same for an answer of which the folder alone knows: the service was started since, or had many others."""
         answer = None
         if self.keeper is not None:
-            answer = kept.read_answer(kept.answer_path(self.keeper.folder, client, feedback.answer(), index))
+            answer = captured.read_answer(captured.answer_path(self.keeper.folder, client, feedback.answer(), index))
         if answer is None:
             raise UnknownAnswer(self._unknown(feedback.answer(), index))
         given = self._given(feedback, answer.version, labels)
@@ -200,9 +201,9 @@ class Forms:
         """The label of that name, or the only one that looks like it."""
         found = next((entry for entry in self.known if entry[0] is labels), None)
         if found is None:
-            found = labels, frozenset(labels), alike.by_form(labels)
+            found = labels, frozenset(labels), label_names.by_form(labels)
             self.known = [found, *self.known[: KNOWN - 1]]
-        return name if name in found[1] else found[2].get(alike.folded(name))
+        return name if name in found[1] else found[2].get(label_names.folded(name))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from models import kept
+from models.captures import captured
 from service import feedback, metrics
 from service.aftermath import client_of
 from service.edge import Reply, Request, Routes, describe, reply_json
@@ -143,7 +143,7 @@ class FeedbackApi:
                 "no image is kept here: HUBEL_FEEDBACK_DIR is not set, or could not be written to when this process started"
             )
         deleted = 0
-        if kept.ANSWER_ID.fullmatch(answer_id):
+        if captured.ANSWER_ID.fullmatch(answer_id):
             keeper, asked = self.keeper, time.monotonic()
             deleted = await self.wait_for(lambda: self._delete(keeper, client, answer_id, asked))
         if not deleted:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from models.manifest import Manifest, PackageError
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
+from models.package.manifest import Manifest, PackageError
 from service import metrics
 from service.batcher import Arrays
 from service.errors import DeviceLost

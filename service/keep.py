@@ -1,8 +1,7 @@
 """Writes images and answers into the folder of kept images, off the path of requests, and keeps the folder within its bounds.
 
-What cannot be written is dropped and counted; no request waits or fails for it. All workers share the folder: whichever
-holds its lock clears up. Neighbours: models/kept.py says what lies where, models/catalogue.py what is there, aftermath.py
-offers, feedback.py tells, feedback_api.py deletes.
+What cannot be written is dropped and counted; no request waits or fails for it. All workers share the folder: whichever holds
+its lock clears up.
 """
 
 import fcntl
@@ -19,9 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from models import kept
-from models.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry, remove_old
-from models.kept import ANSWERS, IMAGES, Kept
+from models.captures import captured
+from models.captures.captured import ANSWERS, IMAGES, Kept
+from models.captures.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry, remove_old
 from service.errors import KeptUnavailable
 from service.log import of_requests
 
@@ -151,7 +150,7 @@ class Keeper:
     def _names(self, client: str, answer_id: str, images: int) -> set[str]:
         """Of the answers that there may be, and those that are known."""
         blind = range(min(max(images, self.catalogue.images), BLIND_IMAGES))
-        return {kept.answer_name(client, answer_id, i) for i in blind} | set(self.catalogue.names(client, answer_id))
+        return {captured.answer_name(client, answer_id, i) for i in blind} | set(self.catalogue.names(client, answer_id))
 
     def _is_there(self, name: str) -> bool:
         try:
@@ -239,20 +238,20 @@ class Keeper:
 
     def _write(self, image: bytes, answer: Kept) -> None:
         """An image, then its answer, then the image again where it was deleted in between, with the last other answer."""
-        name = kept.image_name(image)
+        name = captured.image_name(image)
         try:
-            new = kept.write_image(self.folder, name, image)
+            new = captured.write_image(self.folder, name, image)
         except FileNotFoundError:
-            kept.mend(self.folder)
-            new = kept.write_image(self.folder, name, image)
+            captured.mend(self.folder)
+            new = captured.write_image(self.folder, name, image)
         answer = msgspec.structs.replace(answer, image=name)
-        stays = kept.write_answer(self.folder, answer)
-        again = stays and kept.write_image(self.folder, name, image)
+        stays = captured.write_answer(self.folder, answer)
+        again = stays and captured.write_image(self.folder, name, image)
         if stays:
             self.count("kept" if new else "known")
             self.found.answers += 1
             with self.lock:
-                self.catalogue.put(kept.answer_name(answer.client, answer.answer_id, answer.index), answer)
+                self.catalogue.put(captured.answer_name(answer.client, answer.answer_id, answer.index), answer)
         if again or not stays:
             self._release(name)
         self.found.images += new
@@ -272,14 +271,14 @@ class Keeper:
             self._try(lambda verdict=verdict: self._note(verdict))
 
     def _note(self, verdict: Verdict) -> None:
-        before = kept.read_answer(kept.answer_path(self.folder, verdict.client, verdict.answer_id, verdict.index))
+        before = captured.read_answer(captured.answer_path(self.folder, verdict.client, verdict.answer_id, verdict.index))
         if before is None:
             if time.monotonic() < verdict.until:
                 with self.changed:
                     self.verdicts.append(verdict)
         elif before.given_at is None or before.given_at < verdict.at:
             changes = {"right": verdict.right, "given": verdict.given, "given_at": verdict.at}
-            if not kept.write_answer(self.folder, msgspec.structs.replace(before, **changes)):
+            if not captured.write_answer(self.folder, msgspec.structs.replace(before, **changes)):
                 self._release(before.image)
 
     def _complain(self, error: OSError) -> None:
@@ -368,7 +367,7 @@ def _scan(folder: Path, now: float) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
-                if not entry.name.startswith(kept.BESIDE):
+                if not entry.name.startswith(captured.BESIDE):
                     entry.stat()  # kept in the entry, whoever removes the file meanwhile
                     found.append(entry)
                 else:

@@ -16,7 +16,7 @@ import limits
 import msgspec
 from msgspec import Meta, Struct
 
-from models.program import command
+from models.terminal.program import command
 
 NOTHING = hashlib.sha256(b"").hexdigest()  # what `sha256sum < /dev/null` writes
 KEY_BYTES = 32

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from models.table import printable
+from models.terminal.table import printable
 
 LINES = 1000  # most that wait to be written
 MAX_CHARS = 8192  # of an event with its traceback

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from models.formats import FORMATS
+from models.image.formats import FORMATS
 from service.access import OPEN
 from service.errors import HubelError
 from service.feedback import MAX_FEEDBACKS

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from models.candidate import Mode, Progress
+from models.lifecycle.candidate import Mode, Progress
 
 MAX_BYTES = 65_536  # of a line; what is longer is no line of ours
 MAX_LINES = 1000  # that are taken in a second: a worker says one or two

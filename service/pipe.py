@@ -10,7 +10,7 @@ import time
 
 import msgspec
 
-from models import manifest as manifests
+from models.package import manifest as manifests
 
 HEAD = 4  # bytes before each message: its length
 MAX_BYTES = 2 * manifests.MAX_BYTES  # of a message; the longest holds a manifest

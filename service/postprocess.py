@@ -5,8 +5,8 @@ from base64 import b64encode
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import Manifest
-from models.probability import softmax
+from models.package.manifest import Manifest
+from models.package.probability import softmax
 from service.schemas import Classification, Encoding, Features, Prediction, Ranking
 
 Row = NDArray[np.float32]

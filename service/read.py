@@ -15,7 +15,7 @@ from msgspec import Struct
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from models.formats import BEGINNING
+from models.image.formats import BEGINNING
 from service.errors import (
     BodyTooLarge,
     MalformedRequest,

@@ -21,9 +21,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models import program
-from models.manifest import Manifest
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
+from models.package.manifest import Manifest
+from models.terminal import program
 from service.batcher import Arrays
 from service.errors import DeviceLost, OutOfMemory
 from service.patience import Patience, step_of

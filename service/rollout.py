@@ -16,10 +16,10 @@ from typing import Protocol
 
 import msgspec
 
-from models import candidate as candidates
-from models.candidate import Candidate, Progress, Tally
-from models.history import MAX_REASON
-from models.table import printable
+from models.lifecycle import candidate as candidates
+from models.lifecycle.candidate import Candidate, Progress, Tally
+from models.registry.history import MAX_REASON
+from models.terminal.table import printable
 from service import metrics
 from service.orders import Orders, Refusal, Report, Trial
 from service.patience import Awake

@@ -14,12 +14,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models import arrays, program, registry
-from models import precision as precisions
-from models.fingerprint import fingerprint
-from models.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
-from models.precision import CPU, CUDA, GOLDEN_TOLERANCE, GRAPHS, OPENVINO, PRECISIONS, Precision
-from models.preprocess import Pixels
+from models.image.fingerprint import fingerprint
+from models.image.preprocess import Pixels
+from models.package import npz
+from models.package import precision as precisions
+from models.package.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
+from models.package.precision import CPU, CUDA, GOLDEN_TOLERANCE, GRAPHS, OPENVINO, PRECISIONS, Precision
+from models.registry import registry
+from models.terminal import program
 from service import signal_stack
 from service.errors import DeviceLost, OutOfMemory
 
@@ -122,7 +124,7 @@ class Runtime:
     def _replay(self, path: Path, data: bytes) -> None:
         """Compare with the answers that the package was published with; ``path`` is for the message."""
         try:
-            golden = arrays.unpack(data, ("images", "logits"), GOLDEN_BYTES)
+            golden = npz.unpack(data, ("images", "logits"), GOLDEN_BYTES)
             images, expected = golden["images"], golden["logits"]
             logits = self.run(images, ["logits"])["logits"]
             limit = GOLDEN_TOLERANCE[self.precision] * max(1.0, float(np.abs(expected).max()))

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from models.kept import ANSWER_ID
-from models.prediction import Classification as Classification
-from models.prediction import Prediction as Prediction
-from models.prediction import Ranking as Ranking
+from models.captures.captured import ANSWER_ID
+from models.package.prediction import Classification as Classification
+from models.package.prediction import Prediction as Prediction
+from models.package.prediction import Ranking as Ranking
 
 Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Encoding = Literal["float", "base64"]

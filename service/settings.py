@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from models import registry
-from models.limits import BOMB_PIXELS, DECODED_BYTES, LIMITS
-from models.precision import Precision
+from models.image.limits import BOMB_PIXELS, DECODED_BYTES, LIMITS
+from models.package.precision import Precision
+from models.registry import registry
 
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from models import program
+from models.terminal import program
 from service import ledger, metrics
 from service.life import enders
 from service.orders import Line, Orders, Report, cut

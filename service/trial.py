@@ -1,7 +1,7 @@
 """python -m service.trial FOLDER: load a package as the service would, and say as JSON how it did.
 
 HUBEL_DEVICE, HUBEL_PRECISION, HUBEL_THREADS, HUBEL_MAX_BATCH and HUBEL_REQUIRE_SIGNATURE count as they do for the service.
-Neighbours: models/trial.py starts it, with bounds; runtime.py is what it tries.
+Neighbours: models/lifecycle/dry_run.py starts it, with bounds; runtime.py is what it tries.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import answers
-from models.answers import UNKNOWN, Answers, identity
-from models.clutter import is_clutter, is_hidden
 from models.errors import ImageError, PackageError
-from models.manifest import OUTPUTS, Manifest
-from models.preprocess import Pixels, preprocess
-from models.trial import SECONDS, Speed, Trial
+from models.image.clutter import is_clutter, is_hidden
+from models.image.preprocess import Pixels, preprocess
+from models.lifecycle.dry_run import SECONDS, Speed, Trial
+from models.package import held_out_answers
+from models.package.held_out_answers import UNKNOWN, Answers, identity
+from models.package.manifest import OUTPUTS, Manifest
 from service import settings
 from service.errors import OutOfMemory
 from service.runtime import DeviceError, Runtime
@@ -101,12 +101,12 @@ def _answer(runtime: Runtime, folder: Path, target: Path, size: int) -> tuple[in
         left_out += failed
         if len(pixels):
             logits = runtime.run(pixels, OUTPUTS[:1])[OUTPUTS[0]]
-            parts.append(answers.of_logits(images, targets, logits, runtime.manifest.temperature))
+            parts.append(held_out_answers.of_logits(images, targets, logits, runtime.manifest.temperature))
     if not parts:
         raise PackageError(
             f"{folder} holds no image of a class of {runtime.manifest.id} that can be decoded; name another --data"
         )
-    answers.write(target, Answers(*(np.concatenate(column) for column in zip(*parts, strict=True))))
+    held_out_answers.write(target, Answers(*(np.concatenate(column) for column in zip(*parts, strict=True))))
     return sum(len(part.image) for part in parts), left_out
 
 

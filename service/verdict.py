@@ -7,7 +7,7 @@ when its requests are complete, where one is passed at all. Neighbours: contest.
 import math
 from dataclasses import dataclass
 
-from models.candidate import Bounds, Candidate, Progress, Tally, quantile
+from models.lifecycle.candidate import Bounds, Candidate, Progress, Tally, quantile
 
 Z = 3.0  # standard errors
 LEAST_COMPARED = 20  # images that both versions answered, or a tenth of the requests where that is more

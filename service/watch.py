@@ -8,12 +8,13 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from models import candidate, registry
-from models import manifest as manifests
-from models.candidate import Candidate
 from models.errors import PackageError
-from models.history import Pointer
-from models.table import printable
+from models.lifecycle import candidate
+from models.lifecycle.candidate import Candidate
+from models.package import manifest as manifests
+from models.registry import registry
+from models.registry.history import Pointer
+from models.terminal.table import printable
 
 MAX_FAULT = 500  # characters
 Signature = tuple[int, int, int]

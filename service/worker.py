@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from models.manifest import PackageError
+from models.package.manifest import PackageError
 from service import ledger, settings
 from service.errors import DeviceLost, OutOfMemory
 from service.keys import KeysError

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from tests.factories import make_package
 from tests.server import Server, launch
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw, ImageFilter
 
-from models import manifest as manifests
-from models import registry
-from models.fingerprint import fingerprint
-from models.input import InputSpec
-from models.manifest import Manifest
+from models.image.fingerprint import fingerprint
+from models.image.spec import InputSpec
+from models.package import manifest as manifests
+from models.package.manifest import Manifest
+from models.registry import registry
 
 LABELS = ("red", "green", "blue")
 STRIDE = 4  # pixels a cell of the feature map

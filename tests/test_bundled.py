@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models import answers, reference, registry
-from models.manifest import ANSWERS, Manifest
-from models.precision import GRAPHS, refusal
+from models.package import drift_reference, held_out_answers
+from models.package.manifest import ANSWERS, Manifest
+from models.package.precision import GRAPHS, refusal
+from models.registry import registry
 from tests.conftest import StartServer
 from tests.server import ROOT, Server
 
@@ -42,9 +43,9 @@ def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
     assert manifest.evaluation.top1 >= 0.91
     assert manifest.evaluation.parity_max_difference <= 1e-3
     assert manifest.evaluation.samples >= 1000
-    found = answers.read(registry.load(folder, manifest, ANSWERS), len(manifest.labels), folder / ANSWERS)
+    found = held_out_answers.read(registry.load(folder, manifest, ANSWERS), len(manifest.labels), folder / ANSWERS)
     assert found.top1() == pytest.approx(manifest.evaluation.top1)
-    assert reference.FILE in manifest.files
+    assert drift_reference.FILE in manifest.files
 
 
 @pytest.mark.server

@@ -17,9 +17,9 @@ from prometheus_client.metrics import MetricWrapperBase
 import models.__main__
 import service.__main__
 import training.__main__
-from models import program
-from models.input import InputSpec
-from models.manifest import Evaluation, Manifest
+from models.image.spec import InputSpec
+from models.package.manifest import Evaluation, Manifest
+from models.terminal import program
 from service import errors, metrics
 from service.app import Hubel
 from service.errors import HubelError

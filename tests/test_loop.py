@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from models import candidate, registry
+from models.lifecycle import candidate
+from models.registry import registry
 from tests import real
 from tests.conftest import StartServer
 from tests.real import CLASSES, command, deal, lay_out

@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
-from models import manifest as manifests
-from models.manifest import MODEL
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
+from models.package import manifest as manifests
+from models.package.manifest import MODEL
 from tests.client import labels_of, results_of, samples, send
 from tests.factories import LABELS, make_image, run_onnx
 

@@ -11,8 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
-from models import kept, reference, registry
-from models import manifest as manifests
+from models.captures import captured
+from models.package import drift_reference
+from models.package import manifest as manifests
+from models.registry import registry
 from tests.client import assert_problem, results_of, samples, send
 from tests.conftest import StartServer
 from tests.factories import LABELS, make_files, make_image, make_manifest
@@ -128,25 +130,25 @@ def test_an_image_is_kept_as_it_came_with_what_was_answered_and_said(keeping: Se
     with keeping.client() as client:
         answer_id, result = ask(client, image)
         tell(client, {"id": answer_id, "label": "blue"})
-        path = kept.answer_path(folder, "", answer_id, 0)
-        found = wait_for(lambda: (answer := kept.read_answer(path)) and answer.given_at and answer)
+        path = captured.answer_path(folder, "", answer_id, 0)
+        found = wait_for(lambda: (answer := captured.read_answer(path)) and answer.given_at and answer)
         assert (found.label, found.given, found.right) == (result["label"], "blue", False)
         assert (found.model, found.version, found.unsure) == ("tiny", 1, result["unsure"])
-        assert (folder / kept.IMAGES / found.image).read_bytes() == image
+        assert (folder / captured.IMAGES / found.image).read_bytes() == image
 
         again, _ = ask(client, image)
-        other = wait_for(lambda: kept.read_answer(kept.answer_path(folder, "", again, 0)))
+        other = wait_for(lambda: captured.read_answer(captured.answer_path(folder, "", again, 0)))
         assert other.image == found.image
         assert client.delete(f"/v1/feedback/{answer_id}").json() == {"id": answer_id, "deleted": 1}
         assert_problem(client.delete(f"/v1/feedback/{answer_id}"), 404, "unknown_answer")
-        assert (folder / kept.IMAGES / found.image).is_file()
+        assert (folder / captured.IMAGES / found.image).is_file()
         assert client.delete(f"/v1/feedback/{again}").status_code == 200
-        assert not (folder / kept.IMAGES / found.image).exists()
+        assert not (folder / captured.IMAGES / found.image).exists()
 
 
 def test_of_a_thousand_requests_with_one_request_id_each_label_lands_on_its_own_picture(keeping: Server, folder: Path) -> None:
     images = [make_image("PNG", 12, 12, color=LABELS[i % 3], seed=i) for i in range(1000)]
-    right = {kept.image_name(image): LABELS[(i // 3) % 3] for i, image in enumerate(images)}
+    right = {captured.image_name(image): LABELS[(i // 3) % 3] for i, image in enumerate(images)}
     assert len(right) == 1000
 
     def found() -> dict[str, str | None]:
@@ -161,10 +163,10 @@ def test_of_a_thousand_requests_with_one_request_id_each_label_lands_on_its_own_
         wait_for(lambda: found() == right, seconds=20)
 
         for i in (0, 500, 999):
-            before = {path.name for path in (folder / kept.IMAGES).iterdir()}
+            before = {path.name for path in (folder / captured.IMAGES).iterdir()}
             assert client.delete(f"/v1/feedback/{ids[i]}").json() == {"id": ids[i], "deleted": 1}
-            assert before - {path.name for path in (folder / kept.IMAGES).iterdir()} == {kept.image_name(images[i])}
-            del right[kept.image_name(images[i])]
+            assert before - {path.name for path in (folder / captured.IMAGES).iterdir()} == {captured.image_name(images[i])}
+            del right[captured.image_name(images[i])]
             assert found() == right
 
         for problem in (
@@ -200,7 +202,7 @@ def known_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draft = make_manifest()
     make_files(files, draft)
     n, rng = 1000, np.random.default_rng(0)
-    made = reference.make(
+    made = drift_reference.make(
         answers=np.zeros(n, np.int64),
         confidence=np.full(n, 0.97),
         classes=3,
@@ -209,7 +211,7 @@ def known_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sharpness=rng.normal(1, 0.1, n),
         size=np.full(n, 40.0),
     )
-    reference.write(files / reference.FILE, made)
+    drift_reference.write(files / drift_reference.FILE, made)
     assert manifests.MODEL in registry.publish(root / "store", files, draft).files
     return root / "store"
 

@@ -15,9 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from models import candidate, registry
-from models.candidate import Candidate
-from models.input import InputSpec
+from models.image.spec import InputSpec
+from models.lifecycle import candidate
+from models.lifecycle.candidate import Candidate
+from models.registry import registry
 from tests.client import samples
 from tests.conftest import StartServer
 from tests.factories import make_image, make_package

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import candidate, gate, registry
+from models.lifecycle import candidate, gate
+from models.registry import registry
 from tests import real
 from tests.conftest import StartServer
 from tests.real import Files, command, deal, lay_out

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from models import program
+from models.terminal import program
 
 try:
     from hubel.errors import ServiceError
-    from models import registry
-    from models.manifest import ALWAYS_TOP5, REPORT, Manifest, PackageError
+    from models.package.manifest import ALWAYS_TOP5, REPORT, Manifest, PackageError
+    from models.registry import registry
     from training import naming, options, torchrun
     from training import recipe as recipes
     from training.errors import RecipeError, TrainingError

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.comparison import wilson
-from models.probability import NONE, bins_for, brier, negative_log_likelihood, softmax
-from models.probability import calibration_error as calibration_error
+from models.package.comparison import wilson
+from models.package.probability import NONE, bins_for, brier, negative_log_likelihood, softmax
+from models.package.probability import calibration_error as calibration_error
 
 Floats = NDArray[np.floating]
 STEP = 0.05
@@ -47,7 +47,7 @@ class Choice(NamedTuple):
 
 class Answers(NamedTuple):
     """What n logits mean: the class answered, the probabilities of it and of the label, and whether they are one, all (n,);
-    the mean negative log-likelihood and Brier score (models.probability)."""
+    the mean negative log-likelihood and Brier score (models.package.probability)."""
 
     predicted: NDArray[np.int64]
     confidence: Floats

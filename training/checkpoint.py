@@ -18,7 +18,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from models import program
+from models.terminal import program
 from training.architectures import catalogue
 from training.architectures.classifier import Classifier
 from training.errors import CheckpointError

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from models.answers import identity
+from models.package.held_out_answers import identity
 from training.data import ImageSet
 from training.sources.catalogue import JOIN, SCHEMES, open_source
 from training.sources.source import Item

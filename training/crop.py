@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.input import InputSpec, Interpolation
+from models.image.spec import InputSpec, Interpolation
 from training import data, geometry
 from training.data import ImageSet
 from training.errors import DataError

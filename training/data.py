@@ -1,4 +1,4 @@
-"""Sources -> arrays. Pixels come from models.preprocess, as in serving."""
+"""Sources -> arrays. Pixels come from models.image.preprocess, as in serving."""
 
 import hashlib
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import alike
-from models import manifest as manifests
-from models.answers import identity
 from models.errors import ImageError, PackageError
-from models.input import InputSpec
-from models.preprocess import decode as decode_file
-from models.preprocess import fit
+from models.image.preprocess import decode as decode_file
+from models.image.preprocess import fit
+from models.image.spec import InputSpec
+from models.package import label_names
+from models.package import manifest as manifests
+from models.package.held_out_answers import identity
 from training import shared
 from training import split as splits
 from training.errors import DataError
@@ -35,7 +35,7 @@ class ImageSet:
     targets: (n,) int64, indices into ``classes``.
     paths: names of the images in their part, which can be printed.
     skipped: "path: reason" for each file that was left out.
-    identities: (n,) uint64, models.answers.identity of each file; empty for images that were made.
+    identities: (n,) uint64, models.package.held_out_answers.identity of each file; empty for images that were made.
     small: (n, SIDE, SIDE) uint8, grey copies by which near copies are found; empty for images that were made.
     groups: what the source says belongs together, "" where it says nothing; empty for images that were made.
     """
@@ -219,8 +219,12 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
 def named_as(part: Part, classes: tuple[str, ...] | None) -> Part:
     """The part with its classes called as the ``classes`` that they are when written alike: a network of old may know an accent
     in another form."""
-    known = alike.by_writing(classes or ())
-    new = {name: known[normal] for name in part.classes if (normal := alike.normalised(name)) in known and known[normal] != name}
+    known = label_names.by_writing(classes or ())
+    new = {
+        name: known[normal]
+        for name in part.classes
+        if (normal := label_names.normalised(name)) in known and known[normal] != name
+    }
     if not new:
         return part
     items = tuple(replace(item, label=new.get(item.label, item.label)) for item in part.items)
@@ -237,8 +241,8 @@ def check_classes(part: Part, known: tuple[str, ...] | None) -> None:
     if known is None:
         check_servable(part.place, part.classes)
     if unknown := sorted(set(part.classes) - set(known or part.classes)):
-        forms = alike.by_form(known or ())
-        told = "; ".join(alike.told(name, forms) for name in unknown)
+        forms = label_names.by_form(known or ())
+        told = "; ".join(label_names.told(name, forms) for name in unknown)
         raise DataError(f"{part.place} holds classes that the network does not know: {told}")
 
 

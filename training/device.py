@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from models.precision import cpu_has_bf16
+from models.package.precision import cpu_has_bf16
 from training.errors import RecipeError
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models import probability, program
+from models.package import probability
+from models.terminal import program
 from training import calibration, confusion, data, earlier, writing
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier

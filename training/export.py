@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models import answers
-from models import precision as precisions
-from models.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
-from models.precision import CPU, GRAPHS, OPENVINO, Precision
+from models.package import held_out_answers
+from models.package import precision as precisions
+from models.package.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
+from models.package.precision import CPU, GRAPHS, OPENVINO, Precision
 from training import checkpoint as checkpoints
 from training import data, evaluate, reference, writing
 from training.architectures.classifier import Classifier
@@ -60,7 +60,7 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
-    it answers as model.onnx does but for what chance explains (models.precision.losses); so does model.fp16.onnx, for GPUs,
+    it answers as model.onnx does but for what chance explains (precision.losses); so does model.fp16.onnx, for GPUs,
     which is written with ``fp16``. reference.npz says what these images are like. ``opset``: of OPSETS, for runtimes that read
     no later one.
 
@@ -131,7 +131,7 @@ def _write_graphs(
     if fp16:
         write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True, opset=opset)
     if len(images.identities):
-        answers.write(run / ANSWERS, answers.of_logits(images.identities, images.targets, exported))
+        held_out_answers.write(run / ANSWERS, held_out_answers.of_logits(images.identities, images.targets, exported))
     providers = measure(run, images, exported)
     result = {
         "epoch": checkpoint.epoch,
@@ -168,7 +168,7 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
 
 
 def _against(reference: NDArray[np.float32], logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, Any]:
-    """Top-1, and how the answers differ from those of the reference, as models.manifest.Accuracy has it."""
+    """Top-1, and how the answers differ from those of the reference, as models.package.manifest.Accuracy has it."""
     expected, answered = reference.argmax(1), logits.argmax(1)
     before, now = expected == targets, answered == targets
     return {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from training.errors import RecipeError
 
-MOST = 64  # characters, as models/manifest.py takes them
+MOST = 64  # characters, as models/package/manifest.py takes them
 SAYS_NOTHING = {  # of a folder: what lies beside it, or above, tells one from another
     *("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"),
     *("data", "dataset", "datasets", "images", "image", "imgs", "img", "pictures", "classes"),

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from models import manifest as manifests
-from models import program, registry
 from models.errors import PackageError
+from models.package import manifest as manifests
+from models.registry import registry
+from models.terminal import program
 from training import checkpoint as checkpoints
 from training import download, pretrained
 from training import recipe as recipes

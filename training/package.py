@@ -1,6 +1,6 @@
 """An exported run -> a model package in the store: graphs, golden inputs, card, manifest, and its report where it has one.
 
-Neighbours: evaluate.py and export.py must have run on the same checkpoint; models/registry.py publishes.
+Neighbours: evaluate.py and export.py must have run on the same checkpoint; models/registry/registry.py publishes.
 """
 
 import shutil
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models import comparison, program, registry
-from models import manifest as manifests
-from models.fingerprint import fingerprint
-from models.input import InputSpec
-from models.manifest import Accuracy, Evaluation, Manifest
-from models.precision import GRAPHS
-from models.probability import BINS
-from models.reference import FILE as REFERENCE
+from models.image.fingerprint import fingerprint
+from models.image.spec import InputSpec
+from models.package import comparison
+from models.package import manifest as manifests
+from models.package.drift_reference import FILE as REFERENCE
+from models.package.manifest import Accuracy, Evaluation, Manifest
+from models.package.precision import GRAPHS
+from models.package.probability import BINS
+from models.registry import registry
+from models.terminal import program
 from training import checkpoint as checkpoints
 from training import choices, evaluate, export, origin, writing
 from training.checkpoint import Checkpoint

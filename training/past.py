@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Identities = NDArray[np.uint64]  # models.answers.identity of files
+Identities = NDArray[np.uint64]  # models.package.held_out_answers.identity of files
 STORED = ">u8"
 
 

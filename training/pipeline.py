@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from tqdm import tqdm
 
-from models import manifest as manifests
-from models import program, registry
-from models.manifest import MODEL, REPORT, Manifest, PackageError
-from models.precision import GRAPHS
-from models.report import named
+from models.package import manifest as manifests
+from models.package.manifest import MODEL, REPORT, Manifest, PackageError
+from models.package.precision import GRAPHS
+from models.package.report import named
+from models.registry import registry
+from models.terminal import program
 from training import checkpoint as checkpoints
 from training import contents, evaluate, export, package, patience, runs, shared
 from training.checkpoint import SIDECAR, Checkpoint

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import models as networks
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from training import download
 from training.architectures import torchvision
 from training.errors import CheckpointError

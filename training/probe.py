@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hubel.client import Client, Refusal
-from models import manifest as manifests
-from models import registry
-from models.answers import identity
 from models.errors import ImageError
-from models.preprocess import decode
+from models.image.preprocess import decode
+from models.package import manifest as manifests
+from models.package.held_out_answers import identity
+from models.registry import registry
 from training import checkpoint as checkpoints
 from training import data, evaluate, export, train
 from training.data import ImageSet

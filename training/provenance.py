@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from models import program
+from models.terminal import program
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-openvino", "numpy", "pillow", "simplejpeg")
 

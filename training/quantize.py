@@ -1,6 +1,6 @@
 """model.onnx -> the same network with 8-bit weights and activations: static quantization, QDQ format.
 
-Ranges of the activations are taken on training images that models.preprocess decoded, never on those that the accuracy
+Ranges of the activations are taken on training images that models.image.preprocess decoded, never on those that the accuracy
 is measured on. Neighbours: export.py writes the graph, calls this and keeps what passes the gate.
 """
 

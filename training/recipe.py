@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from training.errors import RecipeError
 
 NO_WEIGHTS = "none"

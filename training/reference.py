@@ -1,7 +1,4 @@
-"""What held-out images are like to an exported graph -> reference.npz, which the service compares its traffic with.
-
-Neighbours: models/reference.py has the figures, export.py calls this for a run, package.py publishes what it writes.
-"""
+"""What held-out images are like to an exported graph -> reference.npz, which the service compares its traffic with."""
 
 import math
 import shutil
@@ -14,12 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models import reference as references
-from models import registry
 from models.errors import PackageError
-from models.manifest import MODEL, Manifest
-from models.probability import softmax
-from models.reference import FILE, Reference
+from models.package import drift_reference as references
+from models.package.drift_reference import FILE, Reference
+from models.package.manifest import MODEL, Manifest
+from models.package.probability import softmax
+from models.registry import registry
 from training import data, writing
 from training.data import ImageSet
 from training.errors import DataError

@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models import kept, program, registry
-from models import manifest as manifests
+from models.captures import captured
+from models.package import manifest as manifests
+from models.registry import registry
+from models.terminal import program
 from training import checkpoint as checkpoints
 from training import data, earlier, origin, pipeline
 from training.checkpoint import Checkpoint
@@ -119,7 +121,7 @@ def recipe_after(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
 
 def labelled(folder: Path) -> Part:
     """The images of feedback that have a label; raises DataError where there is none."""
-    if kept.is_folder(folder):
+    if captured.is_folder(folder):
         cases = [case for case in collect(folder) if case.label]
         items = [Item(str(c.path), c.path.name, c.label or "", partial(read_image, c.path)) for c in cases]
     else:
@@ -289,7 +291,7 @@ def put(new: list[Item], folders: Iterable[Path]) -> Path:
 
 
 def _file_name(image: bytes) -> str:
-    name, _, ending = kept.image_name(image).partition(".")
+    name, _, ending = captured.image_name(image).partition(".")
     return f"{name[:32]}.{ending}"
 
 

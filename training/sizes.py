@@ -5,7 +5,7 @@ Neighbours: recipe.py checks the sides, augmentation.py resizes by them. Evaluat
 
 from collections.abc import Sequence
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 
 
 def at(spec: InputSpec, sides: Sequence[int], epoch: int, epochs: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from models import program
+from models.terminal import program
 from training.checkpoint import Checkpoint
 from training.errors import TrackingError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.input import InputSpec
-from models.manifest import Manifest
+from models.image.spec import InputSpec
+from models.package.manifest import Manifest
 from training import checkpoint as checkpoints
 from training import data, evaluate, export, package, provenance
 from training.architectures import catalogue

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from models import file
+from models import files
 from training.errors import StorageError
 
 BESIDE = ".new-"
@@ -61,4 +61,4 @@ def staged(folder: Path, made: tuple[str, ...], last: str) -> Generator[Path]:
 def _sync(paths: list[Path]) -> None:
     """Have the disk hold them: some say only then that they are full."""
     for path in paths:
-        file.sync(path)
+        files.sync(path)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from bentoml._internal.marshal.dispatcher import CorkDispatcher
 
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 from service import __main__, app
 from service.batcher import Arrays, Batcher, Compute, Job
 from service.errors import DeadlineExceeded

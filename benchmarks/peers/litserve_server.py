@@ -6,7 +6,7 @@ import litserve
 
 from benchmarks.classifier import MAX_BATCH, Classifier
 from benchmarks.peers import HOST, port
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 
 
 class Api(litserve.LitAPI):

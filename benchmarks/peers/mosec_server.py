@@ -7,8 +7,8 @@ from mosec import Server, Worker
 
 from benchmarks.classifier import MAX_BATCH, Classifier
 from benchmarks.peers import HOST, port
-from models import registry
-from models.preprocess import Pixels, preprocess
+from models.image.preprocess import Pixels, preprocess
+from models.registry import registry
 
 DECODERS = 1
 MAX_WAIT_MS = 10  # mosec's default

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from benchmarks.classifier import MAX_BATCH, Classifier
 from benchmarks.peers import HOST, port
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 
 
 # The default of 5 would never fill a batch; this lets the next ones gather while one runs.

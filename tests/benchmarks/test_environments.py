@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import environments
 from benchmarks.environments import PrepareError
-from models import manifest as manifests
+from models.package import manifest as manifests
 from tests.factories import make_manifest, make_package
 
 

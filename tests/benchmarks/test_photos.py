@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.photos import COMMON, LARGER, LARGER_EVERY, load_photos, make_photo, spaced
-from models.input import InputSpec
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
+from models.image.spec import InputSpec
 from tests.factories import make_image
 
 

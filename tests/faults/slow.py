@@ -12,8 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from models import manifest as manifests
-from models import registry
+from models.package import manifest as manifests
+from models.registry import registry
 from tests.factories import encode, make_files, make_manifest
 
 QUIET = 200

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from models import registry
-from models.input import InputSpec
+from models.image.spec import InputSpec
+from models.registry import registry
 from tests.conftest import Figures, StartServer
 from tests.factories import make_image, make_package
 from tests.faults.conftest import capacity

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 from PIL import Image
 
-from models import registry
+from models.registry import registry
 from service.supervisor import STEADY_SECONDS
 from tests.conftest import Figures, StartServer
 from tests.factories import encode, make_image, make_package

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 from service.batcher import Arrays, Batcher
 from service.errors import Overloaded
 from tests.conftest import StartServer

@@ -10,9 +10,10 @@ from statistics import median
 
 import pytest
 
-from models import candidate, registry
-from models.candidate import Candidate
-from models.input import InputSpec
+from models.image.spec import InputSpec
+from models.lifecycle import candidate
+from models.lifecycle.candidate import Candidate
+from models.registry import registry
 from tests.conftest import Figures, StartServer
 from tests.factories import make_image, make_package
 from tests.faults.conftest import capacity

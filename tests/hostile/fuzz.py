@@ -10,8 +10,8 @@ from typing import Any, cast
 import atheris
 
 with cast(Any, atheris).instrument_imports(include=["models", "service"]):
-    from models.input import InputSpec
-    from models.limits import Limits
+    from models.image.limits import Limits
+    from models.image.spec import InputSpec
     from service.decode import decode
     from service.errors import HubelError
 

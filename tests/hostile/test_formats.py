@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from models import manifest as manifests
-from models.formats import FORMATS
-from models.manifest import MODEL
-from models.preprocess import preprocess
+from models.image.formats import FORMATS
+from models.image.preprocess import preprocess
+from models.package import manifest as manifests
+from models.package.manifest import MODEL
 from tests.client import assert_problem, results_of
 from tests.conftest import StartServer
 from tests.factories import LABELS, encode, make_image, make_picture, run_onnx
@@ -84,8 +84,8 @@ def test_the_canary_would_tell(canary: Path) -> None:
 
 LOADED = """
 import sys
-from models.input import InputSpec
-from models.preprocess import preprocess
+from models.image.spec import InputSpec
+from models.image.preprocess import preprocess
 for path in sys.argv[1:]:
     try:
         preprocess(open(path, "rb").read(), InputSpec(height=32, width=32, resize=36))

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models import kept
-from models.kept import Kept
+from models.captures import captured
+from models.captures.captured import Kept
 from tests.conftest import Figures, StartServer
 from tests.hostile.siege import siege
 
@@ -67,13 +67,13 @@ def known_deletions(port: int, going: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    kept.prepare(folder := tmp_path / "kept")
+    captured.prepare(folder := tmp_path / "kept")
     for i in range(IMAGES):
         image = hashlib.sha256(b"%d" % i).hexdigest() + ".jpg"
-        (folder / kept.IMAGES / image).write_bytes(bytes(100))
+        (folder / captured.IMAGES / image).write_bytes(bytes(100))
         for j in range(ANSWERS):
             answer = Kept(f"r{i}x{j}", 0, "", image, "tiny", 1, "red", 0.5, True, datetime.now(UTC))
-            (folder / kept.ANSWERS / f"~r{i}x{j}.0.json").write_bytes(msgspec.json.encode(answer))
+            (folder / captured.ANSWERS / f"~r{i}x{j}.0.json").write_bytes(msgspec.json.encode(answer))
     return folder
 
 
@@ -87,4 +87,4 @@ def test_who_sends_feedback_or_deletions_slows_nobody_else(
     figures(seen=seen)
     seen.check()
     server.stop()
-    assert len(list((folder / kept.ANSWERS).glob("*" + kept.WITHDRAWN))) <= (10_000 if attack is known_deletions else 0)
+    assert len(list((folder / captured.ANSWERS).glob("*" + captured.WITHDRAWN))) <= (10_000 if attack is known_deletions else 0)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
+from models.registry import registry
 from tests.conftest import Figures, StartServer
 from tests.factories import make_package
 from tests.faults.sandbox import inside
 from tests.faults.watch import metrics
 from tests.hostile.memory import MIB
 from tests.hostile.siege import siege
-from tests.models.test_races import HOLD
+from tests.models.registry.test_races import HOLD
 from tests.server import Server, environment
 from tests.test_server_swap import until
 

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from models import candidate, gate, history, manifest, record, registry
 from models.__main__ import main
-from models.candidate import Candidate, Progress
 from models.errors import PackageError
-from models.gate import Gate
-from models.rules import Check, Rules
-from models.trial import Speed, Trial
+from models.lifecycle import candidate, gate
+from models.lifecycle.candidate import Candidate, Progress
+from models.lifecycle.dry_run import Speed, Trial
+from models.lifecycle.gate import Gate
+from models.lifecycle.rules import Check, Rules
+from models.package import manifest
+from models.registry import history, json_file, registry
 from service.rollout import Rollout
 from service.watch import Watch
 from tests.models.conftest import MakeStore as MakeStore
@@ -31,7 +33,7 @@ from tests.service.test_rollout import Fake
 READERS: dict[str, Callable[[Path], object]] = {
     "current.json": lambda store: history.read(store, "tiny"),
     "candidate.json": lambda store: candidate.read(store, "tiny"),
-    "progress.json": lambda store: record.read(store / "tiny/progress.json", Progress, "it begins anew"),
+    "progress.json": lambda store: json_file.read(store / "tiny/progress.json", Progress, "it begins anew"),
     "2.gate.json": lambda store: gate.read(store, "tiny", 2),
     "2/manifest.json": lambda store: manifest.read(store / "tiny/2"),
 }

@@ -12,7 +12,7 @@ import pytest
 
 from hubel.__main__ import main
 from models import __main__ as models
-from models import program
+from models.terminal import program
 from service import __main__ as service
 from tests.factories import make_image
 from training import __main__ as training

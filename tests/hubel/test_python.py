@@ -9,7 +9,7 @@ import pytest
 
 import hubel
 from hubel import Client, Refusal, ServiceError, load
-from models.header import ImageError
+from models.image.header import ImageError
 from tests.factories import LABELS, make_image
 from tests.server import Server
 

@@ -4,10 +4,12 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from models import candidate, gate, history, manifest, registry, removal
-from models.candidate import Candidate
-from models.gate import Gate
-from models.rules import Rules
+from models.lifecycle import candidate, gate, retention
+from models.lifecycle.candidate import Candidate
+from models.lifecycle.gate import Gate
+from models.lifecycle.rules import Rules
+from models.package import manifest
+from models.registry import history, registry
 
 
 def publish(store: Path, files: Path, _: int) -> None:
@@ -32,7 +34,7 @@ def end(store: Path, _: Path, i: int) -> None:
 
 def remove(store: Path, files: Path, i: int) -> None:
     publish(store, files, i)
-    removal.collect(store, "tiny", keep=1)
+    retention.collect(store, "tiny", keep=1)
 
 
 ACTS = {"publish": publish, "promote": promote, "end": end, "remove": remove}

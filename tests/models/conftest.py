@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-import models.trial
 import service.runtime
 import service.trial
-from models import registry
-from models.manifest import PackageError
-from models.precision import CPU
-from models.registry import Pointer
-from models.trial import Trial, TrialError
+from models.lifecycle import dry_run
+from models.lifecycle.dry_run import Trial, TrialError
+from models.package.manifest import PackageError
+from models.package.precision import CPU
+from models.registry import registry
+from models.registry.registry import Pointer
 from service.runtime import DeviceError
 from service.settings import Settings
 from tests.factories import make_package
@@ -76,7 +76,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         except (PackageError, DeviceError) as err:
             raise TrialError(str(err)) from err
 
-    monkeypatch.setattr(models.trial, "run", run)
+    monkeypatch.setattr(dry_run, "run", run)
     monkeypatch.setitem(service.runtime.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph
 
 

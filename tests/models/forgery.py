@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from models import answers, registry
-from models.answers import Answers
-from models.manifest import ANSWERS, FILE, GOLDEN, MODEL
+from models.package import held_out_answers
+from models.package.held_out_answers import Answers
+from models.package.manifest import ANSWERS, FILE, GOLDEN, MODEL
+from models.registry import registry
 from tests.factories import run_onnx
 
 Change = Callable[[Path], None]
@@ -72,4 +73,4 @@ def answered(predicted: Sequence[int], target: Sequence[int], probability: float
     n = len(target)
     sure = np.broadcast_to(np.asarray(probability, np.float32), n).copy()
     made = Answers(np.arange(n, dtype=np.uint64), np.array(target, np.int32), np.array(predicted, np.int32), sure)
-    return lambda folder: answers.write(folder / ANSWERS, made)
+    return lambda folder: held_out_answers.write(folder / ANSWERS, made)

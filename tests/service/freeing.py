@@ -19,8 +19,8 @@ from pathlib import Path
 
 import onnxruntime
 
-from models.manifest import PackageError
-from models.precision import CPU, OPENVINO
+from models.package.manifest import PackageError
+from models.package.precision import CPU, OPENVINO
 from service import runtime
 from service.runtime import Runtime
 

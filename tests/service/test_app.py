@@ -11,9 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from models import manifest as manifests
-from models import reference, registry, signature
 from models.errors import PackageError
+from models.package import drift_reference, signature
+from models.package import manifest as manifests
+from models.registry import registry
 from service import app
 from service.app import KNOWN, SETTINGS, describe_delay
 from tests.factories import make_files, make_manifest
@@ -67,10 +68,10 @@ def write_reference(folder: Path, brightness: float) -> None:
     """The reference of a package, and a manifest that fits it, as one writes who can write to the store."""
     random = np.random.default_rng(4)
     features, grey = random.normal(size=(40, 4)).astype(np.float32), np.full(40, brightness)
-    made = reference.make(random.integers(0, 3, 40), random.uniform(0.4, 1, 40), 3, features, grey, grey, grey)
-    reference.write(folder / reference.FILE, made)
+    made = drift_reference.make(random.integers(0, 3, 40), random.uniform(0.4, 1, 40), 3, features, grey, grey, grey)
+    drift_reference.write(folder / drift_reference.FILE, made)
     manifest = manifests.read(folder)
-    files = manifest.files | {reference.FILE: registry.sha256(folder / reference.FILE)}
+    files = manifest.files | {drift_reference.FILE: registry.sha256(folder / drift_reference.FILE)}
     manifests.write(folder, msgspec.structs.replace(manifest, labels=["a", "b", f"{brightness:g}"], files=files))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 from service.batcher import ADMITTED_SECONDS, Arrays, Batcher, Compute, Job
 from service.errors import DeadlineExceeded, Overloaded
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.input import InputSpec
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
+from models.image.spec import InputSpec
 from service.batcher import Arrays, Batcher, Job
 from service.contest import Contest, NotFinite, check_finite, is_in_share
 from service.edge import nothing, read_head

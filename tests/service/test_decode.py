@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import pytest
 
-from models.input import InputSpec
-from models.limits import LIMITS, Limits
-from models.preprocess import preprocess
+from models.image.limits import LIMITS, Limits
+from models.image.preprocess import preprocess
+from models.image.spec import InputSpec
 from service.decode import decode
 from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 from tests.factories import make_image
@@ -97,8 +97,8 @@ def test_a_damaged_image_is_refused_with_its_fault(data: bytes, what: str) -> No
 
 MEMORY = """
 import resource, sys
-from models.input import InputSpec
-from models.limits import LIMITS
+from models.image.spec import InputSpec
+from models.image.limits import LIMITS
 from service.decode import decode
 from service.errors import OutOfMemory
 from tests.factories import make_image
@@ -125,8 +125,8 @@ def test_memory_that_runs_out_is_told_and_not_the_image_s_fault() -> None:
 
 BOMB = """
 import struct, sys, warnings
-from models.input import InputSpec
-from models.limits import LIMITS
+from models.image.spec import InputSpec
+from models.image.limits import LIMITS
 from service.decode import decode
 from service.errors import UndecodableImage
 from tests.factories import make_image

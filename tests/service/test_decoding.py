@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.input import InputSpec
-from models.limits import DECODED_BYTES, LIMITS
-from models.preprocess import Pixels
+from models.image.limits import DECODED_BYTES, LIMITS
+from models.image.preprocess import Pixels
+from models.image.spec import InputSpec
 from service import decoding
 from service.decoding import COSTS, Decoding, weigh
 from service.errors import ImageTooLarge, Overloaded, UndecodableImage
@@ -424,8 +424,8 @@ def test_limits_and_faults_are_told_before_a_thread_has_anything(make: Callable[
 
 MEMORY = """
 import sys
-from models.input import InputSpec
-from models.limits import LIMITS
+from models.image.spec import InputSpec
+from models.image.limits import LIMITS
 from service.decode import decode, inspect
 from service.decoding import weigh
 from service.errors import UndecodableImage

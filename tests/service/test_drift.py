@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import reference as references
 from models.errors import PackageError
-from models.reference import Reference
+from models.package import drift_reference as references
+from models.package.drift_reference import Reference
 from service import drift
 from service.drift import Drift, Sample
 from tests.factories import make_image

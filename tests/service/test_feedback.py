@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from models import kept
+from models.captures import captured
+from models.captures.captured import Kept
 from models.errors import PackageError
-from models.kept import Kept
 from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
 from service.feedback import MAX_FEEDBACKS, Verdicts, check_type, parse
 from service.keep import Bounds, Keeper
@@ -158,7 +158,7 @@ def test_a_version_whose_labels_cannot_be_read_is_not_called_removed(verdicts: V
 
 
 def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_another(verdicts: Verdicts, keeper: Told) -> None:
-    kept.prepare(keeper.folder)
+    captured.prepare(keeper.folder)
     bounds = Bounds(images=10, seconds=100, bytes=10**6, share=1, wait=100)
     other = Keeper(keeper.folder, bounds)
     other.offer(make_image(), Kept("theirs", 0, "web", "", "insects", 1, "bee", 0.9, False, datetime.now(UTC)))
@@ -177,9 +177,9 @@ def test_a_label_that_its_version_does_not_know_is_refused_and_changes_nothing(
 def test_an_answer_that_the_folder_alone_remembers_is_taken_too(
     verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    kept.prepare(keeper.folder)
+    captured.prepare(keeper.folder)
     answer = Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
-    kept.write_answer(keeper.folder, answer)
+    captured.write_answer(keeper.folder, answer)
     assert not take(verdicts, "web", Feedback("old", label="bee")).right
     assert counted == {(2, False, False): 1}
     with pytest.raises(UnknownAnswer):
@@ -269,8 +269,8 @@ def test_a_list_is_marked_under_one_lock_and_labels_of_a_version_are_read_once(
 def test_said_many_times_in_a_request_an_answer_that_the_folder_remembers_counts_once(
     verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    kept.prepare(keeper.folder)
-    kept.write_answer(keeper.folder, Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC)))
+    captured.prepare(keeper.folder)
+    captured.write_answer(keeper.folder, Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC)))
     verdicts.take("web", [Feedback("old", wrong=wrong) for wrong in (True, False) * 30])
     assert counted == {(2, True, False): 1}
     assert len(keeper.told) == 60

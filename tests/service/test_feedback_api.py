@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from models import kept
+from models.captures import captured
 from service.edge import Request
 from service.errors import BodyTooLarge, ClientError, DeadlineExceeded, HubelError, Overloaded, UnknownAnswer
 from service.feedback import Verdicts
@@ -139,7 +139,7 @@ def test_a_body_that_would_keep_the_loop_is_refused(size: int, refused: type[Hub
 
 def test_a_folder_that_is_gone_is_told_and_one_that_comes_back_is_used(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    kept.prepare(folder)
+    captured.prepare(folder)
     keeper, verdicts = Keeper(folder, BOUNDS), Slow()
     verdicts.go_on.set()
     verdicts.keeper = keeper

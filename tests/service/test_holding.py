@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 from service.batcher import Arrays
 from service.holding import Held, Holding
 from service.orders import Orders, Trial

@@ -1,4 +1,4 @@
-"""service/keep.py and models/kept.py: what is in the folder of kept images, what stays there, and what is deleted."""
+"""service/keep.py and models/captures/captured.py: what the folder of captured images holds, what stays, and what is deleted."""
 
 import errno
 import os
@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models import catalogue
-from models import kept as store
-from models.catalogue import Catalogue
-from models.kept import Kept
+from models.captures import captured as store
+from models.captures import catalogue
+from models.captures.captured import Kept
+from models.captures.catalogue import Catalogue
 from service import keep
 from service.errors import KeptUnavailable
 from service.keep import Bounds, Keeper, clear

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from models.candidate import Progress
+from models.lifecycle.candidate import Progress
 from service.orders import MAX_BYTES, MAX_LINES, REASON_CHARS, Line, Orders, Refusal, Report, Trial, cut
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.manifest import Manifest
+from models.package.manifest import Manifest
 from service.postprocess import Encoding, classify, encode_features, rank
 from service.schemas import Prediction
 from tests.factories import make_manifest

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.manifest import MODEL
+from models.package.manifest import MODEL
 from service import remote as module
 from service.patience import Patience
 from service.remote import Open, Remote, RemoteError, read, write

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from models import candidate, history, registry
-from models.candidate import Candidate, Progress
+from models.lifecycle import candidate
+from models.lifecycle.candidate import Candidate, Progress
+from models.registry import history, registry
 from service import rollout as module
 from service.orders import Orders, Report
 from service.patience import Awake

@@ -17,16 +17,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from models import manifest as manifests
-from models import registry, signature
-from models.fingerprint import fingerprint
-from models.input import InputSpec
-from models.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageError
-from models.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
+from models.image.fingerprint import fingerprint
+from models.image.spec import InputSpec
+from models.package import manifest as manifests
+from models.package import signature
+from models.package.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageError
+from models.package.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
+from models.registry import registry
 from service.errors import DeviceLost, OutOfMemory
 from service.runtime import DeviceError, Runtime, sizes
 from tests.factories import LABELS, make_package, make_picture, run_onnx
-from tests.models.test_graph import hide_in_constant, tensor
+from tests.models.package.test_onnx_check import hide_in_constant, tensor
 
 INSTALLED = onnxruntime.get_available_providers()
 GPU = CUDA in INSTALLED
@@ -226,7 +227,7 @@ def test_a_precision_that_the_device_does_not_compute_in_is_refused(package: Pat
 @pytest.mark.skipif(BEST == CPU, reason="ONNX Runtime has no OpenVINO provider here")
 @pytest.mark.parametrize("bf16", [True, False])
 def test_bf16_is_taken_where_the_processor_multiplies_it(package: Path, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.precision.cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr("models.package.precision.cpu_has_bf16", lambda: bf16)
     offer(package, "bf16", lost=0.0)
     runtime = Runtime(package, "cpu", "auto", threads=1)
     assert (runtime.provider, runtime.precision) == (OPENVINO, "bf16" if bf16 else "fp32")

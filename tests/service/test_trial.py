@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from models import answers
-from models.answers import Answers
-from models.manifest import PackageError
+from models.package import held_out_answers
+from models.package.held_out_answers import Answers
+from models.package.manifest import PackageError
 from service import trial
 from service.errors import OutOfMemory
 from service.settings import Settings
@@ -27,7 +27,7 @@ def make_photos(folder: Path, *labels: str) -> Path:
 
 def answer(store: Path, folder: Path, target: Path) -> Answers:
     found = trial.try_out(store / "tiny/1", CONFIG, folder, target)
-    made = answers.read(target.read_bytes(), 3, target)
+    made = held_out_answers.read(target.read_bytes(), 3, target)
     assert found.images == len(made.image)
     return made
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from models.candidate import LATENCY_BOUNDS, Candidate, Progress, Tally
+from models.lifecycle.candidate import LATENCY_BOUNDS, Candidate, Progress, Tally
 from service.verdict import interval, judge, rise
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from tests.factories import make_image
 from training import checkpoint as checkpoints
 from training import data, train

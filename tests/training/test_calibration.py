@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.probability import softmax
+from models.package.probability import softmax
 from training import calibration
 from training.calibration import Bin, calibration_error, choose_threshold, fit_temperature, kept_at, reliability
 

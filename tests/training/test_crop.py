@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from models.input import InputSpec
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
+from models.image.spec import InputSpec
 from tests.factories import make_image
 from tests.training.factories import make_folder, make_images, make_recipe
 from training import crop, data

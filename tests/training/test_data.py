@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import answers, comparison
-from models.input import InputSpec
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
+from models.image.spec import InputSpec
+from models.package import comparison, held_out_answers
 from tests.factories import make_image
 from tests.training.factories import COLOURS, SPEC, make_folder, make_images
 from training import data
@@ -244,7 +244,9 @@ def test_two_versions_of_a_folder_that_grew_are_compared_on_all_that_the_first_h
 
     second = data.load_training(tmp_path, SPEC, 0.25, 0)
 
-    old, new = (answers.of_logits(v.identities, v.targets, np.eye(3, dtype=np.float32)[v.targets]) for v in (first[1], second[1]))
+    old, new = (
+        held_out_answers.of_logits(v.identities, v.targets, np.eye(3, dtype=np.float32)[v.targets]) for v in (first[1], second[1])
+    )
     assert len(second[1]) > len(first[1])
     assert len(comparison.pair(old, [*COLOURS], new, [*COLOURS]).target) == len(first[1])
     assert not set(first[0].identities) & set(second[1].identities)

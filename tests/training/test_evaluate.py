@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
 from tests.factories import make_image
 from tests.training.conftest import Journey
 from tests.training.factories import make_folder, make_run

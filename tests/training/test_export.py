@@ -14,8 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.manifest import MODEL
-from models.precision import CPU, GRAPHS, Precision
+from models.package.manifest import MODEL
+from models.package.precision import CPU, GRAPHS, Precision
 from tests.factories import run_onnx
 from tests.training import gpu
 from tests.training.conftest import Journey

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.preprocess import Pixels
+from models.image.preprocess import Pixels
 from tests.training.factories import COLOURS, make_folder, make_run, write_recipe
 from tests.training.sources.test_listing import write_csv, write_jsonl
 from tests.training.sources.test_shards import write_shard

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.probability import softmax
+from models.package.probability import softmax
 from training import linear
 from training.errors import DataError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
+from models.registry import registry
 from training.errors import RecipeError
 from training.naming import name_of
 

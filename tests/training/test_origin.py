@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models import manifest as manifests
-from models import registry
 from models.errors import PackageError
+from models.package import manifest as manifests
+from models.registry import registry
 from tests.factories import make_package
 from tests.training.conftest import Journey
 from tests.training.factories import make_folder, make_recipe, make_run, write_recipe

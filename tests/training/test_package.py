@@ -11,14 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import answers, listing, registry
-from models.fingerprint import fingerprint
-from models.manifest import ANSWERS, CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
-from models.precision import GRAPHS
-from models.preprocess import preprocess
-from models.probability import calibration_error
-from models.reference import FILE as REFERENCE
-from models.report import named
+from models.cli import views
+from models.image.fingerprint import fingerprint
+from models.image.preprocess import preprocess
+from models.package import held_out_answers
+from models.package.drift_reference import FILE as REFERENCE
+from models.package.manifest import ANSWERS, CARD, GOLDEN, MODEL, REPORT, Manifest, PackageError
+from models.package.precision import GRAPHS
+from models.package.probability import calibration_error
+from models.package.report import named
+from models.registry import registry
 from service.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
@@ -76,11 +78,11 @@ def test_the_manifest_holds_the_figures_that_were_measured(journey: Journey, man
 
 
 def test_the_answers_in_the_package_give_the_figures_of_the_evaluation(journey: Journey, manifest: Manifest) -> None:
-    found = answers.read(registry.load(journey.package, manifest, ANSWERS), 3, journey.package)
+    found = held_out_answers.read(registry.load(journey.package, manifest, ANSWERS), 3, journey.package)
     evaluation = manifest.evaluation
 
     files = sorted((journey.data / "test").rglob("*.png"))
-    assert sorted(found.image.tolist()) == sorted(answers.identity(path.read_bytes()) for path in files)
+    assert sorted(found.image.tolist()) == sorted(held_out_answers.identity(path.read_bytes()) for path in files)
     assert len(found.image) == evaluation.samples
     assert round(found.top1(), 4) == evaluation.top1
     for c, label in enumerate(manifest.labels):
@@ -91,9 +93,9 @@ def test_the_answers_in_the_package_give_the_figures_of_the_evaluation(journey: 
 
 
 def test_the_answers_are_what_the_served_graph_gives_for_the_files(journey: Journey, manifest: Manifest) -> None:
-    found = answers.read(registry.load(journey.package, manifest, ANSWERS), 3, journey.package)
+    found = held_out_answers.read(registry.load(journey.package, manifest, ANSWERS), 3, journey.package)
     path = journey.data / "test" / "red" / "001.png"
-    (row,) = np.flatnonzero(found.image == answers.identity(path.read_bytes()))
+    (row,) = np.flatnonzero(found.image == held_out_answers.identity(path.read_bytes()))
     logits = run_onnx(journey.package / MODEL, preprocess(path.read_bytes(), manifest.input)[None])["logits"][0]
 
     first = rank(logits, manifest, 1).top[0]
@@ -206,7 +208,7 @@ def test_top_5_is_not_printed_of_five_classes_or_fewer(
         said.append("top5" in capsys.readouterr().out)
 
     assert said == [False, True]
-    assert "top5" not in listing.package(journey.store, journey.package)
+    assert "top5" not in views.package(journey.store, journey.package)
 
 
 def test_publishing_again_makes_the_next_version_and_leaves_the_first_in_service(journey: Journey, tmp_path: Path) -> None:

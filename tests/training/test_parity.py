@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from torch import nn
 from torchvision.transforms import v2
 
-from models.input import InputSpec
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
+from models.image.spec import InputSpec
 from tests.training.factories import make_recipe
 from tests.training.test_architectures import build_filled
 from training import checkpoint as checkpoints

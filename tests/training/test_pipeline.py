@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from models import preprocess as images
-from models import program, registry
-from models.input import InputSpec
-from models.manifest import CARD, MODEL, REPORT
-from models.precision import CPU
+from models.image import preprocess as images
+from models.image.spec import InputSpec
+from models.package.manifest import CARD, MODEL, REPORT
+from models.package.precision import CPU
+from models.registry import registry
+from models.terminal import program
 from tests.factories import make_image, make_package
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe

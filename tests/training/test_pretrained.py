@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from tests.training.factories import make_recipe
 from tests.training.test_architectures import build_unfilled
 from training import download, origin, pretrained

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from models.manifest import MODEL
-from models.precision import GRAPHS
+from models.package.manifest import MODEL
+from models.package.precision import GRAPHS
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from tests.training.factories import make_recipe, write_recipe
 from training import recipe as recipes
 from training.errors import RecipeError

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import manifest as manifests
-from models import reference as references
-from models import registry
 from models.errors import PackageError
-from models.manifest import MODEL
-from models.reference import FILE
+from models.package import drift_reference as references
+from models.package import manifest as manifests
+from models.package.drift_reference import FILE
+from models.package.manifest import MODEL
+from models.registry import registry
 from tests.factories import make_package, run_onnx
 from tests.training.conftest import Journey
 from tests.training.factories import make_folder

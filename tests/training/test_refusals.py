@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import ImageError, ImageTooLarge
-from models.limits import Limits
-from models.preprocess import preprocess
+from models.image.limits import Limits
+from models.image.preprocess import preprocess
 from service.decode import decode
 from service.errors import ClientError
 from service.settings import Settings

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import answers, comparison, kept, registry
-from models import manifest as manifests
-from models.kept import Kept
-from models.precision import CPU
-from models.reference import FILE as REFERENCE
+from models.captures import captured
+from models.captures.captured import Kept
+from models.package import comparison, held_out_answers
+from models.package import manifest as manifests
+from models.package.drift_reference import FILE as REFERENCE
+from models.package.precision import CPU
+from models.registry import registry
 from tests.factories import encode, make_image
 from tests.training.conftest import Journey
 from tests.training.factories import COLOURS, SPEC, make_folder, make_recipe, make_run
@@ -50,7 +52,7 @@ def store(journey: Journey, tmp_path: Path) -> Path:
 def feedback(journey: Journey, tmp_path: Path) -> Path:
     """Kept images: new ones with and without a label, and three that are in the old data already."""
     folder = tmp_path / "kept"
-    kept.prepare(folder)
+    captured.prepare(folder)
     test, train = journey.data / "test" / "red", journey.data / "train" / "red"
     put(folder, "new-1", make_image("PNG", 16, 16, seed=9001, color="red"), given="red")
     put(folder, "new-2", make_image("PNG", 16, 16, seed=9002, color="blue"), given="blue")
@@ -69,11 +71,11 @@ def held_out_image(journey: Journey) -> Path:
 
 
 def put(folder: Path, name: str, image: bytes, given: str | None = None, right: bool = False, label: str = "green") -> None:
-    file = kept.image_name(image)
-    kept.write_image(folder, file, image)
+    file = captured.image_name(image)
+    captured.write_image(folder, file, image)
     told = given is not None or right
     at = datetime.now(UTC)
-    kept.write_answer(
+    captured.write_answer(
         folder,
         Kept(name, 0, "", file, "colours", 1, label, 0.6, False, at, right if told else None, given, at if told else None),
     )
@@ -136,7 +138,7 @@ def test_data_that_the_version_was_not_validated_on_is_refused(
 
 def test_feedback_that_is_all_known_or_without_labels_is_refused(journey: Journey, store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    kept.prepare(folder)
+    captured.prepare(folder)
     put(folder, "none", make_image())
     with pytest.raises(DataError, match="no image with a label yet"):
         retrain.retrain("colours", journey.data, folder, store)
@@ -287,7 +289,7 @@ def test_a_new_class_of_the_data_and_one_of_feedback_are_learnt(
     assert sorted(after.labels) == ["blue", "green", "red", "violet", "yellow"]
     before = checkpoints.load(store / "colours" / "1")[0]
     assert set(unpack(before.trained)) < set(unpack(checkpoints.load(store / "colours" / "2")[0].trained))
-    old, new = (answers.read((store / "colours" / v / "answers.npz").read_bytes(), 9, Path(v)) for v in ("1", "2"))
+    old, new = (held_out_answers.read((store / "colours" / v / "answers.npz").read_bytes(), 9, Path(v)) for v in ("1", "2"))
     assert len(comparison.pair(old, list(before.classes), new, after.labels).target) == len(set(old.image))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from models import kept
-from models.kept import Kept
+from models.captures import captured
+from models.captures.captured import Kept
 from tests.factories import make_image
 from training.__main__ import main
 from training.errors import DataError
@@ -21,20 +21,20 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    kept.prepare(tmp_path / "kept")
+    captured.prepare(tmp_path / "kept")
     return tmp_path / "kept"
 
 
 def put(folder: Path, name: str, label: str = "cat", probability: float = 0.9, seed: int | None = None, **facts: Any) -> str:
     """An image with an answer; ``given`` or ``right`` make it one with feedback. Returns the name of its file."""
-    image = make_image("PNG", 16, 12, seed=len(list(kept.read_all(folder))) if seed is None else seed)
-    file = kept.image_name(image)
-    kept.write_image(folder, file, image)
+    image = make_image("PNG", 16, 12, seed=len(list(captured.read_all(folder))) if seed is None else seed)
+    file = captured.image_name(image)
+    captured.write_image(folder, file, image)
     given = facts.get("given")
     right: bool | None = facts.get("right", given == label if given else None)
     at: datetime | None = facts.get("given_at", None if right is None else NOW)
     unsure: bool = facts.get("unsure", False)
-    kept.write_answer(folder, Kept(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, right, given, at))
+    captured.write_answer(folder, Kept(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, right, given, at))
     return file
 
 
@@ -79,7 +79,7 @@ def test_images_are_copied_into_class_folders_with_a_list_and_a_page(folder: Pat
 
     assert (said["to_train_on"], said["to_review"]) == (2, 1)
     assert said["reasons"] == {CORRECTED: 1, UNSURE: 1, CONFIRMED: 1}
-    assert (out / "train" / "dog" / f"{corrected[:16]}.png").read_bytes() == (folder / kept.IMAGES / corrected).read_bytes()
+    assert (out / "train" / "dog" / f"{corrected[:16]}.png").read_bytes() == (folder / captured.IMAGES / corrected).read_bytes()
     assert (out / "to-review" / "cat" / f"{unsure[:16]}.png").is_file()
     with open(out / "review.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -118,7 +118,7 @@ def test_a_label_that_is_no_name_of_a_folder_leads_nowhere_else(folder: Path, tm
 def test_what_is_no_folder_of_kept_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["feedback", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "is no folder of kept images" in capsys.readouterr().err
-    kept.prepare(tmp_path)
+    captured.prepare(tmp_path)
     assert main(["feedback", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "holds no image yet" in capsys.readouterr().err
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from training import sizes
 
 SQUARE = InputSpec(128, 128, 144)

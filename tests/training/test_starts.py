@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import registry
-from models.manifest import CARD, OUTPUTS, REPORT
-from models.precision import CPU
+from models.package.manifest import CARD, OUTPUTS, REPORT
+from models.package.precision import CPU
+from models.registry import registry
 from tests.training.factories import interrupt_at, make_folder, make_recipe
 from tests.training.networks import NETWORKS, staged
 from tests.training.test_pipeline import NO_DRAWINGS

@@ -17,7 +17,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import training
-from models.input import InputSpec
+from models.image.spec import InputSpec
 from tests.factories import make_image
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe

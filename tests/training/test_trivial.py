@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from models.input import InputSpec
-from models.preprocess import Pixels, preprocess
+from models.image.preprocess import Pixels, preprocess
+from models.image.spec import InputSpec
 from tests.factories import make_image
 from tests.training.factories import make_images
 from training import trivial

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
-from models.input import InputSpec
+from models.image.spec import InputSpec
+from models.registry import registry
 from training import untrained
 from training.__main__ import main
 

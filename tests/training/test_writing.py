@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
+from models.registry import registry
 from tests.models.conftest import contents
 from tests.training.conftest import Journey
 from training import export, writing

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from models import program
+from models.terminal import program
 from training.data import ImageSet
 from training.errors import DataError
 from training.inspection.copies import is_plain

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from models.preprocess import Stored, upright
+from models.image.preprocess import Stored, upright
 
 SIDE = 32  # of the small copy, in pixels
 QUICKER = 3.0  # a large image is first reduced by whole numbers to so many times the small copy, which is quicker

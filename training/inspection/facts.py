@@ -1,6 +1,6 @@
 """What each image file of a source is like: format, size, brightness, sharpness, and a small grey copy to compare.
 
-Neighbours: sources/ lists the files, copies.py and suspects.py judge what is found here. Decoded by models.preprocess.
+Neighbours: sources/ lists the files, copies.py and suspects.py judge what is found here. Decoded by models.image.preprocess.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import ImageError
-from models.header import read_header
-from models.input import InputSpec
-from models.preprocess import TURNED, decode, upright
-from models.reference import sharpness_of
+from models.image.header import read_header
+from models.image.preprocess import TURNED, decode, upright
+from models.image.spec import InputSpec
+from models.package.drift_reference import sharpness_of
 from training.inspection.copies import SIDE, squeeze
 from training.sources.source import Item, Source, reason
 from training.threads import in_threads

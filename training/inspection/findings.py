@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models import alike
-from models import manifest as manifests
 from models.errors import PackageError
+from models.package import label_names
+from models.package import manifest as manifests
 from training.inspection import suspects
 from training.inspection.copies import Pair, exact_copies, near_copies
 from training.inspection.facts import Look
@@ -142,11 +142,11 @@ def _merged(look: Look) -> Iterator[Finding]:
     folders: dict[str, dict[str, None]] = {}
     for item in look.items:
         name = item.path.partition("/")[0]
-        if name != item.label and alike.normalised(name) == item.label:
+        if name != item.label and label_names.normalised(name) == item.label:
             folders.setdefault(item.label, {})[name] = None
     present = {item.path.partition("/")[0] for item in look.items}
     merged = {label: [*([label] if label in present else []), *names] for label, names in folders.items()}
-    if lines := [f"{label}: {'; '.join(map(alike.spelled, names))}" for label, names in merged.items() if len(names) > 1]:
+    if lines := [f"{label}: {'; '.join(map(label_names.spelled, names))}" for label, names in merged.items() if len(names) > 1]:
         title = counted(len(lines), "class has", "classes have") + " folders whose names look the same"
         yield Finding("merged", "warning", title, "They are read as one class: give the folders one name", lines=lines)
 
@@ -156,8 +156,8 @@ def _names(pictures: Pictures) -> Iterator[Finding]:
     names = dict.fromkeys(name for classes in pictures.classes.values() for name in classes)
     same: dict[str, list[str]] = {}
     for name in names:
-        same.setdefault(alike.folded(name), []).append(name)
-    if lines := [", ".join(map(alike.spelled, some)) for folded, some in same.items() if len(some) > 1 and len(folded) > 1]:
+        same.setdefault(label_names.folded(name), []).append(name)
+    if lines := [", ".join(map(label_names.spelled, some)) for folded, some in same.items() if len(some) > 1 and len(folded) > 1]:
         title = counted(len(lines), "name stands", "names stand") + " for more than one class"
         advice = "They differ by upper and lower case, by blanks, or by characters that are not seen: give their images one name"
         yield Finding("alike", "error", title, advice, lines=lines)

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.preprocess import decode, upright
+from models.image.preprocess import decode, upright
 from training import pages
 from training.errors import DataError
 from training.inspection.facts import LOOK, Look

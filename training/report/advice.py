@@ -7,7 +7,7 @@ of the answers that it is about, so that rules can be put in order.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from models import comparison
+from models.package import comparison
 from training import confusion, pretrained
 
 MOST = 5  # pieces of advice

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import torch
 
-from models import program
-from models.manifest import REPORT, PackageError
+from models.package.manifest import REPORT, PackageError
+from models.terminal import program
 from training import calibration, choices, confusion, data, evaluate, provenance, writing
 from training import checkpoint as checkpoints
 from training.architectures.classifier import Classifier

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import comparison
+from models.package import comparison
 from training import checkpoint as checkpoints
 from training import export
 from training.architectures.classifier import Classifier

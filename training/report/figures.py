@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from models import comparison
+from models.package import comparison
 
 INK = "#010203"  # no other colour here is this one: it becomes that of the text
 BLUE, ORANGE = "#3b82c4", "#d9782b"  # told apart by everyone, on white as on black

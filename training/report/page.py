@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from models import comparison
-from models.manifest import ALWAYS_TOP5
-from models.report import AFTER
+from models.package import comparison
+from models.package.manifest import ALWAYS_TOP5
+from models.package.report import AFTER
 from training import origin, pace, pages
 from training.report import figures, speed
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models import precision as precisions
-from models.precision import GRAPHS, Precision
+from models.package import precision as precisions
+from models.package.precision import GRAPHS, Precision
 from training import export
 
 BATCHES = (1, 16)

@@ -1,15 +1,12 @@
-"""A folder of kept images -> what a person should look at, in what order, and with what label.
-
-Neighbours: models/kept.py says what lies in the folder, layout.py puts the images into class folders, page.py shows them.
-"""
+"""A folder of kept images -> what a person should look at, in what order, and with what label."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import kept
-from models.kept import Kept
+from models.captures import captured
+from models.captures.captured import Kept
 from training.errors import DataError
 
 # Why an image is worth a look, the most first.
@@ -44,14 +41,16 @@ def collect(folder: Path) -> list[Case]:
     Raises:
         DataError: it is no such folder, or holds no image.
     """
-    if not kept.is_folder(folder):
+    if not captured.is_folder(folder):
         raise DataError(f"{folder} is no folder of kept images; give the one that HUBEL_FEEDBACK_DIR names")
     answers: defaultdict[str, list[Kept]] = defaultdict(list)
-    for answer in kept.read_all(folder):
+    for answer in captured.read_all(folder):
         answers[answer.image].append(answer)
     if not answers:
         raise DataError(f"{folder} holds no image yet; the service keeps those that it classifies")
-    return sorted((judge(folder / kept.IMAGES / image, found) for image, found in answers.items()), key=lambda case: case.rank)
+    return sorted(
+        (judge(folder / captured.IMAGES / image, found) for image, found in answers.items()), key=lambda case: case.rank
+    )
 
 
 def judge(path: Path, answers: Iterable[Kept]) -> Case:

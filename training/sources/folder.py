@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from models.alike import normalised
-from models.clutter import is_clutter, is_hidden
+from models.image.clutter import is_clutter, is_hidden
+from models.package.label_names import normalised
 from training.errors import DataError
 from training.sources.source import (
     SPLITS,

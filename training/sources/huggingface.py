@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from models import program
+from models.terminal import program
 from training.errors import DataError
 from training.sources.source import SPLITS, Item, Part, Source, make_part, make_source, printable, read_image
 

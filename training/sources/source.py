@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.alike import normalised
 from models.errors import ImageError
-from models.formats import LOOKED_AT, sniff
+from models.image.formats import LOOKED_AT, sniff
+from models.package.label_names import normalised
 from training.errors import DataError
 
 VALIDATION_NAMES = ("val", "valid", "validation")

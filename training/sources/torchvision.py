@@ -1,6 +1,6 @@
 """Data sets that torchvision knows by name; what is missing is downloaded.
 
-Their pixels become PNG files in memory, so that they go through models.preprocess as every image does. Neighbours:
+Their pixels become PNG files in memory, so that they go through models.image.preprocess as every image does. Neighbours:
 source.py says what comes out.
 """
 

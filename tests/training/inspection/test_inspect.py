@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.alike import spelled
+from models.package.label_names import spelled
 from tests.factories import encode
 from tests.training.factories import SPEC
 from tests.training.inspection.test_copies import photo, saved_anew

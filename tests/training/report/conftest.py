@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.precision import CPU
+from models.package.precision import CPU
 from tests.training.conftest import Journey
 from training import export
 from training.report import document, page, speed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from models.manifest import REPORT
-from models.precision import CPU
+from models.package.manifest import REPORT
+from models.package.precision import CPU
 from tests.training.conftest import Journey
 from tests.training.factories import make_recipe
 from training import checkpoint as checkpoints

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import precision
-from models.manifest import MODEL
-from models.precision import CPU
+from models.package import precision
+from models.package.manifest import MODEL
+from models.package.precision import CPU
 from tests.factories import make_onnx
 from training import export
 from training.report import speed

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
 from tests.factories import make_image
 from tests.training.factories import SPEC
 from training import data

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
-from models.input import InputSpec
-from models.preprocess import preprocess
+from models.image.preprocess import preprocess
+from models.image.spec import InputSpec
 from tests.factories import encode
 from tests.training.factories import SPEC
 from training import data

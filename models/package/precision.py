@@ -1,0 +1,110 @@
+"""In which precisions a package may be computed, and what ONNX Runtime must be told for each.
+
+The precision is that of the multiplications; inputs and outputs of the graph are the same in all of them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from models.package import comparison
+from models.package.manifest import MODEL, Accuracy, Manifest
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+CUDA, OPENVINO, CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider"
+GRAPHS: dict[Precision, str] = {"fp32": MODEL, "bf16": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+FASTEST: dict[str, tuple[Precision, ...]] = {  # what a provider computes in, fastest first
+    CUDA: ("fp16", "fp32"),
+    OPENVINO: ("int8", "bf16", "fp32"),
+    CPU: ("int8", "fp32"),
+}
+MAX_LOSS = 0.003  # of top-1, against fp32: 0.3 points, where chance does not explain it
+LEAST_AGREEMENT = 0.95  # share of the images that get the answer of fp32
+SIGNIFICANT = 0.05
+# Largest difference from a golden logit, relative to the largest one. Measured with the bundled model: bf16 0.4 %, int8
+# 2 %. fp32 leaves room for TF32 on a GPU. Another graph differs by more, and so does arithmetic that overflows.
+GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.02, "int8": 0.2}
+CUDA_OPTIONS = {
+    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search takes hundreds of milliseconds for every new shape
+    "arena_extend_strategy": "kSameAsRequested",  # grow by what is needed, not to the next power of two
+}
+# Of a session: without VNNI, ONNX Runtime's own int8 kernels add pairs of products in 16 bits, which overflow, unless it is told
+# to be exact; with VNNI it makes no difference.
+EXACT_INT8 = ("session.x64quantprecision", "1")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this machine's processor multiplies bfloat16 natively (Linux; elsewhere it is not known)."""
+    try:
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return not BFLOAT16_FLAGS.isdisjoint(flags.split())
+
+
+def computable(provider: str) -> tuple[Precision, ...]:
+    """What ``provider`` computes in on this machine, fastest first."""
+    return tuple(p for p in FASTEST[provider] if p != "bf16" or cpu_has_bf16())
+
+
+def losses(measured: list[Accuracy], precision: str, samples: int) -> list[tuple[str, str]]:
+    """Each provider on which ``precision`` surely answers worse than fp32 on these images, and what it loses.
+
+    It loses more than MAX_LOSS, and more than chance explains: McNemar's exact test, one-sided, at SIGNIFICANT for all its
+    providers together (Bonferroni). Or so many answers are others that Wilson's interval of the share that agrees lies below
+    LEAST_AGREEMENT.
+    """
+    best = max((a.top1 for a in measured if a.precision == "fp32"), default=0.0)
+    found: list[tuple[str, str]] = []
+    ways = [a for a in measured if a.precision == precision]
+    for a in ways:
+        lost, gained = _discordant(a, best, samples)
+        if (lost - gained) / samples > MAX_LOSS and comparison.binomial_tail(gained, lost + gained) < SIGNIFICANT / len(ways):
+            points = 100 * (lost - gained) / samples
+            found.append((a.provider, f"loses {points:.2f} points of top-1 in {precision}, the limit is {100 * MAX_LOSS:g}"))
+        elif a.agreement is not None and comparison.wilson(a.agreement, samples)[1] < LEAST_AGREEMENT:
+            share, limit = 1 - a.agreement, 1 - LEAST_AGREEMENT
+            found.append((a.provider, f"gives {share:.1%} of the images another answer in {precision}, the limit is {limit:.0%}"))
+    return found
+
+
+def _discordant(accuracy: Accuracy, best: float, samples: int) -> tuple[int, int]:
+    """How many images fp32 alone answers right, and how many this one alone; where a package does not tell, the fewest that
+    its top-1 allows, which is what chance explains least."""
+    if accuracy.lost is not None and accuracy.gained is not None:
+        return accuracy.lost, accuracy.gained
+    return max(0, round((best - accuracy.top1) * samples)), 0
+
+
+def refusal(manifest: Manifest, precision: Precision) -> str | None:
+    """Why the package must not be computed in ``precision``; None where it may."""
+    if precision == "fp32":
+        return None
+    if GRAPHS[precision] not in manifest.files:
+        return f"{manifest.id} holds no {GRAPHS[precision]}"
+    evaluation = manifest.evaluation
+    if not {"fp32", precision} <= {a.precision for a in evaluation.providers}:
+        return f"the accuracy of {manifest.id} was not measured in {precision}"
+    lost = losses(evaluation.providers, precision, evaluation.samples)
+    return f"{manifest.id} {lost[0][1]}" if lost else None
+
+
+def provider_options(provider: str, precision: Precision, threads: int) -> dict[str, Any]:
+    """Options of an ONNX Runtime provider that is to compute in ``precision``."""
+    if provider == OPENVINO:
+        return _openvino(precision, threads)
+    return dict(CUDA_OPTIONS) if provider == CUDA else {}
+
+
+def _openvino(precision: Precision, threads: int) -> dict[str, Any]:
+    """Threads are not pinned: several processes would choose the same cores."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": "1",
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
