@@ -20,15 +20,15 @@ import numpy as np
 from benchmarks.photos import make_photo
 from models.captures import captured
 from models.registry import registry
-from service.aftermath import Aftermath
-from service.batcher import Job
-from service.drift import Drift
-from service.edge import Request, new_id
-from service.keep import DAY, MB, Bounds, Keeper
-from service.metrics import DriftGauges
-from service.postprocess import classify
-from service.recent import RecentAnswers
-from service.runtime import Runtime
+from service.http.asgi import Request, new_id
+from service.inference.batcher import Job
+from service.inference.postprocess import classify
+from service.inference.session import Runtime
+from service.monitoring.answer_log import RecentAnswers
+from service.monitoring.capture import DAY, MB, Bounds, Keeper
+from service.monitoring.drift import Drift
+from service.monitoring.recorder import Aftermath
+from service.telemetry.metrics import DriftGauges
 
 ROUNDS, ANSWERS, ENTRIES = 15, 200, 262_144
 PAUSE = 0.5  # between rounds, for what is kept to be written

@@ -11,8 +11,8 @@ import numpy as np
 
 from models.image.preprocess import Pixels, preprocess
 from service import settings
-from service.postprocess import classify
-from service.runtime import Runtime
+from service.inference.postprocess import classify
+from service.inference.session import Runtime
 
 MAX_BATCH = 16
 

@@ -25,7 +25,7 @@ from models.package.manifest import MODEL, Manifest
 from models.package.precision import GRAPHS
 from models.package.probability import softmax
 from models.registry import registry
-from service.drift import SAMPLES, WINDOW, Sample, Window, figures
+from service.monitoring.drift import SAMPLES, WINDOW, Sample, Window, figures
 from training import data, reference
 from training.data import ImageSet
 from training.export import open_session

@@ -14,8 +14,9 @@ import numpy as np
 
 from models.image.preprocess import Pixels
 from models.package.precision import PRECISIONS
-from service import runtime, settings
-from service.runtime import DeviceError, Runtime
+from service import settings
+from service.inference import session
+from service.inference.session import DeviceError, Runtime
 
 BATCH, TURNS, SECONDS = 16, 5, 0.7
 
@@ -24,8 +25,8 @@ def ways(folder: Path) -> dict[str, Runtime]:
     """A session for each provider and precision that this machine and package have."""
     found: dict[str, Runtime] = {}
     threads = settings.read().inference_threads()
-    for provider in runtime.PROVIDERS["auto"]:
-        runtime.PROVIDERS["cpu"] = (provider,)  # this one alone
+    for provider in session.PROVIDERS["auto"]:
+        session.PROVIDERS["cpu"] = (provider,)  # this one alone
         for precision in PRECISIONS:
             try:
                 loaded = Runtime(folder, "cpu", precision, threads)

@@ -11,7 +11,7 @@ from benchmarks.results import Record, Results
 HOW = """## How it was measured
 
 - Every system runs in its own environment with the same ONNX file, the same decode (`models/image/preprocess.py`), the same
-  session (`service/runtime.py`: provider, precision and threads as Hubel's) and the same photographs. Client and server
+  session (`service/inference/session.py`: provider, precision and threads as Hubel's) and the same photographs. Client and server
   share the machine.
 - The floor is the decode and the session in one process, without HTTP: threads decode ahead, batches of 16 images are run.
 - In turns: the floor, a system, the floor, the next system, and so on, then all of it again; n is the number of times.

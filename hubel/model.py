@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from models.image.preprocess import preprocess
 from models.package.prediction import Classification, Ranking
 from models.registry import registry
-from service import postprocess
-from service.runtime import Runtime
+from service.inference import postprocess
+from service.inference.session import Runtime
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
 Row = NDArray[np.float32]

@@ -21,12 +21,14 @@ try:
     from models.captures import captured, catalogue
     from models.package.manifest import PackageError
     from models.registry import registry
-    from service import keys, ledger, settings
-    from service.keys import KeysError
-    from service.life import enders
-    from service.log import set_up
+    from service import settings
+    from service.http import api_keys
+    from service.http.api_keys import KeysError
+    from service.processes.control import enders
     from service.settings import Settings, SettingsError, available_cores
     from service.status import KEY_VARIABLE, StatusError, ask, show
+    from service.telemetry import multiprocess
+    from service.telemetry.log import set_up
 except ImportError as err:
     raise SystemExit(program.missing("service", err)) from None
 
@@ -110,10 +112,10 @@ def run_service(_: argparse.Namespace) -> int:
         folder = registry.resolve(Path(config.store), config.model)
         registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
         if config.api_keys_file:
-            keys.read(Path(config.api_keys_file))
+            api_keys.read(Path(config.api_keys_file))
         if config.feedback_dir and (reason := cannot_keep(Path(config.feedback_dir))):
             return fail(reason)
-        keys.require(config.api_keys_file, config.allow_anonymous, config.host)
+        api_keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
     except (PackageError, KeysError) as err:
         return fail(str(err))
@@ -122,9 +124,9 @@ def run_service(_: argparse.Namespace) -> int:
         return fail(f"cannot listen on {config.host}:{config.port}: {reason}; set HUBEL_HOST or HUBEL_PORT")
     parent = place_of_metrics()
     try:
-        if removed := ledger.clear(parent):
+        if removed := multiprocess.clear(parent):
             log.info("removed what services that were killed left in %s: %d folders", parent, len(removed))
-        temporary = tempfile.TemporaryDirectory(prefix=ledger.PREFIX, dir=parent, ignore_cleanup_errors=True)
+        temporary = tempfile.TemporaryDirectory(prefix=multiprocess.PREFIX, dir=parent, ignore_cleanup_errors=True)
     except OSError as err:
         return fail(no_metrics(str(parent), err))
     with listener, temporary as folder_of_metrics:
@@ -158,7 +160,7 @@ def fail(reason: str) -> int:
 
 def run_new_key(args: argparse.Namespace) -> int:
     try:
-        key, block = keys.make(args.name, args.limit)
+        key, block = api_keys.make(args.name, args.limit)
     except ValueError as err:
         return fail(str(err))
     print(f"The key of {args.name}, shown once and kept nowhere: {key}", file=sys.stderr)
@@ -175,13 +177,13 @@ def bind(config: Settings) -> socket.socket:
 def serve(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path) -> int:
     """Supervise the workers, which serve the package."""
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    os.environ[ledger.VARIABLE] = str(folder_of_metrics)
-    ledger.open_as(ledger.SUPERVISOR)
+    os.environ[multiprocess.VARIABLE] = str(folder_of_metrics)
+    multiprocess.open_as(multiprocess.SUPERVISOR)
     try:
-        ledger.prepare(folder_of_metrics, ledger.SUPERVISOR)
+        multiprocess.prepare(folder_of_metrics, multiprocess.SUPERVISOR)
     except OSError as err:
         return fail(no_metrics(str(folder_of_metrics), err))
-    from service import supervisor  # after the metrics have their place
+    from service.processes import supervisor  # after the metrics have their place
 
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)  # the workers inherit it
@@ -194,8 +196,8 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
 
 
 async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path, told: Event) -> int:
-    from service.supervisor import Supervisor
-    from service.watch import Watch
+    from service.processes.supervisor import Supervisor
+    from service.rollout.watcher import Watch
 
     stop_seconds = config.drain_ms / 1000 + config.shutdown_seconds
     supervisor = Supervisor(

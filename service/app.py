@@ -25,31 +25,34 @@ from models.package import drift_reference
 from models.package.drift_reference import Reference
 from models.package.manifest import Manifest
 from models.registry import registry
-from service import feedback_api, keys, ledger, metrics, settings
-from service.about import announce, describe_models, describe_service
-from service.access import OPEN, Access
-from service.aftermath import Aftermath
-from service.batcher import Batcher, Job
-from service.contest import Contest, check_finite
-from service.cors import Cors
-from service.decoding import Decoding, Plan
-from service.drift import Drift
-from service.edge import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
+from service import settings
+from service.api import feedback
+from service.api.describe import announce, describe_models, describe_service
+from service.api.feedback import FeedbackApi
+from service.api.openapi import document
+from service.api.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Failure, Ranking, default_k
+from service.engine.client import Open, Remote
 from service.errors import ClientError, DeadlineExceeded, InvalidParameter, RequestTimeout
-from service.feedback import Verdicts
-from service.feedback_api import FeedbackApi
-from service.holding import Held, Holding
-from service.hosts import Hosts
-from service.keep import DAY, MB, Bounds, Keeper
-from service.log import of_requests
-from service.openapi import document
-from service.orders import Orders, Report
-from service.postprocess import Row, classify, encode_features, rank
-from service.read import Buffer, Share, images_in, less_than, read_body, while_connected
-from service.recent import RecentAnswers
-from service.remote import Open, Remote
-from service.runtime import Runtime
-from service.schemas import BOOLEANS, ENCODINGS, Answer, Classification, Failure, Ranking, default_k
+from service.http import api_keys
+from service.http.asgi import App, Edge, Handler, Reply, Request, Routes, describe, reply_json
+from service.http.auth import OPEN, Access
+from service.http.body import Buffer, Share, images_in, less_than, read_body, while_connected
+from service.http.cors import Cors
+from service.http.hosts import Hosts
+from service.inference.batcher import Batcher, Job
+from service.inference.decode_queue import Decoding, Plan
+from service.inference.postprocess import Row, classify, encode_features, rank
+from service.inference.session import Runtime
+from service.monitoring.answer_log import RecentAnswers
+from service.monitoring.capture import DAY, MB, Bounds, Keeper
+from service.monitoring.drift import Drift
+from service.monitoring.feedback import Verdicts
+from service.monitoring.recorder import Aftermath
+from service.rollout.loaded import Held, Holding
+from service.rollout.messages import Orders, Report
+from service.rollout.traffic import Contest, check_finite
+from service.telemetry import metrics, multiprocess
+from service.telemetry.log import of_requests
 
 SETTINGS = settings.read()
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
@@ -101,7 +104,7 @@ class FrontedService(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> App:
         """For BentoML's own server, which does not tell where it listens."""
-        keys.require(SETTINGS.api_keys_file, SETTINGS.allow_anonymous, host=None)
+        api_keys.require(SETTINGS.api_keys_file, SETTINGS.allow_anonymous, host=None)
         return self.fronted(is_main)
 
     def fronted(self, is_main: bool = True) -> App:
@@ -143,7 +146,7 @@ class Hubel:
         self.known: dict[int, Manifest] = {}  # of versions that have answered
         self.planning = asyncio.Lock()  # one request of several images at a time, as headers can be long to read
         self.contest = Contest(self.holding, self.batcher, self.decode_spare)
-        recent = RecentAnswers(*ledger.place(), SETTINGS.feedback_answers)
+        recent = RecentAnswers(*multiprocess.place(), SETTINGS.feedback_answers)
         keeper = make_keeper()
         self.aftermath = Aftermath(recent, keeper, Drift(self.reference_of, metrics.DriftGauges()))
         verdicts = Verdicts(self.manifest.name, recent, self.labels_of, metrics.count_feedback, keeper)
@@ -165,7 +168,7 @@ class Hubel:
 
     def check_load(self, route: str, seconds: float = math.inf) -> None:
         """seconds: within which the answer is wanted."""
-        if route == feedback_api.PATH:
+        if route == feedback.PATH:
             self.feedback.check_load()
         else:
             self.batcher.check(1, share_of(route), seconds)

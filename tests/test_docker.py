@@ -15,9 +15,10 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from service import metrics, settings
+from service import settings
 from service.errors import DeadlineExceeded, InternalError, Overloaded
 from service.settings import Settings
+from service.telemetry import metrics
 from tests.factories import make_image, make_package
 
 REPOSITORY = Path(__file__).parents[1]

@@ -20,11 +20,12 @@ import training.__main__
 from models.image.spec import InputSpec
 from models.package.manifest import Evaluation, Manifest
 from models.terminal import program
-from service import errors, metrics
+from service import errors
+from service.api.feedback import FeedbackApi
 from service.app import Hubel
 from service.errors import HubelError
-from service.feedback_api import FeedbackApi
 from service.settings import Settings
+from service.telemetry import metrics
 from training.architectures.catalogue import ARCHITECTURES
 from training.recipe import Recipe
 

@@ -26,7 +26,7 @@ ALSO = {  # and single files more
     "models/registry/locations.py": {STORAGE},
     "models/package/signature.py": {SIGNING},
     "service/app.py": {"bentoml"},
-    "service/runtime.py": {"onnxruntime"},
+    "service/inference/session.py": {"onnxruntime"},
     "training/export.py": {"onnxruntime"},
     "training/reference.py": {"onnxruntime"},
     "training/evaluate.py": {"onnxruntime"},
@@ -34,7 +34,7 @@ ALSO = {  # and single files more
     "training/sources/huggingface.py": {DATASETS},
     "training/tracking.py": {TRACKING},
 }
-STAGES = ("read", "decode", "batcher", "runtime", "postprocess")
+STAGES = ("http/body", "inference/decode", "inference/batcher", "inference/session", "inference/postprocess")
 
 BLOCK = """
 import importlib, sys
@@ -87,7 +87,7 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.app", "service.runtime", "service.beside", "service.trial"},
+            {"service.app", "service.inference.session", "service.engine.server", "service.dry_run"},
             id="service but for four files without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),
@@ -121,16 +121,18 @@ def test_models_needs_four_libraries_alone() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
-    names = {name.split(".")[1] for name in imported((ROOT / f"service/{stage}.py").read_text()) if name.startswith("service.")}
-    assert names <= {"errors", "schemas", "signal_stack"}  # the last is about threads, and knows nothing of the service
+    names = {
+        name.rpartition(".")[0] for name in imported((ROOT / f"service/{stage}.py").read_text()) if name.startswith("service.")
+    }
+    assert names <= {"service.errors", "service.api.schemas", "service.inference", "service.inference.signal_stack"}
 
 
 def test_only_the_wiring_and_the_programs_read_the_settings() -> None:
     readers = {path.name for path in sources("service") if "service.settings" in set(imported(path.read_text()))}
-    assert readers <= {"app.py", "__main__.py", "worker.py", "trial.py"}
+    assert readers <= {"app.py", "__main__.py", "worker.py", "dry_run.py"}
     assert "app.py" in readers
 
 
 def test_imports_inside_functions_are_seen() -> None:
-    source = "import os.path\nfrom models.registry import registry\ndef f():\n    import torch.nn as nn\n    from bentoml import service\n"
-    assert list(imported(source)) == ["os.path", "models.registry.registry", "torch.nn", "bentoml.service"]
+    source = "import os.path\nfrom models import files\ndef f():\n    import torch.nn as nn\n    from bentoml import service\n"
+    assert list(imported(source)) == ["os.path", "models.files", "torch.nn", "bentoml.service"]

@@ -109,7 +109,8 @@ def test_promote_passes_what_it_is_given() -> None:
 
 
 def test_every_option_that_a_refusal_of_promote_names_can_be_given_to_make() -> None:
-    files = [*(f"models/{name}.py" for name in ("promotion", "rules", "gate", "candidate", "trial")), "service/trial.py"]
+    names = ("promotion", "rules", "gate", "candidate", "dry_run")
+    files = [*(f"models/lifecycle/{name}.py" for name in names), "service/dry_run.py"]
     texts = "".join(re.sub(r'add_argument\("[^"]*"|""".*?"""', "", (ROOT / file).read_text(), flags=re.DOTALL) for file in files)
     named = set(re.findall(r"(?<![\w`-])--[a-z][a-z-]+", texts))
     documented = set(

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import keys
+from service.http import api_keys
 from service.status import StatusError
 from service.status import ask as ask_how_it_is
 from tests.client import assert_problem, labels_of, results_of, samples, send
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def web(folder: Path) -> str:
     """The key without a limit, of ``guarded``."""
-    key, block = keys.make("web")
+    key, block = api_keys.make("web")
     (folder / "web").write_text(block)
     return key
 
@@ -59,7 +59,7 @@ def web(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def slow(folder: Path) -> str:
     """The key of three images a day."""
-    key, block = keys.make("slow", "3/day")
+    key, block = api_keys.make("slow", "3/day")
     (folder / "slow").write_text(block)
     return key
 
@@ -186,7 +186,7 @@ def test_without_keys_another_name_or_another_page_is_refused(client: httpx.Clie
 
 def test_keys_are_rotated_while_requests_run_by_the_same_processes(start_server: StartServer, tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
-    (old, old_block), (new, new_block) = keys.make("old"), keys.make("new")
+    (old, old_block), (new, new_block) = api_keys.make("old"), api_keys.make("new")
     file.write_text(old_block)
     server = start_server(HUBEL_API_KEYS_FILE=str(file), HUBEL_WORKERS="2")
     before, image = server.processes(), make_image(color="green")
@@ -228,7 +228,7 @@ def test_keys_are_rotated_while_requests_run_by_the_same_processes(start_server:
 
 def test_a_faulty_file_leaves_the_keys_as_they_were_and_says_so(start_server: StartServer, tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
-    key, block = keys.make("web")
+    key, block = api_keys.make("web")
     file.write_text(block)
     server = start_server(HUBEL_API_KEYS_FILE=str(file))
     with server.client() as client:

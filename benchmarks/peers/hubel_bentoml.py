@@ -1,4 +1,4 @@
-"""Hubel with one part changed: batches are made by BentoML's dispatcher instead of service/batcher.py.
+"""Hubel with one part changed: batches are made by BentoML's dispatcher instead of service/inference/batcher.py.
 
 CorkDispatcher is what @bentoml.api(batchable=True) puts before a method; it learns how long batches take and waits for
 more requests accordingly.
@@ -15,8 +15,8 @@ from bentoml._internal.marshal.dispatcher import CorkDispatcher
 
 from models.image.preprocess import Pixels
 from service import __main__, app
-from service.batcher import Arrays, Batcher, Compute, Job
 from service.errors import DeadlineExceeded
+from service.inference.batcher import Arrays, Batcher, Compute, Job
 
 
 def refuse() -> NoReturn:

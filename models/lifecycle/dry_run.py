@@ -1,5 +1,5 @@
 """Runs a package in a process of its own, with bounded time and memory, so that a graph that crashes, hangs or swallows the
-memory harms nobody. service/trial.py is what runs there; models/ itself needs no ONNX Runtime.
+memory harms nobody. service/dry_run.py is what runs there; models/ itself needs no ONNX Runtime.
 """
 
 import os
@@ -20,7 +20,7 @@ from models.package.manifest import MAX_LINE, Count, Line, Natural, Size
 from models.terminal import program
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "service.trial"
+PROGRAM = "service.dry_run"
 SECONDS, GRACE_SECONDS = 300.0, 5.0
 MEMORY_INFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")  # v2: memory.max and memory.current of a container

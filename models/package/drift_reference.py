@@ -1,6 +1,6 @@
 """What the images of a model are usually like, and how far others are from that: reference.npz of a package.
 
-Training writes it from held-out images, service/drift.py compares traffic with it. docs/drift.md says what the figures mean.
+Training writes it from held-out images, the service compares its traffic with it. docs/drift.md says what the figures mean.
 """
 
 from dataclasses import dataclass, fields

@@ -2,7 +2,7 @@
 
 from benchmarks.bodies import FORM, Bodies, form, several, single
 from benchmarks.systems import System
-from service.read import images_in
+from service.http.body import images_in
 
 PHOTOS = [b"first\r\n--", b"second", b"\x00third\r\n"]
 RAW = System("raw", "Raw", "", "", (), "/raw")

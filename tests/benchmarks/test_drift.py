@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import drift
-from service import drift as watch
+from service.monitoring import drift as watch
 from tests.factories import LABELS, make_image, make_package
 
 

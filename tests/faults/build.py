@@ -7,7 +7,7 @@ from tests.server import ROOT
 
 
 def build_with(folder: Path, module: str, addition: str) -> Path:
-    """The source in a folder of its own, with lines after those of a module, "service/read.py"; where it is started."""
+    """The source in a folder of its own, with lines after those of a module, "service/http/body.py"; where it is started."""
     root = folder / "build"
     for package in ("service", "models"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("store", "__pycache__"))

@@ -71,7 +71,7 @@ def test_predictions_go_on_when_the_disk_for_the_log_is_full(
 PUBLISH = """
 import json, sys
 from pathlib import Path
-from models import registry
+from models.registry import registry
 from tests.factories import make_package
 from tests.faults.sandbox import fill
 

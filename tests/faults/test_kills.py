@@ -14,7 +14,7 @@ from msgspec import Struct
 from PIL import Image
 
 from models.registry import registry
-from service.supervisor import STEADY_SECONDS
+from service.processes.supervisor import STEADY_SECONDS
 from tests.conftest import Figures, StartServer
 from tests.factories import encode, make_image, make_package
 from tests.faults.build import build_with
@@ -266,7 +266,7 @@ def test_a_worker_that_lost_its_gpu_ends_and_is_replaced(
     launched_as: StartAs, tiny_store: Path, tmp_path: Path, figures: Figures
 ) -> None:
     """By injection: a nearly black picture has the error that a broken CUDA context has."""
-    server = launched_as((), build_with(tmp_path, "service/runtime.py", GPU_LOST), tiny_store)
+    server = launched_as((), build_with(tmp_path, "service/inference/session.py", GPU_LOST), tiny_store)
     server.wait_until_ready()
     (worker,) = workers(server)
     assert worker != server.process.pid, "the service is one process: nobody replaces it"

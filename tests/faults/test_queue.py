@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from models.image.preprocess import Pixels
-from service.batcher import Arrays, Batcher
 from service.errors import Overloaded
+from service.inference.batcher import Arrays, Batcher
 from tests.conftest import StartServer
 from tests.factories import make_image
 from tests.faults.load import Plan, Seen, request, run

@@ -145,7 +145,7 @@ def test_nothing_grows_under_mixed_work(launched: StartServer, wide_store: Path,
 def test_a_build_that_keeps_every_body_is_found_out(
     launched_as: StartAs, wide_store: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    root = build_with(tmp_path, "service/read.py", LEAK)
+    root = build_with(tmp_path, "service/http/body.py", LEAK)
     server = launched_as((), root, wide_store)
     server.wait_until_ready()
     done = soak(server, LEAK_SECONDS)

@@ -1,4 +1,4 @@
-"""A program for Atheris: service.decode.decode raises errors of the API and nothing else, whatever the bytes.
+"""A program for Atheris: service.inference.decode.decode raises errors of the API and nothing else, whatever the bytes.
 
 python -m tests.hostile.fuzz CORPUS -max_total_time=60 -rss_limit_mb=1024 -timeout=2
 """
@@ -12,8 +12,8 @@ import atheris
 with cast(Any, atheris).instrument_imports(include=["models", "service"]):
     from models.image.limits import Limits
     from models.image.spec import InputSpec
-    from service.decode import decode
     from service.errors import HubelError
+    from service.inference.decode import decode
 
 SPECS = (InputSpec(height=32, width=32, resize=36), InputSpec(height=224, width=224, resize=256))  # the second uses fractions
 LIMITS = Limits(4_000_000, 12_000)  # few enough for the limit of time on a slow machine

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service import keys
+from service.http import api_keys
 from tests.conftest import Figures, StartServer
 from tests.hostile.memory import MIB
 from tests.hostile.siege import siege
@@ -21,7 +21,7 @@ ATTACKS = (
 def test_beside_strangers_who_hold_connections(
     attack: str, clients: int, start_server: StartServer, figures: Figures, tmp_path: Path
 ) -> None:
-    key, block = keys.make("good")
+    key, block = api_keys.make("good")
     (tmp_path / "keys.toml").write_text(block)
     server = start_server(HUBEL_API_KEYS_FILE=str(tmp_path / "keys.toml"))
     seen = siege(server, f"tests.hostile.attacks:{attack}", clients=clients, key=key)

@@ -23,12 +23,12 @@ from models.lifecycle.gate import Gate
 from models.lifecycle.rules import Check, Rules
 from models.package import manifest
 from models.registry import history, json_file, registry
-from service.rollout import Rollout
-from service.watch import Watch
+from service.rollout.controller import Rollout
+from service.rollout.watcher import Watch
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
-from tests.service.test_rollout import Fake
+from tests.service.rollout.test_controller import Fake
 
 READERS: dict[str, Callable[[Path], object]] = {
     "current.json": lambda store: history.read(store, "tiny"),

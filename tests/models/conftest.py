@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import service.runtime
-import service.trial
 from models.lifecycle import dry_run
 from models.lifecycle.dry_run import Trial, TrialError
 from models.package.manifest import PackageError
 from models.package.precision import CPU
 from models.registry import registry
 from models.registry.registry import Pointer
-from service.runtime import DeviceError
+from service import dry_run as service_dry_run
+from service.inference import session
+from service.inference.session import DeviceError
 from service.settings import Settings
 from tests.factories import make_package
 from tests.server import ROOT
@@ -72,12 +72,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = 0) -> Trial:
         try:
-            return service.trial.try_out(folder, Settings(threads=1, device="cpu", max_batch=2), images, answers)
+            return service_dry_run.try_out(folder, Settings(threads=1, device="cpu", max_batch=2), images, answers)
         except (PackageError, DeviceError) as err:
             raise TrialError(str(err)) from err
 
     monkeypatch.setattr(dry_run, "run", run)
-    monkeypatch.setitem(service.runtime.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph
+    monkeypatch.setitem(session.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph
 
 
 def contents(store: Path) -> dict[str, bytes | None]:

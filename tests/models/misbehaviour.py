@@ -1,4 +1,4 @@
-"""In the place of service.trial: a program that does what the name of the folder says."""
+"""In the place of service.dry_run: a program that does what the name of the folder says."""
 
 import os
 import signal

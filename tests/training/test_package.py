@@ -21,7 +21,7 @@ from models.package.precision import GRAPHS
 from models.package.probability import calibration_error
 from models.package.report import named
 from models.registry import registry
-from service.postprocess import rank
+from service.inference.postprocess import rank
 from tests.factories import run_onnx
 from tests.training.conftest import Journey
 from training import checkpoint as checkpoints

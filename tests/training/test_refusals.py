@@ -8,8 +8,8 @@ import pytest
 from models.errors import ImageError, ImageTooLarge
 from models.image.limits import Limits
 from models.image.preprocess import preprocess
-from service.decode import decode
 from service.errors import ClientError
+from service.inference.decode import decode
 from service.settings import Settings
 from service.settings import read as read_settings
 from tests.hostile.mutations import png

@@ -1,0 +1,70 @@
+"""What is told of the versions that a worker holds: on /v1/models and /v1/info, and in the metrics."""
+
+from typing import cast
+
+from models.image.formats import FORMATS
+from models.package.manifest import Manifest
+from models.package.precision import GRAPHS, Precision
+from service.rollout.loaded import Held, Holding, Network
+from service.settings import Settings
+from service.telemetry import metrics
+
+ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was in service
+
+
+def announce(held: Held) -> None:
+    """Say in the metrics what is in service and what computes it."""
+    network, manifest = held.network, held.manifest
+    sha256 = manifest.files[GRAPHS[cast(Precision, network.precision)]]
+    what = (manifest.name, str(manifest.version), sha256, network.provider, network.precision)
+    for before in ANNOUNCED - {what}:
+        metrics.MODEL_INFO.labels(*before).set(0)
+    ANNOUNCED.add(what)
+    metrics.MODEL_INFO.labels(*what).set(1)
+    metrics.MODEL_LOADED.set(held.loaded)
+    metrics.PASSED_OVER.set(len(network.passed_over))
+
+
+def describe_models(holding: Holding) -> dict[str, object]:
+    """The version in service; the candidate, as far as it is ready; and what was refused, with its reason."""
+    described: dict[str, object] = {"models": [describe_model(holding.serving.manifest)], "candidate": None, "refused": None}
+    if holding.trial is not None:
+        trial, held = holding.trial
+        progress = {"mode": trial.mode, "percent": trial.percent, "requests": trial.requests, "wanted": trial.wanted}
+        described["candidate"] = progress | describe_model(held.manifest)
+    if holding.orders.refused is not None:
+        described["refused"] = holding.orders.refused
+    return described
+
+
+def describe_model(manifest: Manifest) -> dict[str, object]:
+    """What a caller needs to know of the model in service."""
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "created": manifest.created,
+        "architecture": manifest.architecture,
+        "labels": manifest.labels,
+        "input": manifest.input,
+        "dimensions": manifest.outputs["features"][0],
+        "threshold": manifest.threshold,
+        "evaluation": {
+            name: getattr(manifest.evaluation, name) for name in ("dataset", "split", "samples", "top1", "calibration_error")
+        },
+    }
+
+
+def describe_service(network: Network, settings: Settings, bentoml: str) -> dict[str, object]:
+    """Limits, formats and what computes; bentoml: its version."""
+    limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
+    times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
+    return {
+        "model": network.manifest.id,
+        "provider": network.provider,
+        "precision": network.precision,
+        "passed_over": network.passed_over,
+        "preprocessing": network.manifest.preprocessing,
+        "formats": FORMATS,
+        "limits": {name: getattr(settings, name) for name in limits + times},
+        "bentoml": bentoml,
+    }

@@ -1,0 +1,44 @@
+"""python -m service.engine: the process in which a version is loaded beside the one in service.
+
+It gives way from its first moment: what it imports takes as long as what it loads.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from service.engine.niceness import LOWEST, Priority
+
+REST = 0.5  # seconds without work for each second of warming up, where it cannot give way otherwise
+
+
+def import_aside() -> None:
+    """Import NumPy, ONNX Runtime and what else it takes in a thread that gives way and ends: it need not take its place back."""
+
+    def work() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, LOWEST)  # on Linux of this thread
+        from service.engine import server as server
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    (number,) = map(int, sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
+    priority = Priority()
+    lowered = priority.lower()
+    if not lowered:
+        import_aside()
+    from service.engine import server
+    from service.engine.ipc import Pipe
+
+    return server.compute(Pipe(socket.socket(fileno=number)), 0.0 if lowered else REST, priority.raise_again)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

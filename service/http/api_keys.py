@@ -1,0 +1,128 @@
+"""The file of API keys: HUBEL_API_KEYS_FILE -> its entries. It holds the hashes of keys, never a key."""
+
+import hashlib
+import ipaddress
+import re
+import secrets
+import socket
+import stat
+from pathlib import Path
+from typing import Annotated
+
+import limits
+import msgspec
+from msgspec import Meta, Struct
+
+from models.terminal.program import command
+
+NOTHING = hashlib.sha256(b"").hexdigest()  # what `sha256sum < /dev/null` writes
+KEY_BYTES = 32
+NAME = re.compile(r"[a-z0-9._-]{1,64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+Signature = tuple[int, int, int, int]  # a file's inode, size, times of last change of content and of mode
+
+
+class KeysError(Exception):
+    """A file of keys that cannot be used; ``str()`` names the file and the fault, and no key."""
+
+
+class Key(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may use the service. ``sha256``: of the key as sent. ``limit``: as "50/second", none without one."""
+
+    name: str
+    sha256: str
+    limit: str | None = None
+
+    def __post_init__(self) -> None:  # what is wrong is not shown, it might be a key
+        if not NAME.fullmatch(self.name):
+            raise ValueError("a name is 1 to 64 of a to z, 0 to 9, dot, underscore and hyphen")
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"the sha256 of {self.name} is not 64 digits, 0 to 9 and a to f")
+        if self.sha256 == NOTHING:
+            raise ValueError(f"the sha256 of {self.name} is that of nothing; '{command('new-key', self.name)}' writes right ones")
+        if self.limit is not None:
+            parse_limit(self.limit)
+
+    def digest(self) -> bytes:
+        return bytes.fromhex(self.sha256)
+
+
+class KeysFile(Struct, frozen=True, forbid_unknown_fields=True):
+    keys: Annotated[list[Key], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        for i, key in enumerate(self.keys):
+            for other in self.keys[:i]:
+                if key.name == other.name:
+                    raise ValueError(f"two keys have the name {key.name}")
+                if key.sha256 == other.sha256:
+                    raise ValueError(f"{other.name} and {key.name} have the same sha256")
+
+
+def parse_limit(text: str) -> limits.RateLimitItem:
+    """One limit in the notation of the library limits; raises ValueError for another text."""
+    try:
+        items = limits.parse_many(text)
+    except ValueError:
+        items = []
+    if len(items) != 1 or items[0].amount < 1:
+        raise ValueError(f"limit is {text[:50]!r}, it must be one amount and its time, as in '50/second' or '1000 per 5 minutes'")
+    return items[0]
+
+
+def look(file: Path) -> Signature | None:
+    """What changes when the file does; None where there is none that can be looked at."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def read(file: Path) -> list[Key]:
+    """The entries of a file of keys. Raises KeysError."""
+    try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise KeysError(f"{file} is no file; HUBEL_API_KEYS_FILE must name one")
+        for bit, who in ((stat.S_IWOTH, "everyone on this machine"), (stat.S_IWGRP, "its group")):
+            if mode & bit:
+                raise KeysError(f"{file} can be written by {who}, who could let others in: chmod go-w {file}")
+        return msgspec.toml.decode(file.read_bytes(), type=KeysFile).keys
+    except OSError as err:
+        raise KeysError(f"{file} cannot be read: {err.strerror}; HUBEL_API_KEYS_FILE names it") from err
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise KeysError(f"{file} is not a file of keys: {err}") from err
+
+
+def make(name: str, limit: str | None = None) -> tuple[str, str]:
+    """A fresh key, and the block of TOML that lets it in. Raises ValueError for a name or limit that cannot be."""
+    key = secrets.token_urlsafe(KEY_BYTES)
+    entry = {"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest()}
+    entry |= {} if limit is None else {"limit": limit}
+    msgspec.convert(entry, Key)
+    return key, "\n[[keys]]\n" + "".join(f'{field} = "{value}"\n' for field, value in entry.items())
+
+
+def require(file: str, anonymous: bool, host: str | None) -> None:
+    """Refuse to serve everyone where other machines can ask. host: an address or a name; None: not known.
+
+    Raises:
+        KeysError.
+        OSError: the name leads nowhere.
+    """
+    if file or anonymous or (host is not None and is_loopback(host)):
+        return
+    where, instead = f"HUBEL_HOST is {host}, which other machines can reach", "HUBEL_HOST=127.0.0.1"
+    if host is None:
+        where, instead = "it is not known where BentoML listens", f"serve with '{command('serve')}'"
+    raise KeysError(
+        f"{where}, and nobody needs a key: set HUBEL_API_KEYS_FILE ('{command('new-key', 'NAME')}' makes a key), or "
+        f"HUBEL_ALLOW_ANONYMOUS=true to let everyone in, or {instead}"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it: each address of a name."""
+    addresses = {address[0] for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses)

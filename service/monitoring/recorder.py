@@ -1,0 +1,76 @@
+"""What is done with an answer beside sending it: it is remembered for feedback, its image may be kept, its drift is noted.
+
+Nothing here waits, and nothing here can fail a request.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from models.captures.captured import Kept
+from models.package.manifest import Manifest
+from service.api.schemas import Classification, Prediction, Ranking
+from service.http.asgi import Request
+from service.inference.batcher import Job
+from service.monitoring.answer_log import RecentAnswers
+from service.monitoring.capture import Keeper
+from service.monitoring.drift import Drift, Sample
+from service.telemetry.log import of_requests
+
+log = of_requests()
+
+
+class Aftermath:
+    """keeper: None where no images are kept."""
+
+    def __init__(self, recent: RecentAnswers, keeper: Keeper | None, drift: Drift) -> None:
+        self.recent = recent
+        self.keeper = keeper
+        self.drift = drift
+        self.numbers: dict[int, dict[str, int]] = {}  # of the labels, by version
+
+    def outputs(self, version: int, output: str) -> tuple[str, ...]:
+        """The outputs to compute for an image: the one that is asked for, and now and then the features too."""
+        return ("features", output) if output == "logits" and self.drift.wants(version) else (output,)
+
+    def take(
+        self, request: Request, images: Sequence[bytes], jobs: Sequence[object], results: Sequence[object], manifest: Manifest
+    ) -> None:
+        """Images with their jobs and results, of which only labels are taken; answered by the model of ``manifest``."""
+        try:
+            for index, (image, job, result) in enumerate(zip(images, jobs, results, strict=True)):
+                if isinstance(job, Job) and isinstance(result, Classification | Ranking):
+                    self._take_one(request, index, image, job, result, manifest)
+        except Exception:
+            log.exception("request %s is answered, but not remembered", request.name())
+
+    def _take_one(
+        self, request: Request, index: int, image: bytes, job: Job, result: Classification | Ranking, manifest: Manifest
+    ) -> None:
+        best = result if isinstance(result, Classification) else result.top[0]
+        version, client = manifest.version, client_of(request)
+        numbers = self.numbers.get(version)
+        if numbers is None:
+            numbers = self.numbers[version] = {label: i for i, label in enumerate(manifest.labels)}
+        label = numbers[best.label]
+        self.recent.write(client, request.id, index, version, best.probability, label, result.unsure)
+        features = job.answer.result().get("features")
+        sample = None if features is None else Sample(image, job.pixels, features)
+        self.drift.note(version, label, best.probability, sample)
+        if self.keeper is not None:
+            self.keeper.offer(image, self._kept(request.id, index, client, best, result.unsure, manifest))
+
+    def _kept(
+        self, answer_id: str, index: int, client: str, best: Classification | Prediction, unsure: bool, manifest: Manifest
+    ) -> Kept:
+        name, version, label = manifest.name, manifest.version, best.label
+        return Kept(answer_id, index, client, "", name, version, label, best.probability, unsure, datetime.now(UTC))
+
+    def close(self) -> None:
+        self.drift.close()
+        if self.keeper is not None:
+            self.keeper.close()
+
+
+def client_of(request: Request) -> str:
+    """The name of the key that asked, which alone may say more of the answer; nothing without keys."""
+    return "" if request.client is None else request.client.name

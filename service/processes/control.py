@@ -1,0 +1,109 @@
+"""What a worker does beside serving: it tells the supervisor that it lives and which versions it holds, hears which it shall
+hold, and drains when it has to stop.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from service.rollout.messages import Line, Orders, Report
+from service.stopwatch import Patience, step_of
+
+if TYPE_CHECKING:
+    from service.http.asgi import Edge
+
+HANGUPS = (signal.SIGHUP, signal.SIGQUIT)
+log = logging.getLogger("hubel")
+
+
+class Life:
+    """orders: the first that the supervisor gave. hang_seconds: how long the network may compute a batch. drain_seconds:
+    between the word that we stop and the deed. upkeep: what else is to be done about once a second.
+    """
+
+    def __init__(
+        self,
+        edge: "Edge",
+        line: Line,
+        orders: Orders,
+        *,
+        hang_seconds: float,
+        drain_seconds: float,
+        upkeep: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.edge = edge
+        self.line = line
+        self.orders = orders
+        self.hang_seconds = hang_seconds
+        self.drain_seconds = drain_seconds
+        self.upkeep = upkeep
+        self.patience = Patience(step_of(hang_seconds))  # with the network
+        self.busy = 0.0  # how long it had computed when that was asked last, in seconds
+
+    def begin(self, finish: Callable[[], object], stop: Callable[[], object]) -> None:
+        """The server has started. finish: has the answers that are being made end their connections. stop: lets nobody in
+        any more, and ends the server when all are answered.
+        """
+        self.finish = finish
+        self.stop = stop
+        loop = asyncio.get_running_loop()
+        for number in enders(signal.SIGTERM):
+            loop.add_signal_handler(number, self.drain)
+        self.service = self.edge.begin()
+        self.service.on_change(self.speak)
+        self.beat(loop)
+        self.service.obey(self.orders)
+        loop.add_reader(self.line.pipe, self.hear)
+
+    def beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(self.patience.step, self.beat, loop)
+        self.speak()
+        self.upkeep()
+
+    def speak(self) -> None:
+        """Say how it is. What the supervisor does not take now, it hears the next time."""
+        report, hung = self.service.report(), self.hangs()
+        if self.line.say(msgspec.structs.replace(report, hung=hung)):
+            self.service.reported()
+        else:
+            self.line.say(Report(hung=hung))  # a sign of life, where the other is too long
+
+    def hangs(self) -> bool:
+        """The network has computed one batch for too long, in time in which this process ran as well."""
+        busy = self.edge.busy_seconds()
+        if busy == 0 or busy < self.busy:  # another batch than when this was asked last
+            self.patience.restart()
+        self.busy = busy
+        return min(busy, self.patience.seconds()) > self.hang_seconds
+
+    def hear(self) -> None:
+        """Obey the last of the orders that have come; drain when the supervisor is gone."""
+        try:
+            data = self.line.pipe.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.drain()
+        elif orders := list(self.line.parse(data, Orders)):
+            self.service.obey(orders[-1])
+
+    def drain(self) -> None:
+        """Say on /readyz that we stop, and close connections after their answer; a moment later let nobody in."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.line.pipe)
+        if not self.edge.draining:
+            self.edge.draining = True
+            self.finish()
+            log.info("no new connections in %g s, then the end when all requests are answered", self.drain_seconds)
+            loop.call_later(self.drain_seconds, self.stop)
+
+
+def enders(*always: signal.Signals) -> list[signal.Signals]:
+    """The signals that let a service end well: some, and a terminal's unless whoever started it has them ignored, as nohup."""
+    return [*always, *(number for number in HANGUPS if signal.getsignal(number) is not signal.SIG_IGN)]

@@ -1,0 +1,366 @@
+"""The control plane: which version the workers hold, when all of them swap, and how a candidate ends. In the supervisor.
+
+A version is put into service when every worker holds it, warm; one that a worker refuses is refused by all, and the version in
+service goes on. The workers load it one after the other, so that cores are left for those who ask meanwhile.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from models.lifecycle import candidate as candidates
+from models.lifecycle.candidate import Candidate, Progress, Tally
+from models.registry.history import MAX_REASON
+from models.terminal.table import printable
+from service.rollout.analysis import Verdict, judge
+from service.rollout.messages import Orders, Refusal, Report, Trial
+from service.rollout.watcher import Watch
+from service.stopwatch import Awake
+from service.telemetry import metrics
+
+LOOK_SECONDS = 0.5
+AWAKE_SECONDS = 5.0  # that count at most between two looks; the rest of a longer time this process stood still
+DEATHS = 2  # of workers, one behind the other, while they loaded a version: then it is refused
+SAVE_SECONDS = 2.0  # between two writings of a candidate's progress
+STORE_SECONDS = 15.0  # for the store to answer; longer than a command may keep it
+UNUSABLE, LATE = (
+    "it cannot be used; the log of the service says why",
+    "it was not ready in time; the log of the service says more",
+)
+LOAD_SECONDS = 150.0  # for a version to be loaded and warmed, beside the one in service, by those that do so at a time
+log = logging.getLogger("hubel")
+
+
+class Worker(Protocol):
+    """A process that serves, as supervisor.py knows it. told: its last orders; report: the last it said; ready: it serves."""
+
+    place: int
+    ready: bool
+    told: Orders | None
+    report: Report
+
+    def tell(self, orders: Orders) -> None: ...
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swap that the workers were told to make. noticed: when the promotion was."""
+
+    version: int
+    before: int
+    noticed: float
+
+
+class Rollout:
+    """workers: those of now. follows: whether promotions and candidates are looked at, or the version is pinned. together: how
+    many workers may load a version at a time.
+    """
+
+    def __init__(self, watch: Watch, workers: Callable[[], Iterable[Worker]], follows: bool = True, together: int = 1) -> None:
+        self.watch = watch
+        self.workers = workers
+        self.follows = follows
+        self.together = together
+        self.serving = watch.version
+        self.awake = Awake(AWAKE_SECONDS)
+        self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of awake
+        self.deaths: dict[int, int] = {}  # version -> workers that ended while they loaded it, since one held it
+        self.rejected: dict[int, str] = {}  # version -> why; not tried again until the pointer changes
+        self.refusal: Refusal | None = None
+        self.swap: Swap | None = None
+        self.changes = 0
+        self.tried: datetime | None = None  # when the last candidate that was looked at was started
+        self.trial: Candidate | None = None  # which the workers hold
+        self.over: datetime | None = None  # when the candidate was started that has ended
+        self.progress: Progress | None = None
+        self.shown = 0  # requests of the candidate, as the workers were told last
+        self.saved = 0.0
+        self.unsaved = False
+        self.faults: list[str] = []
+        self.looking: asyncio.Task[None] | None = None
+        self.failure = ""  # of the last turn
+        self.orders = Orders(self.serving)
+        self.something = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled. What goes wrong with the store is told, and tried again."""
+        while True:
+            self.something.clear()
+            try:
+                await self.turn()
+                self.failure = ""
+            except Exception as err:
+                self.fail(err)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.something.wait(), LOOK_SECONDS)
+
+    def fail(self, error: Exception) -> None:
+        """Tell of a turn that failed, once for each cause, however often it is tried again."""
+        failure = f"{type(error).__name__}: {error}"
+        if failure != self.failure:
+            log.error("looking after the versions failed; it is tried again", exc_info=error)
+        self.failure = failure
+
+    async def turn(self) -> None:
+        """Look, decide, tell the workers, judge the candidate, keep what was seen."""
+        self.take_in(await self.look() if self.follows else [])
+        self.advance()
+        await self.decide()
+        await self.save()
+
+    async def look(self) -> list[str]:
+        """Have the store looked at; what is wrong with it. One that does not answer holds up nothing else."""
+        if self.looking is None:
+            self.looking = asyncio.create_task(asyncio.to_thread(self.watch.look))
+        done, _ = await asyncio.wait([self.looking], timeout=STORE_SECONDS)
+        if not done:
+            return [f"{self.watch.root} does not answer for {STORE_SECONDS:g} s"]
+        self.looking = None
+        for task in done:
+            task.result()
+        return self.watch.faults
+
+    def hear(self, worker: Worker, report: Report) -> None:
+        """What a worker says of itself."""
+        changed = (report.serves, report.holds, report.refused) != (
+            worker.report.serves,
+            worker.report.holds,
+            worker.report.refused,
+        )
+        worker.report = report
+        for version in report.holds:
+            self.deaths.pop(version, None)
+        if report.progress is not None:
+            self.add(report.progress)
+        self.compare_workers()
+        if changed:
+            self.something.set()
+
+    def lose(self, worker: Worker) -> None:
+        """A worker has ended."""
+        for version in worker.told.prepare if worker.told and worker.ready else ():
+            if version not in worker.report.holds:
+                self.deaths[version] = self.deaths.get(version, 0) + 1
+        metrics.MODEL_VERSION.labels(str(worker.place)).set(0)
+        self.compare_workers()
+        self.something.set()
+
+    def take_in(self, faults: list[str]) -> None:
+        """What the store says now: a pointer that changed is obeyed anew, a candidate that is another begins anew. A fault is
+        told when it begins and when it is another."""
+        if self.watch.changes != self.changes:
+            self.changes = self.watch.changes
+            self.rejected.clear()
+            self.noticed.pop(self.watch.version, None)  # a candidate's time to load began when it was one
+            self.refusal = None
+            metrics.REFUSED_VERSION.set(0)
+        found = self.watch.candidate
+        if found is not None and found.started != self.tried:
+            self.tried = found.started
+            if found.version != self.watch.version:
+                self.rejected.pop(found.version, None)
+        if faults and faults != self.faults:
+            log.error("%s:%d stays in service: %s", self.watch.name, self.serving, "; ".join(faults))
+        elif self.faults and not faults:
+            log.info("the store can be read again")
+        self.faults = faults
+        metrics.STORE_FAULTY.set(bool(faults))
+
+    def candidate(self) -> Candidate | None:
+        """The one that is to be tried, or is."""
+        found = self.watch.candidate
+        if found is None or found.version == self.serving or found.started == self.over:
+            return None
+        return found
+
+    def target(self) -> int:
+        """The version that is to be in service."""
+        return self.serving if self.watch.version in self.rejected else self.watch.version
+
+    def advance(self) -> None:
+        """Swap where all workers are prepared; tell them what to hold from now on."""
+        self.note_refusals()
+        target, found = self.target(), self.candidate()
+        if target != self.serving and self.all_hold(target):
+            self.put_into_service(target)
+            found = self.candidate()
+        if found is None or found.version in self.rejected:
+            self.trial = self.progress = None
+        elif self.trial != found and self.all_hold(found.version):
+            self.begin(found)
+        wanted = {target, *({found.version} if found and found.version not in self.rejected else set())} - {self.serving}
+        now = self.awake.now()
+        self.noticed = {version: self.noticed.get(version, now) for version in sorted(wanted)}
+        self.orders = Orders(self.serving, sorted(wanted), self.described(), self.refusal)
+        for worker in self.workers():
+            self.tell(worker)
+
+    def tell(self, worker: Worker) -> None:
+        """The orders, with those versions to prepare whose turn has come in this worker."""
+        prepare = [version for version in self.orders.prepare if worker in self.preparing(version)]
+        worker.tell(msgspec.structs.replace(self.orders, prepare=prepare))
+
+    def preparing(self, version: int) -> list[Worker]:
+        """Workers that hold it, those that have begun to load it, and those whose turn it is to begin."""
+        crew = sorted((worker for worker in self.workers() if worker.ready), key=lambda worker: worker.place)
+        without = [worker for worker in crew if version not in worker.report.holds]
+        waiting = [worker for worker in without if worker.told is None or version not in worker.told.prepare]
+        loading = len(without) - len(waiting)
+        return [worker for worker in crew if worker not in waiting[max(0, self.together - loading) :]]
+
+    def patience(self) -> float:
+        """Seconds for a version to be loaded by all."""
+        return LOAD_SECONDS * -(-max(1, len(list(self.workers()))) // self.together)
+
+    def described(self) -> Trial | None:
+        """The candidate, as the workers are told of it."""
+        if self.trial is None:
+            return None
+        return Trial(self.trial.version, self.trial.mode, self.trial.percent, self.trial.started, self.shown, self.trial.requests)
+
+    def all_hold(self, version: int) -> bool:
+        """Every worker, also one that only just begins, for a while: it would serve what the others do no more."""
+        now = self.awake.now()
+        late = now - self.noticed.get(version, now) > self.patience() / 2
+        crew = [worker for worker in self.workers() if worker.ready or not late]
+        return bool(crew) and all(worker.ready and version in worker.report.holds for worker in crew)
+
+    def is_tried(self, version: int) -> bool:
+        """All workers held it once: one that began later may take its time."""
+        return self.trial is not None and self.trial.version == version
+
+    def note_refusals(self) -> None:
+        for version, since in self.noticed.items():
+            reasons = [worker.report.refused[version] for worker in self.workers() if version in worker.report.refused]
+            if reasons:
+                self.reject(version, reasons[0], UNUSABLE)
+            elif self.deaths.get(version, 0) >= DEATHS and version != self.serving:
+                self.reject(version, f"{DEATHS} workers ended, one after the other, while they loaded it", UNUSABLE)
+            elif self.awake.now() - since > self.patience() and not (self.is_tried(version) or self.all_hold(version)):
+                self.reject(version, f"it was not loaded and warm within {self.patience():g} s", LATE)
+
+    def reject(self, version: int, reason: str, kind: str) -> None:
+        """Not to be held, and not to be tried again until the pointer changes. The reason is for the log and the history; it
+        may name paths and libraries, so that callers are told the kind alone."""
+        if version in self.rejected:
+            return
+        self.rejected[version] = reason = printable(reason)[:MAX_REASON]
+        self.deaths.pop(version, None)
+        self.refusal = Refusal(version, kind, datetime.now(UTC))
+        metrics.SWAPS.labels("refused").inc()
+        metrics.REFUSED_VERSION.set(version)
+        name = self.watch.name
+        log.error("%s:%d is refused, %s:%d stays in service: %s", name, version, name, self.serving, reason)
+
+    def put_into_service(self, version: int) -> None:
+        """All workers are prepared: they swap when they hear of it, each between two batches."""
+        self.swap = Swap(version, self.serving, self.noticed.get(version, self.awake.now()))
+        self.serving = version
+        if self.trial is not None and self.trial.version != version:
+            self.progress = Progress(self.trial.version, self.trial.started)  # it is compared with another from now on
+
+    def compare_workers(self) -> None:
+        """Say in the metrics which version each worker serves, and whether that is the same; a swap ends when it is."""
+        ready = [worker for worker in self.workers() if worker.ready]
+        for worker in ready:
+            metrics.MODEL_VERSION.labels(str(worker.place)).set(worker.report.serves)
+        alike = all(worker.report.serves == self.serving for worker in ready)
+        metrics.WORKERS_AGREE.set(alike)
+        if self.swap is not None and ready and alike:
+            seconds = self.awake.now() - self.swap.noticed
+            metrics.SWAPS.labels("done").inc()
+            metrics.SWAP_SECONDS.observe(seconds)
+            name, swap = self.watch.name, self.swap
+            log.info("%s:%d is in service in place of %s:%d, after %.1f s", name, swap.version, name, swap.before, seconds)
+            self.swap = None
+
+    def begin(self, found: Candidate) -> None:
+        """All workers hold the candidate: it is tried from now on, with what was seen of it before a restart."""
+        self.trial = found
+        self.progress = candidates.read_progress(self.watch.root, self.watch.name, found)
+        self.shown = self.progress.candidate.requests
+        what = (self.watch.name, found.version, found.mode, found.percent, self.shown, found.requests)
+        log.info("%s:%d is tried as a %s on %g %% of the requests, %d of %d seen", *what)
+
+    def add(self, seen: Progress) -> None:
+        """Add what a worker saw of the candidate of now."""
+        total = self.progress
+        if total is None or (seen.version, seen.started) != (total.version, total.started) or seen == empty(seen):
+            return
+        add_tally(total.candidate, seen.candidate)
+        add_tally(total.in_service, seen.in_service)
+        total.compared += seen.compared
+        total.agreed += seen.agreed
+        total.incomparable += seen.incomparable
+        self.unsaved = True
+
+    async def decide(self) -> None:
+        """End the candidacy where it is known how."""
+        found = self.candidate()
+        metrics.CANDIDATE_VERSION.set(self.trial.version if self.trial else 0)
+        if found is None:
+            return
+        if (reason := self.rejected.get(found.version)) is not None:
+            await self.end(found, Verdict(False, f"refused: {reason}"))
+        elif self.trial is not None and self.progress is not None and (verdict := judge(self.progress, found)):
+            await self.end(found, verdict)
+
+    async def end(self, found: Candidate, verdict: Verdict) -> None:
+        """Stop the candidate at once, then have the store record it, which puts it into service or leaves it published."""
+        name, result = self.watch.name, "promoted" if verdict.promoted else "rolled back"
+        log.warning("%s:%d, tried as a %s, is %s: %s", name, found.version, found.mode, result, verdict.reason)
+        metrics.CANDIDATES_ENDED.labels(result.replace(" ", "_")).inc()
+        self.over, self.trial = found.started, None
+        if not verdict.promoted:
+            self.advance()
+        try:
+            what = self.watch.root, name, verdict.promoted, verdict.reason
+            await aside(candidates.end, *what, only=found)
+            metrics.VERDICT_UNRECORDED.set(0)
+        except Exception as err:  # whatever it is, the candidate is over here
+            metrics.VERDICT_UNRECORDED.set(1)
+            log.error(
+                "that %s:%d was %s cannot be recorded in the store, it is not tried any more: %s",
+                name,
+                found.version,
+                result,
+                err,
+            )
+        self.progress, self.unsaved = None, False
+        self.something.set()
+
+    async def save(self, at_once: bool = False) -> None:
+        """Keep what was seen, so that a restart goes on from there."""
+        if self.progress is None or not self.unsaved or not (at_once or time.monotonic() - self.saved >= SAVE_SECONDS):
+            return
+        self.saved, self.unsaved = time.monotonic(), False
+        self.shown = self.progress.candidate.requests
+        copy = msgspec.convert(msgspec.to_builtins(self.progress), Progress)
+        copy.updated = datetime.now(UTC)
+        with suppress(OSError):  # a store that is mounted read-only: then a restart begins to count anew
+            await aside(candidates.write_progress, self.watch.root, self.watch.name, copy)
+
+
+async def aside(call: Callable[..., object], *arguments: object, **named: object) -> None:
+    """Have something done that waits for the store, in a thread; raises what it raises, and TimeoutError, an OSError, where
+    the store does not answer."""
+    async with asyncio.timeout(STORE_SECONDS):
+        await asyncio.to_thread(call, *arguments, **named)
+
+
+def empty(progress: Progress) -> Progress:
+    """The same with nothing seen."""
+    return Progress(progress.version, progress.started, updated=progress.updated)
+
+
+def add_tally(total: Tally, seen: Tally) -> None:
+    for field in ("requests", "errors", "images", "unsure", "confidence"):
+        setattr(total, field, getattr(total, field) + getattr(seen, field))
+    total.latency = [old + new for old, new in zip(total.latency, seen.latency, strict=True)]

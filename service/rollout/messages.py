@@ -1,0 +1,116 @@
+"""What supervisor and worker say to each other: lines of JSON on the pipe between them.
+
+The supervisor says what a worker shall hold, the worker what it holds; each says all of it every time, so that a line that is
+lost, or a worker that is new, needs no story retold.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from models.lifecycle.candidate import Mode, Progress
+
+MAX_BYTES = 65_536  # of a line; what is longer is no line of ours
+MAX_LINES = 1000  # that are taken in a second: a worker says one or two
+REASON_CHARS = 500
+T = TypeVar("T")
+log = logging.getLogger("hubel")
+
+
+class Trial(Struct, frozen=True):
+    """The candidate beside the version in service. requests: seen of it so far, by all workers, of ``wanted``."""
+
+    version: int
+    mode: Mode
+    percent: float
+    started: datetime
+    requests: int = 0
+    wanted: int = 0
+
+
+class Refusal(Struct, frozen=True):
+    """A version that was to be put into service, or on trial, and was not."""
+
+    version: int
+    reason: str
+    at: datetime
+
+
+class Orders(Struct, frozen=True):
+    """serve: the version that answers. prepare: versions to be held beside it, loaded and warm. refused: for who asks."""
+
+    serve: int
+    prepare: list[int] = []
+    trial: Trial | None = None
+    refused: Refusal | None = None
+
+
+class Report(Struct, frozen=True, omit_defaults=True):
+    """hung: the network has computed one batch for too long. serves, holds: versions. refused: why each cannot be held.
+    progress: what was seen of the candidate since the last report.
+    """
+
+    hung: bool = False
+    serves: int = 0
+    holds: list[int] = []
+    refused: dict[int, str] = {}
+    progress: Progress | None = None
+
+
+def cut(reason: str) -> str:
+    """A reason of any length, from whoever, as it fits into a message: of a long one the beginning and the end."""
+    text = reason.encode(errors="replace").decode()  # half characters, of file names, cannot be sent
+    if len(text) <= REASON_CHARS:
+        return text
+    end = REASON_CHARS // 5
+    return f"{text[: REASON_CHARS - end - 5]} ... {text[-end:]}"
+
+
+class Line:
+    """One end of the pipe. Never waits: what the other end does not take now goes before what is said next. What is longer
+    than ``MAX_BYTES`` is not sent, and the log says so.
+    """
+
+    def __init__(self, pipe: socket.socket) -> None:
+        self.pipe = pipe
+        self.unsent = b""
+        self.unread = b""
+        self.second, self.lines = 0, 0  # received in which
+        pipe.setblocking(False)
+
+    def say(self, message: Orders | Report) -> bool:
+        """Whether the message is on its way: not while the end of an earlier one is still here, when it is too long, or when
+        nobody is there.
+        """
+        with suppress(OSError):
+            self.unsent = self.unsent[self.pipe.send(self.unsent) :] if self.unsent else b""
+            if not self.unsent:
+                data = msgspec.json.encode(message)
+                if len(data) > MAX_BYTES:
+                    log.error("a message of %d bytes is not sent, at most %d may be", len(data), MAX_BYTES)
+                    return False
+                data += b"\n"
+                self.unsent = data[self.pipe.send(data) :]
+                return True
+        return False
+
+    def parse(self, data: bytes, kind: type[T]) -> Generator[T]:
+        """The messages that end in what was received just now; raises msgspec.DecodeError for what is none."""
+        *lines, self.unread = (self.unread + data).split(b"\n")
+        if any(len(line) > MAX_BYTES for line in (*lines, self.unread)):
+            raise msgspec.DecodeError(f"a line of more than {MAX_BYTES} bytes")
+        if self._count(len(lines)) > MAX_LINES:
+            raise msgspec.DecodeError(f"more than {MAX_LINES} lines in a second")
+        yield from (msgspec.json.decode(line, type=kind) for line in lines)
+
+    def _count(self, lines: int) -> int:
+        second = int(time.monotonic())
+        self.second, self.lines = second, lines + (self.lines if second == self.second else 0)
+        return self.lines

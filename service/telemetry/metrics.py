@@ -1,0 +1,231 @@
+"""Every metric, declared once. docs/metrics.md says what each means. Names and units follow Prometheus's conventions.
+
+With worker processes PROMETHEUS_MULTIPROC_DIR is set before this is imported, and a scrape of any of them adds all up;
+gauges say how. multiprocess.py keeps the files there.
+"""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.telemetry import log, multiprocess
+
+__all__ = ["CONTENT_TYPE_LATEST"]
+
+disable_created_metrics()
+SCRAPE_SHARE = 0.1  # of the time, at most, goes to writing metrics
+SWAP_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 20, 30, 60, 120)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+REQUESTS = Counter("hubel_requests_total", "Requests answered.", ["route", "status"])
+REQUEST_SECONDS = Histogram(
+    "hubel_request_duration_seconds", "Time from the request's head to the end of its answer.", ["route"], buckets=SECONDS
+)
+IN_PROGRESS = Gauge("hubel_requests_in_progress", "Requests being answered now.", multiprocess_mode="livesum")
+STAGE_SECONDS = Histogram(
+    "hubel_stage_duration_seconds",
+    "Time a request spent in a stage: read, decode, queue, infer or postprocess.",
+    ["stage"],
+    buckets=SECONDS,
+)
+IMAGES = Counter("hubel_images_total", "Images answered, good and bad ones.", ["route"])
+BATCH_SIZE = Histogram("hubel_batch_size_images", "Images computed together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+DROPPED = Counter(
+    "hubel_dropped_images_total",
+    "Images that waited and were not decoded or not computed: their client had hung up, or their deadline had passed.",
+    ["reason"],
+)
+QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
+BUFFERED = Gauge("hubel_buffered_bytes", "Bytes of request bodies held in memory.", multiprocess_mode="livesum")
+CONNECTIONS = Gauge("hubel_connections", "Open connections, by what they wait for.", ["state"], multiprocess_mode="livesum")
+CONNECTIONS_CUT = Counter(
+    "hubel_connections_cut_total",
+    "Connections that were ended by their time in a state, for places, or for bytes that were in no request yet.",
+    ["reason"],
+)
+UNREAD = Gauge("hubel_unread_bytes", "Bytes received that are in no request yet.", multiprocess_mode="livesum")
+DECODE_WAITING = Gauge(
+    "hubel_decode_waiting_images", "Images above 0.3 megapixels that wait to be decoded.", multiprocess_mode="livesum"
+)
+DECODE_BYTES = Gauge(
+    "hubel_decode_bytes", "Bytes of memory for the pixels of such images being decoded.", multiprocess_mode="livesum"
+)
+DECODE_REFUSED = Counter("hubel_decode_refused_total", "Requests refused as their images would not be decoded in time.")
+REJECTIONS = Counter("hubel_rejections_total", "Requests and images refused, by the error's code.", ["reason"])
+REQUESTS_BY_KEY = Counter(
+    "hubel_requests_by_key_total", "Requests answered, by the name of their API key; none without keys.", ["key", "status"]
+)
+KEYS_FILE_FAULTY = Gauge(
+    "hubel_api_keys_file_faulty", "1: the file of API keys cannot be used, those before hold.", multiprocess_mode="livemax"
+)
+MODEL_INFO = Gauge(
+    "hubel_model_info",
+    "1: the labels say which model is in service and what computes it; 0: it was.",
+    ["name", "version", "sha256", "provider", "precision"],
+    multiprocess_mode="livemax",
+)
+PASSED_OVER = Gauge(
+    "hubel_passed_over_providers",
+    "Faster ways to compute the model that failed when it was loaded; the log says why.",
+    multiprocess_mode="livemax",
+)
+MODEL_LOADED = Gauge(
+    "hubel_model_loaded_timestamp_seconds", "When the model in service was loaded, Unix time.", multiprocess_mode="livemax"
+)
+MODEL_VERSION = Gauge(
+    "hubel_model_version",
+    "Version that each worker answers with; 0: no worker is there.",
+    ["worker"],
+    multiprocess_mode="livemax",
+)
+WORKERS_AGREE = Gauge("hubel_workers_agree", "1: all workers answer with the same version.", multiprocess_mode="livemax")
+SWAPS = Counter("hubel_swaps_total", "Versions that were to be put into service or on trial: done, or refused.", ["result"])
+SWAP_SECONDS = Histogram(
+    "hubel_swap_seconds", "Time from seeing a promotion to the last worker that answers with it.", buckets=SWAP_BUCKETS
+)
+REFUSED_VERSION = Gauge("hubel_refused_version", "Version that was refused last; 0: none.", multiprocess_mode="livemax")
+STORE_FAULTY = Gauge(
+    "hubel_store_faulty", "1: pointer or candidate cannot be read, the version before stays.", multiprocess_mode="livemax"
+)
+VERSION_IMAGES = Counter("hubel_version_images_total", "Images answered, by the version that did.", ["version"])
+VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered as unsure, by version.", ["version"])
+VERSION_ERRORS = Counter("hubel_version_errors_total", "Requests that a version's network failed to compute.", ["version"])
+VERSION_SECONDS = Histogram(
+    "hubel_version_duration_seconds", "Time a request waited for a version's network and in it.", ["version"], buckets=SECONDS
+)
+CANDIDATE_VERSION = Gauge("hubel_candidate_version", "Version on trial; 0: none.", multiprocess_mode="livemax")
+CANDIDATE_IMAGES = Counter(
+    "hubel_candidate_images_total",
+    "Images that a candidate and the version in service were to be compared on, by what came of it.",
+    ["version", "result"],
+)
+CANDIDATES_ENDED = Counter(
+    "hubel_candidates_ended_total", "Candidates whose trial has ended: promoted or rolled back.", ["result"]
+)
+VERDICT_UNRECORDED = Gauge(
+    "hubel_verdict_unrecorded", "1: a candidate has ended and the store could not be written to.", multiprocess_mode="livemax"
+)
+WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
+WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
+WORKER_RESTARTS = Counter("hubel_worker_restarts_total", "Worker processes that ended and were replaced.")
+LOG_LINES_DROPPED = Counter("hubel_log_lines_dropped_total", "Lines of the log that nobody took in time.")
+WORKER_PID = Gauge("hubel_worker_pid", "Process id of each worker that is ready.", ["worker"], multiprocess_mode="livemax")
+WORKER_STARTED = Gauge(
+    "hubel_worker_started_timestamp_seconds", "When each worker was started, Unix time.", ["worker"], multiprocess_mode="livemax"
+)
+
+FEEDBACK = Counter("hubel_feedback_total", "Answers with feedback, and whether they were right.", ["version", "right"])
+FEEDBACK_REPLACED = Counter(
+    "hubel_feedback_replaced_total", "Of these, those on which later feedback said otherwise.", ["version", "right"]
+)
+KEPT_IMAGES = Counter(
+    "hubel_kept_images_total", "What became of images that were to be kept: kept, known, dropped or failed.", ["outcome"]
+)
+KEPT_FOLDER_IMAGES = Gauge("hubel_kept_folder_images", "Images in the folder of kept images.", multiprocess_mode="livemax")
+KEPT_FOLDER_BYTES = Gauge("hubel_kept_folder_bytes", "Bytes of these images.", multiprocess_mode="livemax")
+KEPT_FOLDER_ANSWERS = Gauge("hubel_kept_folder_answers", "Answers in the folder of kept images.", multiprocess_mode="livemax")
+DRIFT_ANSWERS = Gauge(
+    "hubel_drift_answers", "Recent answers that are compared with the reference.", ["version"], multiprocess_mode="livesum"
+)
+DRIFT_STABILITY = Gauge(
+    "hubel_drift_stability",
+    "Population stability index of recent answers beside the reference, of the worker where it is highest.",
+    ["version", "of"],
+    multiprocess_mode="livemax",
+)
+DRIFT_DISTANCE = Gauge(
+    "hubel_drift_feature_distance",
+    "Frechet distance of recent features from the reference, over its variance, of the worker where it is highest.",
+    ["version"],
+    multiprocess_mode="livemax",
+)
+
+
+class DriftGauges:
+    """Sets the gauges of drift, for drift.py."""
+
+    def stability(self, version: int, of: str, value: float) -> None:
+        DRIFT_STABILITY.labels(str(version), of).set(value)
+
+    def distance(self, version: int, value: float) -> None:
+        DRIFT_DISTANCE.labels(str(version)).set(value)
+
+    def compared(self, version: int, answers: int) -> None:
+        DRIFT_ANSWERS.labels(str(version)).set(answers)
+
+
+def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
+    for metric in (FEEDBACK, FEEDBACK_REPLACED):
+        for known in ("true", "false"):
+            metric.labels(str(version), known)  # there from the first feedback on, so that differences can be asked for
+    (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(str(version), str(right).lower()).inc()
+
+
+def dropped(reason: str) -> None:
+    DROPPED.labels(reason).inc()
+
+
+def decoding(waiting: int, held: int) -> None:
+    DECODE_WAITING.set(waiting)
+    DECODE_BYTES.set(held)
+
+
+def kept(images: int, size: int, answers: int) -> None:
+    KEPT_FOLDER_IMAGES.set(images)
+    KEPT_FOLDER_BYTES.set(size)
+    KEPT_FOLDER_ANSWERS.set(answers)
+
+
+class Exposition:
+    """What a scrape gets: written for all who ask meanwhile, by a thread, and not for more than ``SCRAPE_SHARE`` of the time."""
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self.render = render
+        self.next: asyncio.Task[bytes] | None = None  # which has not begun to be written
+        self.one = asyncio.Lock()
+        self.free = -math.inf  # when there is time again, in seconds of time.monotonic
+
+    async def text(self) -> bytes:
+        """As things stood when it was asked for, or later."""
+        self.next = self.next or asyncio.create_task(self._write())
+        return await asyncio.shield(self.next)
+
+    async def _write(self) -> bytes:
+        async with self.one:
+            await asyncio.sleep(max(0.0, self.free - time.monotonic()))
+            self.next = None
+            began = time.monotonic()
+            text = await asyncio.to_thread(self.render)
+            ended = time.monotonic()
+            self.free = ended + (ended - began) * (1 / SCRAPE_SHARE - 1)
+            return text
+
+
+def upkeep() -> None:
+    """Is due about once a second in each process that counts."""
+    multiprocess.mend()
+    LOG_LINES_DROPPED.inc(log.WRITER.dropped())  # and with it what the ledger mends
+
+
+def render() -> bytes:
+    """The exposition text of this process, or of all workers."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    upkeep()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

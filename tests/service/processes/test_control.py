@@ -1,0 +1,210 @@
+"""What a worker tells its supervisor and hears from it, and how it drains."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from service.http.asgi import Edge
+from service.processes.control import Life, enders
+from service.rollout.messages import MAX_BYTES, Line, Orders, Report, Trial
+
+FIRST = Orders(3)
+
+
+class Front:
+    """Stands in for the edge."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.busy = 0.0
+        self.begun = 0
+        self.sent = 0
+        self.obeyed: list[Orders] = []
+
+    def begin(self) -> "Front":
+        self.begun += 1
+        return self
+
+    def busy_seconds(self) -> float:
+        return self.busy
+
+    def obey(self, orders: Orders) -> None:
+        self.obeyed.append(orders)
+
+    def report(self) -> Report:
+        return Report(serves=3, holds=[3])
+
+    def reported(self) -> None:
+        self.sent += 1
+
+    def on_change(self, speak: Callable[[], object]) -> None:
+        self.speak = speak
+
+
+class Scene:
+    """A life with its end of the pipe; ``ends`` counts how often connections were told to end with the answer that is being
+    made, ``stops`` how often it let nobody in any more.
+    """
+
+    def __init__(self, drain_seconds: float) -> None:
+        self.front = Front()
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.ends = 0
+        self.stops = 0
+        self.line = Line(self.ours)
+        self.life = Life(cast(Edge, self.front), Line(self.theirs), FIRST, hang_seconds=0.2, drain_seconds=drain_seconds)
+        self.life.begin(self.finish, self.stop)
+
+    def finish(self) -> None:
+        self.ends += 1
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    async def hears(self) -> list[Report]:
+        async with asyncio.timeout(10):
+            return list(self.line.parse(await asyncio.get_running_loop().sock_recv(self.ours, 10_000), Report))
+
+
+def play(scenario: Callable[[Scene], Awaitable[Any]], drain_seconds: float = 0.1) -> None:
+    async def run() -> None:
+        scene = Scene(drain_seconds)
+        try:
+            await scenario(scene)
+        finally:
+            asyncio.get_running_loop().remove_reader(scene.theirs)
+            scene.ours.close()
+            scene.theirs.close()
+
+    asyncio.run(run())
+
+
+def test_it_says_again_and_again_that_it_lives() -> None:
+    async def scenario(scene: Scene) -> None:
+        assert scene.front.begun == 1
+        for _ in range(3):
+            assert await scene.hears() == [Report(serves=3, holds=[3])]
+            await asyncio.sleep(0.06)
+
+    play(scenario)
+
+
+def test_it_says_when_the_network_computes_for_too_long() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.hears()
+        scene.front.busy = 0.3
+        async with asyncio.timeout(10):
+            while not any(report.hung for report in await scene.hears()):
+                pass
+
+    play(scenario)
+
+
+def test_time_in_which_all_stood_still_is_not_the_network_s_and_one_that_hangs_is_told_all_the_same() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.front.busy = 0.01
+        await asyncio.sleep(0.12)
+        assert not any(report.hung for report in await scene.hears())
+        time.sleep(0.7)  # as the whole process does that is stopped
+        scene.front.busy = 0.71
+        assert not any(report.hung for report in await scene.hears())
+        async with asyncio.timeout(10):
+            while not any(report.hung for report in await scene.hears()):
+                pass
+
+    play(scenario)
+
+
+def test_a_report_that_is_too_long_is_no_silence(caplog: pytest.LogCaptureFixture) -> None:
+    class Talker(Front):
+        def report(self) -> Report:
+            return Report(serves=3, refused={4: "x" * MAX_BYTES})
+
+    async def scenario(scene: Scene) -> None:
+        scene.life.service = cast(Any, Talker())
+        await scene.hears()
+        scene.life.speak()
+        assert Report() in await scene.hears()
+
+    play(scenario)
+    assert "is not sent" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_terminal_s_signals_end_a_service_well_unless_they_are_ignored(number: signal.Signals) -> None:
+    assert number in enders(signal.SIGTERM)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert number not in enders(signal.SIGTERM)
+        assert signal.SIGTERM in enders(signal.SIGTERM)
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("cause", ["SIGTERM", "SIGHUP", "the supervisor is gone"])
+def test_it_drains_and_a_moment_later_lets_nobody_in(cause: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        if cause.startswith("SIG"):
+            os.kill(os.getpid(), signal.Signals[cause])
+        else:
+            scene.ours.close()
+        async with asyncio.timeout(10):
+            while not scene.front.draining:
+                await asyncio.sleep(0.01)
+        assert (scene.ends, scene.stops) == (1, 0)
+        async with asyncio.timeout(10):
+            while not scene.stops:
+                await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        assert scene.stops == 1
+
+    play(scenario)
+
+
+def test_it_obeys_the_first_orders_and_each_that_come_later() -> None:
+    later = Orders(4, [5], Trial(5, "canary", 10, datetime(2026, 1, 2, tzinfo=UTC)))
+
+    async def scenario(scene: Scene) -> None:
+        assert scene.front.obeyed == [FIRST]
+        assert scene.line.say(later)
+        async with asyncio.timeout(10):
+            while later not in scene.front.obeyed:
+                await asyncio.sleep(0.01)
+        assert not scene.front.draining
+
+    play(scenario)
+
+
+def test_a_change_is_told_at_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.hears()
+        scene.front.speak()
+        async with asyncio.timeout(0.04):  # it speaks by itself every 0.05 s
+            assert await scene.hears() == [Report(serves=3, holds=[3])]
+
+    play(scenario)
+
+
+def test_a_supervisor_that_does_not_listen_does_not_stop_it_and_counts_are_not_given_up() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        for _ in range(5000):
+            scene.life.beat(asyncio.get_running_loop())
+        assert not scene.front.draining
+        told = scene.front.sent
+        assert 0 < told < 5000
+        heard = 0
+        while heard < told:  # the one that was cut off in the middle ends with the next
+            heard += len(await scene.hears())
+            scene.life.speak()
+
+    play(scenario)

@@ -1,0 +1,147 @@
+"""When a candidate is stopped, promoted, or watched longer."""
+
+import itertools
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from models.lifecycle.candidate import LATENCY_BOUNDS, Candidate, Progress, Tally
+from service.rollout.analysis import interval, judge, rise
+
+STARTED = datetime(2026, 1, 2, tzinfo=UTC)
+FAST, SLOW = 40, 50  # bins; 2.6 times as slow
+
+
+def tally(requests: int, errors: int = 0, unsure: int = 0, bin: int = FAST) -> Tally:
+    answered = requests - errors
+    latency = [0] * (len(LATENCY_BOUNDS) + 1)
+    latency[bin] = answered
+    return Tally(requests, errors, answered, unsure, 0.9 * answered, latency)
+
+
+def progress(new: Tally, old: Tally, compared: int = 100, agreed: int = 100, incomparable: int = 0) -> Progress:
+    return Progress(2, STARTED, old, new, compared, agreed, incomparable)
+
+
+def candidate(requests: int = 500) -> Candidate:
+    return Candidate(2, "canary", requests, 10, started=STARTED)
+
+
+def test_nothing_seen_is_no_verdict() -> None:
+    assert judge(Progress(2, STARTED), candidate()) is None
+
+
+def test_all_requests_without_loss_promote() -> None:
+    verdict = judge(progress(tally(500), tally(4500)), candidate())
+    assert verdict is not None
+    assert verdict.promoted
+    assert verdict.reason == "no loss in 500 requests, 100.0% of 100 images got the same class"
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (progress(tally(499), tally(4500)), "one request is missing"),
+        (progress(tally(500), tally(4500), compared=49, agreed=49), "too few images were compared"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_complete_is_watched_longer(seen: Progress, why: str) -> None:
+    assert judge(seen, candidate()) is None
+
+
+def test_versions_without_a_class_in_common_are_judged_by_the_rest() -> None:
+    verdict = judge(progress(tally(500), tally(4500), compared=0, agreed=0, incomparable=60), candidate())
+    assert verdict is not None
+    assert verdict.promoted
+
+
+@pytest.mark.parametrize(
+    ("seen", "cause"),
+    [
+        (progress(tally(3, errors=3), tally(30)), "errors: 3 of 3 requests failed, 0 of 30 by the version in service"),
+        (progress(tally(100, errors=15), tally(900)), "errors: 15 of 100"),
+        (progress(tally(40), tally(400), compared=20, agreed=8), "disagreement: 12 of 20 images got another class"),
+        (progress(tally(100, unsure=40), tally(900, unsure=45)), "unsure: 40.0% of the answers, 5.0% by"),
+        (progress(tally(200, bin=SLOW), tally(900)), "latency: the 95th percentile is 58.7 ms, 22.6 ms by"),
+    ],
+    ids=["all fail", "some fail", "disagrees", "unsure", "slow"],
+)
+def test_a_bound_that_is_surely_passed_stops_it_long_before_its_requests_are_complete(seen: Progress, cause: str) -> None:
+    verdict = judge(seen, candidate(requests=100_000))
+    assert verdict is not None
+    assert not verdict.promoted
+    assert verdict.reason.startswith(cause)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        progress(tally(30, errors=1), tally(300)),
+        progress(tally(40), tally(400), compared=20, agreed=15),
+        progress(tally(20, unsure=3), tally(900, unsure=45)),
+        progress(tally(15, bin=SLOW), tally(900)),
+        progress(tally(2, errors=2), Tally()),
+    ],
+    ids=["one error", "few disagreements", "few unsure", "few slow", "nothing to compare with"],
+)
+def test_what_may_be_chance_is_watched_longer(seen: Progress) -> None:
+    assert judge(seen, candidate(requests=100_000)) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "cause"),
+    [
+        (progress(tally(500, errors=8), tally(4500)), "errors: "),
+        (progress(tally(500), tally(4500), agreed=89), "disagreement: "),
+        (progress(tally(500, unsure=60), tally(4500, unsure=225)), "unsure: "),
+        (progress(tally(500, bin=FAST + 6), tally(4500)), "latency: "),
+    ],
+)
+def test_at_the_end_a_bound_that_is_passed_at_all_stops_it(seen: Progress, cause: str) -> None:
+    verdict = judge(seen, candidate())
+    assert verdict is not None
+    assert not verdict.promoted
+    assert verdict.reason.startswith(cause)
+
+
+def test_a_few_milliseconds_are_no_loss() -> None:
+    verdict = judge(progress(tally(500, bin=20), tally(4500, bin=5)), candidate())  # 3.4 ms instead of 0.8 ms
+    assert verdict is not None
+    assert verdict.promoted
+
+
+def test_a_good_candidate_is_hardly_ever_stopped_by_chance_and_a_bad_one_soon() -> None:
+    random = np.random.default_rng(0)
+    stopped, seen_of_bad = 0, list[int]()
+    for _ in range(100):
+        good, bad = (walk(random, share) for share in (0.01, 0.10))
+        stopped += good < 2000
+        seen_of_bad.append(bad)
+    assert stopped <= 3
+    assert np.median(seen_of_bad) < 200
+
+
+def walk(random: np.random.Generator, errors: float) -> int:
+    """Requests after which a candidate that fails so often is stopped, looked at after every ten; 2,000: never."""
+    failed = 0
+    for seen in range(10, 2001, 10):
+        failed += int(random.binomial(10, errors))
+        if judge(progress(tally(seen, errors=failed), tally(9 * seen, errors=seen // 11)), candidate(100_000)):
+            return seen
+    return 2000
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (50, 1000)])
+def test_an_interval_holds_the_share_and_is_narrower_with_less_certainty(count: int, total: int) -> None:
+    lower, upper = interval(count, total, 3)
+    narrow = interval(count, total, 1)
+    points = [0, lower, narrow[0], count / total, narrow[1], upper, 1]
+    assert all(before <= after + 1e-9 for before, after in itertools.pairwise(points))
+
+
+def test_a_rise_without_certainty_is_the_difference() -> None:
+    assert rise(5, 10, 1, 10, 0) == pytest.approx(0.4)
+    assert 0 < rise(50, 100, 10, 100, 3) < 0.4
+    assert rise(1, 1, 0, 0, 3) == 0

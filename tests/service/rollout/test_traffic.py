@@ -1,0 +1,292 @@
+"""A candidate beside the version in service: who answers, what is compared, what is counted."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.image.preprocess import Pixels
+from models.image.spec import InputSpec
+from service.api.schemas import Classification, Prediction, Ranking
+from service.errors import DeadlineExceeded, OutOfMemory
+from service.http.asgi import nothing, read_head
+from service.inference.batcher import Arrays, Batcher, Job
+from service.rollout.loaded import Held, Holding
+from service.rollout.messages import Orders, Trial
+from service.rollout.traffic import Contest, NotFinite, check_finite, is_in_share
+from tests.factories import make_manifest
+
+STARTED = datetime(2026, 1, 2, tzinfo=UTC)
+LARGE = InputSpec(height=8, width=8, resize=8)
+SMALL = InputSpec(height=4, width=4, resize=4)
+
+
+class Fake:
+    """A version that always gives one class, or fails."""
+
+    provider, precision = "CPU", "fp32"
+
+    def __init__(self, version: int, **manifest: Any) -> None:
+        self.manifest = make_manifest(version=version, **manifest)
+        self.passed_over: list[str] = []
+        self.best = 0
+        self.error: Exception | None = None
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
+        self.shapes.append(images.shape)
+        if self.error:
+            raise self.error
+        logits = np.zeros((len(images), len(self.manifest.labels)), np.float32)
+        logits[:, self.best] = 5
+        return {"logits": logits}
+
+    def wait(self, seconds: float) -> None: ...
+
+    def answer(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Scene:
+    """Version 1 in service and 2 on trial."""
+
+    def __init__(self, mode: Any, percent: float = 100, **manifest: Any) -> None:
+        self.old, self.new = Fake(1, input=SMALL), Fake(2, **({"input": SMALL} | manifest))
+        self.holding = Holding(self.old, lambda version: self.new, lambda held: None)
+        self.orders = Orders(1, [2], Trial(2, mode, percent, STARTED))
+        self.decoded: list[InputSpec] = []
+
+    async def begin(self) -> None:
+        self.batcher = Batcher(self.holding.serving.compute, max_batch=4, max_queue=10)
+        self.contest = Contest(self.holding, self.batcher, self.decode)
+        self.holding.obey(self.orders)
+        async with asyncio.timeout(10):
+            while self.holding.trial is None:
+                await asyncio.sleep(0.005)
+
+    async def decode(self, image: bytes, spec: InputSpec) -> Pixels:
+        self.decoded.append(spec)
+        return np.zeros((spec.height, spec.width, 3), np.uint8)
+
+    async def compute(self, held: Held) -> Job:
+        spec = held.manifest.input
+        pixels = np.zeros((spec.height, spec.width, 3), np.uint8)
+        return await self.batcher.submit(pixels, ("logits",), float("inf"), compute=held.compute)
+
+    async def compare(self, held: Held, key: str = "a") -> None:
+        """Answer an image by a version, and have it compared."""
+        job = await self.compute(held)
+        self.batcher.spare_from = 0
+        self.contest.compare(key, held, b"image", job)
+        if self.contest.comparing:
+            await self.contest.comparing
+
+    @property
+    def candidate(self) -> Held:
+        return self.holding.held[2]
+
+
+Play = Callable[[Scene, Callable[[Scene], Awaitable[Any]]], None]
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    scenes: list[Scene] = []
+
+    def run(scene: Scene, scenario: Callable[[Scene], Awaitable[Any]]) -> None:
+        scenes.append(scene)
+
+        async def timed() -> None:
+            async with asyncio.timeout(20):
+                await scene.begin()
+                await scenario(scene)
+
+        asyncio.run(timed())
+
+    yield run
+    for scene in scenes:
+        scene.batcher.close()
+
+
+def test_a_canary_answers_its_share_and_the_same_keys_each_time(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        keys = [f"request-{number}" for number in range(2000)]
+        chosen = [scene.contest.choose(key, "logits").version for key in keys]
+        assert 0.08 < chosen.count(2) / len(keys) < 0.12
+        assert chosen == [scene.contest.choose(key, "logits").version for key in keys]
+        assert {scene.contest.choose(key, "features").version for key in keys} == {1}
+
+    play(Scene("canary", 10), scenario)
+
+
+def test_a_client_without_a_key_cannot_choose_by_its_request_id_whether_it_meets_the_canary(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        headers = [(b"x-request-id", b"mine.42")]
+        scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
+        requests = [read_head(scope, nothing) for _ in range(1500)]
+        assert {request.given for request in requests} == {"mine.42"}
+        chosen = [scene.contest.choose(request.key(), "logits").version for request in requests]
+        assert 0.15 < chosen.count(2) / len(requests) < 0.25
+        assert chosen == [scene.contest.choose(request.key(), "logits").version for request in requests]
+
+    play(Scene("canary", 20), scenario)
+
+
+def test_other_keys_meet_the_next_candidate() -> None:
+    keys = [str(number) for number in range(2000)]
+    first, second = ({key for key in keys if is_in_share(key, version, 10)} for version in (2, 3))
+    assert len(first & second) < 0.25 * len(first)
+    assert not any(is_in_share(key, 2, 0) for key in keys)
+    assert all(is_in_share(key, 2, 100) for key in keys)
+
+
+def test_a_shadow_answers_nobody_and_is_compared_on_what_the_other_answered(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert {scene.contest.choose(str(number), "logits").version for number in range(100)} == {1}
+        await scene.compare(scene.holding.serving)
+        scene.new.best = 1
+        await scene.compare(scene.holding.serving)
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.compared, seen.agreed, seen.incomparable) == (2, 1, 0)
+        for tally in (seen.candidate, seen.in_service):
+            assert (tally.requests, tally.errors, tally.images, sum(tally.latency)) == (2, 0, 2, 2)
+        assert seen.candidate.confidence == pytest.approx(seen.in_service.confidence)
+
+    play(Scene("shadow"), scenario)
+
+
+def test_a_shadow_takes_its_share_alone(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        for number in range(60):
+            await scene.compare(scene.holding.serving, key=str(number))
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert 0 < seen.compared < 40
+
+    play(Scene("shadow", percent=30), scenario)
+
+
+def test_what_a_canary_answered_is_computed_by_the_other_too(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.compare(scene.candidate)
+        await scene.compare(scene.holding.serving)  # of these there are enough
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.compared, seen.agreed) == (1, 1)
+        assert seen.candidate.requests == seen.in_service.requests == 0  # which are counted as they are answered
+
+    play(Scene("canary"), scenario)
+
+
+def test_another_input_is_decoded_for(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.compare(scene.holding.serving)
+        assert scene.decoded == [LARGE]
+        assert scene.new.shapes == [(1, 8, 8, 3)]
+        assert scene.old.shapes == [(1, 4, 4, 3)]
+
+    play(Scene("shadow", input=LARGE), scenario)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_class_that_the_candidate_has_more_cannot_be_compared(play: Play, mode: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.new.best = 3
+        await scene.compare(scene.holding.serving if mode == "shadow" else scene.candidate)
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.compared, seen.agreed, seen.incomparable) == (0, 0, 1)
+
+    play(Scene(mode, labels=["red", "green", "blue", "violet"]), scenario)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_class_that_the_candidate_lacks_is_disagreement(play: Play, mode: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.compare(scene.holding.serving if mode == "shadow" else scene.candidate)
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.compared, seen.agreed, seen.incomparable) == (1, 0, 0)
+
+    play(Scene(mode, labels=["green", "blue"]), scenario)
+
+
+def test_nothing_is_compared_while_there_is_work_or_right_after(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        job = await scene.compute(scene.holding.serving)
+        with scene.batcher.admit(1):
+            scene.contest.compare("a", scene.holding.serving, b"", job)
+        scene.batcher.spare_from = float("inf")
+        scene.contest.compare("a", scene.holding.serving, b"", job)
+        assert scene.contest.comparing is None
+        assert scene.new.shapes == []
+
+    play(Scene("shadow"), scenario)
+
+
+def test_a_shadow_that_fails_is_counted_and_nothing_else_happens(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.new.error = RuntimeError("broken")
+        await scene.compare(scene.holding.serving)
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.candidate.requests, seen.candidate.errors, seen.in_service.errors) == (1, 1, 0)
+
+    play(Scene("shadow"), scenario)
+
+
+def test_a_canary_s_faults_are_its_own_and_the_caller_s_are_not(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert scene.contest.is_fault(scene.candidate, RuntimeError("broken"))
+        assert scene.contest.is_fault(scene.candidate, OutOfMemory("full"))
+        assert scene.contest.is_fault(scene.holding.serving, RuntimeError("broken"))
+        assert not scene.contest.is_fault(scene.candidate, DeadlineExceeded("late"))
+        seen = scene.contest.progress()
+        assert seen is not None
+        assert (seen.candidate.errors, seen.in_service.errors) == (2, 1)
+
+    play(Scene("canary"), scenario)
+
+
+def test_answers_are_counted_for_their_version_and_reported_once(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        ranking = Ranking([Prediction("red", 0.4), Prediction("blue", 0.3)], True)
+        scene.contest.note(scene.candidate, [Classification("red", 0.9, False), ranking], 0.02)
+        scene.contest.note(scene.holding.serving, [Classification("red", 0.8, False)], 0.01)
+        seen = scene.contest.progress()
+        assert seen is not None
+        new, old = seen.candidate, seen.in_service
+        assert (new.requests, new.images, new.unsure, new.confidence) == (1, 2, 1, pytest.approx(1.3))
+        assert (old.requests, old.images, old.unsure) == (1, 1, 0)
+        assert new.latency.index(1) > old.latency.index(1)
+        scene.contest.reported()
+        again = scene.contest.progress()
+        assert again is not None
+        assert again.candidate.requests == 0
+
+    play(Scene("canary"), scenario)
+
+
+def test_without_a_candidate_nothing_is_counted(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.holding.obey(Orders(1))
+        assert scene.contest.progress() is None
+        await scene.compare(scene.holding.serving)
+        scene.contest.note(scene.holding.serving, [Classification("red", 0.8, False)], 0.01)
+        assert scene.contest.progress() is None
+
+    play(Scene("shadow"), scenario)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_found(bad: float) -> None:
+    check_finite([np.zeros(3, np.float32)])
+    with pytest.raises(NotFinite):
+        check_finite([np.zeros(3, np.float32), np.array([0, bad], np.float32)])
