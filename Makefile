@@ -27,7 +27,7 @@ given = $(if $(filter command,$(firstword $(origin $(1)))),$(value $(1)))
 option = $(if $(call given,$(1)),--$(2)=$(call q,$(1)))
 flag = $(if $(call given,$(1)),--$(2))
 
-name = $(if $(call given,NAME),$(call q,NAME),"$$($(ALL) -m training.naming $(call q,DATA))")
+name = $(if $(call given,NAME),$(call q,NAME),"$$($(ALL) -m training.workflows.naming $(call q,DATA))")
 run = $(if $(value RUN),$(call q,RUN),runs/$(name))
 feedback = $(if $(value FEEDBACK),$(call q,FEEDBACK),$(call q,HUBEL_FEEDBACK_DIR))
 TRIAL = $(call option,CANARY,canary) $(call option,REQUESTS,requests) $(call option,DISAGREEMENT,max-disagreement)

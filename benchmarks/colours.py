@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from models.package import manifest as manifests
 from models.package.manifest import MODEL
 from models.registry import registry
-from training import data
-from training.export import open_session
+from training.data import dataset
+from training.publishing.export import open_session
 
 BATCH = 64
 # Linear RGB to CIE XYZ at D65: IEC 61966-2-1, SMPTE EG 432-1, Adobe RGB (1998)
@@ -44,7 +44,7 @@ def written_in(space: str, pixels: Pixels) -> Pixels:
 def main(folder: Path) -> None:
     package = registry.STORE / "cifar10" / "1"
     manifest = manifests.read(package)
-    images = data.load_folder(folder, manifest.input, tuple(manifest.labels))
+    images = dataset.load_folder(folder, manifest.input, tuple(manifest.labels))
     session = open_session(package / MODEL)
     usual: NDArray[np.int64] | None = None
     print(f"{len(images)} images\n\n| written in | mean difference, of 255 | top-1 | other label |\n| --- | ---: | ---: | ---: |")

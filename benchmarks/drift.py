@@ -26,10 +26,11 @@ from models.package.precision import GRAPHS
 from models.package.probability import softmax
 from models.registry import registry
 from service.monitoring.drift import SAMPLES, WINDOW, Sample, Window, figures
-from training import data, reference
-from training.data import ImageSet
-from training.export import open_session
-from training.sources.catalogue import open_source
+from training.data import dataset
+from training.data.dataset import ImageSet
+from training.data.sources.catalogue import open_source
+from training.publishing import drift_reference
+from training.publishing.export import open_session
 
 WINDOWS = 20
 FIGURES = ("classes", "confidence", "brightness", "sharpness", "size", "features")
@@ -147,11 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = registry.resolve(args.store, args.model)
     manifest = manifests.read(folder)
     part = open_source(args.data).train
-    images = data.decode(part, manifest.input, tuple(manifest.labels))
+    images = dataset.decode(part, manifest.input, tuple(manifest.labels))
     images = images.subset(np.random.default_rng(0).permutation(len(images))[: args.limit])
     half, traffic = (images.subset(np.arange(i, len(images), 2)) for i in (0, 1))
-    sizes = reference.sizes_of(half, [part])
-    window = Window(reference.measure(open_session(folder / MODEL), half, sizes, manifest.temperature), 0.0)
+    sizes = drift_reference.sizes_of(half, [part])
+    window = Window(drift_reference.measure(open_session(folder / MODEL), half, sizes, manifest.temperature), 0.0)
     print(f"{len(half)} images in the reference, windows out of {len(traffic)}: least / median / greatest of {WINDOWS} windows\n")
     print(f"| traffic | {' | '.join(FIGURES)} |\n|{' --- |' * (1 + len(FIGURES))}")
     items = {item.path: item for item in part.items}

@@ -23,14 +23,15 @@ from torchvision.transforms import v2
 
 from benchmarks import machine
 from models.image.spec import InputSpec
-from training import epoch, prefetch
-from training.architectures import catalogue
-from training.checkpoint import Checkpoint
-from training.data import ImageSet
-from training.device import Device, choose_device
-from training.pace import Pace
+from training.data import prefetch
+from training.data.dataset import ImageSet
+from training.loop import epoch
+from training.loop.checkpoint import Checkpoint
+from training.loop.device import Device, choose_device
+from training.loop.eta import Pace
+from training.loop.state import begin
+from training.networks import catalogue
 from training.recipe import Recipe
-from training.state import begin
 
 CLASSES = 10
 MEAN, STD = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]  # of CIFAR-10

@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from training import checkpoint as checkpoints
-from training import evaluate, provenance, train
+from training import provenance
 from training import recipe as recipes
 from training.errors import TrainingError
+from training.evaluation import evaluate
+from training.loop import checkpoint as checkpoints
+from training.loop import train
 from training.recipe import Recipe
 
 WAYS: dict[str, dict[str, Any]] = {  # of learning: keys of the recipe; rates are for batches of 32

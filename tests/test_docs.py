@@ -26,7 +26,7 @@ from service.app import Hubel
 from service.errors import HubelError
 from service.settings import Settings
 from service.telemetry import metrics
-from training.architectures.catalogue import ARCHITECTURES
+from training.networks.catalogue import ARCHITECTURES
 from training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent

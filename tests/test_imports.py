@@ -27,12 +27,12 @@ ALSO = {  # and single files more
     "models/package/signature.py": {SIGNING},
     "service/app.py": {"bentoml"},
     "service/inference/session.py": {"onnxruntime"},
-    "training/export.py": {"onnxruntime"},
-    "training/reference.py": {"onnxruntime"},
-    "training/evaluate.py": {"onnxruntime"},
-    "training/quantize.py": {"onnxruntime"},
-    "training/sources/huggingface.py": {DATASETS},
-    "training/tracking.py": {TRACKING},
+    "training/publishing/export.py": {"onnxruntime"},
+    "training/publishing/drift_reference.py": {"onnxruntime"},
+    "training/evaluation/evaluate.py": {"onnxruntime"},
+    "training/publishing/quantize.py": {"onnxruntime"},
+    "training/data/sources/huggingface.py": {DATASETS},
+    "training/loop/tracking.py": {TRACKING},
 }
 STAGES = ("http/body", "inference/decode", "inference/batcher", "inference/session", "inference/postprocess")
 

@@ -19,10 +19,10 @@ from tests import real
 from tests.conftest import StartServer
 from tests.real import CLASSES, command, deal, lay_out
 from tests.test_server_swap import traffic, until, versions_served
-from training import checkpoint as checkpoints
-from training import evaluate
-from training.calibration import softmax
-from training.data import load_folder
+from training.data.dataset import load_folder
+from training.evaluation import evaluate
+from training.evaluation.calibration import softmax
+from training.loop import checkpoint as checkpoints
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 

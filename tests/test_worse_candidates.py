@@ -19,8 +19,8 @@ from tests import real
 from tests.conftest import StartServer
 from tests.real import Files, command, deal, lay_out
 from tests.test_server_swap import traffic, until
-from training import checkpoint as checkpoints
-from training.checkpoint import SIDECAR, Checkpoint
+from training.loop import checkpoint as checkpoints
+from training.loop.checkpoint import SIDECAR, Checkpoint
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 

@@ -15,11 +15,13 @@ try:
     from hubel.errors import ServiceError
     from models.package.manifest import ALWAYS_TOP5, REPORT, Manifest, PackageError
     from models.registry import registry
-    from training import naming, options, torchrun
     from training import recipe as recipes
+    from training import recipe_flags
+    from training.data.sources.catalogue import open_source, title
     from training.errors import RecipeError, TrainingError
+    from training.loop import torchrun
     from training.recipe import Recipe
-    from training.sources.catalogue import open_source, title
+    from training.workflows import naming
 except ImportError as err:
     raise SystemExit(program.missing("training", err)) from None
 
@@ -30,12 +32,13 @@ DEFAULT_RECIPE = "photos"
 def run_everything(args: argparse.Namespace) -> object:
     if ":" not in args.data and not Path(args.data).exists():
         open_source(args.data)  # refuses it at once, before torch is imported
-    from training import checkpoint, pipeline
+    from training.loop import checkpoint
+    from training.workflows import pipeline
 
     if torchrun.world_size() > 1:
         raise RecipeError("run is one process: give torchrun the command train, then let run go on with the same --out")
     name = args.name or naming.name_of(args.data)
-    overrides, folder = options.given(args), args.out or Path("runs") / name
+    overrides, folder = recipe_flags.given(args), args.out or Path("runs") / name
     goes_on = (folder / checkpoint.SIDECAR).is_file() and not (args.recipe or overrides)
     recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
     begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow, anyway=args.anyway)
@@ -44,10 +47,10 @@ def run_everything(args: argparse.Namespace) -> object:
 
 
 def run_train(args: argparse.Namespace) -> object:
-    from training import checkpoint as checkpoints
-    from training.train import train
+    from training.loop import checkpoint as checkpoints
+    from training.loop.train import train
 
-    overrides = options.given(args)
+    overrides = recipe_flags.given(args)
     if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
     recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
@@ -66,9 +69,9 @@ def run_train(args: argparse.Namespace) -> object:
 
 def start_from(args: argparse.Namespace, recipe: Recipe | None) -> Path | None:
     """The folder with the weights that --start-from names."""
-    from training import origin
+    from training.loop import initial_weights
 
-    before = origin.find(args.start_from, args.store) if args.start_from else None
+    before = initial_weights.find(args.start_from, args.store) if args.start_from else None
     if recipe and before and recipe.weights != recipes.NO_WEIGHTS:
         raise RecipeError(f"--start-from and the weights {recipe.weights} both say what to begin with; add --weights none")
     return before
@@ -76,7 +79,7 @@ def start_from(args: argparse.Namespace, recipe: Recipe | None) -> Path | None:
 
 def after_a_stop(args: argparse.Namespace) -> str:
     """What is left of a training that was stopped, and the command that goes on with it."""
-    from training.checkpoint import SIDECAR
+    from training.loop.checkpoint import SIDECAR
 
     if not (args.out / SIDECAR).is_file():
         return "stopped before the first epoch was whole; nothing was saved"
@@ -105,7 +108,7 @@ def show_inspection(result: dict[str, Any]) -> str:
 
 
 def run_evaluate(args: argparse.Namespace) -> object:
-    from training.evaluate import FILE, TABLES, evaluate
+    from training.evaluation.evaluate import FILE, TABLES, evaluate
 
     result = evaluate(args.run_folder, args.data)
     if args.json:
@@ -115,15 +118,15 @@ def run_evaluate(args: argparse.Namespace) -> object:
 
 
 def run_export(args: argparse.Namespace) -> object:
-    from training import untrained
-    from training.export import export
+    from training.publishing import random_package
+    from training.publishing.export import export
 
     if args.architecture:
         if args.run_folder:
             raise RecipeError("give a run and its data, or --architecture and --weights none, not both")
         if args.opset is not None:
             raise RecipeError("--opset is for a run; leave it out with --architecture")
-        return describe(untrained.publish(args.architecture, args.store), args.store)
+        return describe(random_package.publish(args.architecture, args.store), args.store)
     if not args.data:
         raise RecipeError("give the folder of a run and the data it was trained on, or --architecture and --weights none")
     return export(args.run_folder, args.data, args.fp16, args.opset)
@@ -131,7 +134,8 @@ def run_export(args: argparse.Namespace) -> object:
 
 def run_probe(args: argparse.Namespace) -> object:
     from hubel.client import Client
-    from training import origin, probe
+    from training.loop import initial_weights
+    from training.workflows import probe
 
     settings = probe.settle(c=args.c, validation_share=args.validation_share, seed=args.seed)
     if args.service:
@@ -139,10 +143,10 @@ def run_probe(args: argparse.Namespace) -> object:
             raise RecipeError("--out writes a checkpoint, and a service gives no weights; probe the run or package with --run")
         with Client(args.service) as client:
             return probe.probe_service(client, args.data, settings)
-    folder = origin.find(args.probed, args.store)
-    if origin.is_package(folder) and not origin.has_weights(folder) and not args.out:
+    folder = initial_weights.find(args.probed, args.store)
+    if initial_weights.is_package(folder) and not initial_weights.has_weights(folder) and not args.out:
         return probe.probe_package(folder, args.data, settings)
-    origin.check_weights(folder)
+    initial_weights.check_weights(folder)
     return probe.probe_run(folder, args.data, settings, args.out)
 
 
@@ -155,7 +159,7 @@ def run_report(args: argparse.Namespace) -> object:
 
 
 def run_publish(args: argparse.Namespace) -> object:
-    from training.package import publish
+    from training.publishing.package import publish
 
     return describe(publish(args.run_folder, args.store, args.name, args.with_weights), args.store)
 
@@ -167,21 +171,21 @@ def run_feedback(args: argparse.Namespace) -> object:
 
 
 def run_retrain(args: argparse.Namespace) -> object:
-    from training import pipeline, retrain
+    from training.workflows import pipeline, retrain
 
     made = pipeline.Made(args.fp16, not args.without_images, with_weights=True)
     asked = retrain.Promotion(args.canary, args.requests, args.max_disagreement)
     if not args.promote and asked != retrain.Promotion():
         raise RecipeError("--canary, --requests and --max-disagreement say how to promote; add --promote")
     promotion = asked if args.promote else None
-    overrides = options.given(args)
+    overrides = recipe_flags.given(args)
     return retrain.retrain(args.name, args.data, args.feedback, args.store, overrides, args.out, made, promotion, args.anyway)
 
 
 def run_reference(args: argparse.Namespace) -> object:
-    from training import reference
+    from training.publishing import drift_reference
 
-    return describe(reference.publish(registry.resolve(args.store, args.package), args.data, args.store), args.store)
+    return describe(drift_reference.publish(registry.resolve(args.store, args.package), args.data, args.store), args.store)
 
 
 def describe(manifest: Manifest, store: Path) -> dict[str, object]:
@@ -282,7 +286,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")
     _add_anyway(command)
-    options.add(command)
+    recipe_flags.add(command)
 
 
 def _add_retrain(command: argparse.ArgumentParser) -> None:
@@ -299,7 +303,7 @@ def _add_retrain(command: argparse.ArgumentParser) -> None:
     _add_anyway(command)
     _add_fp16(command)
     _add_without_images(command)
-    options.add(command)
+    recipe_flags.add(command)
     command.set_defaults(run=run_retrain)
 
 

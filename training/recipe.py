@@ -1,7 +1,6 @@
 """A recipe: everything that decides how a network is trained, read from a TOML file.
 
-Each key stands with its type, its limits, its meaning and its default; options.py makes a flag of it.
-Neighbours: recipes/*.toml are the recipes, train.py follows one, checkpoint.py stores it.
+Each key stands with its type, its limits, its meaning and its default; recipe_flags.py makes a flag of it.
 """
 
 from pathlib import Path
@@ -73,13 +72,14 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0, lt=2**32), "of weights, split, order, augmentation and dropout"] = 0
 
     def __post_init__(self) -> None:
-        from training import pretrained  # here, so that help needs no torch
-        from training.architectures.catalogue import ARCHITECTURES, check_size
+        from training.networks import pretrained  # here, so that help needs no torch
+        from training.networks.catalogue import ARCHITECTURES, check_size
 
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         check_size(self.architecture, self.input.height, self.input.width)
-        pretrained.check(self.architecture, self.weights)
+        if self.weights != NO_WEIGHTS:
+            pretrained.check(self.architecture, self.weights)
         self._check_parts()
         if self.crop_padding >= (side := min(self.input.height, self.input.width)):
             raise ValueError(f"crop_padding is {self.crop_padding}, it must be below the shorter side of the input, {side}")
@@ -91,24 +91,23 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             self._check_batch_of_one()
 
     def _check_sizes(self, side: int) -> None:
-        from training import sizes
-        from training.architectures.catalogue import check_size
+        from training.networks.catalogue import check_size
 
         if max(self.sizes) > side:
             raise ValueError(f"sizes holds {max(self.sizes)}, it must not exceed the shorter side of the input, {side}")
         if len(self.sizes) > self.epochs:
             raise ValueError(f"sizes holds {len(self.sizes)} sides for {self.epochs} epochs; train longer, or with fewer sides")
         for shorter in self.sizes:
-            check_size(self.architecture, *sizes.scaled(self.input, shorter))
+            check_size(self.architecture, *scaled(self.input, shorter))
 
     def _check_batch_of_one(self) -> None:
         """Batch norm needs more than one value of a channel: an image whose maps shrink to one place gives one alone."""
         import torch
 
-        from training import freezing, sizes
-        from training.architectures.catalogue import build
+        from training.networks import freezing
+        from training.networks.catalogue import build
 
-        height, width = sizes.scaled(self.input, min(self.sizes)) if self.sizes else (self.input.height, self.input.width)
+        height, width = scaled(self.input, min(self.sizes)) if self.sizes else (self.input.height, self.input.width)
         with torch.device("meta"):  # shapes alone: nothing is computed
             model, image = build(self.architecture, 2).train(), torch.empty(1, 3, height, width)
         freezing.freeze(model, freezing.frozen_at(self.epochs - 1, model, self.freeze, self.unfreeze_every))
@@ -128,8 +127,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def _check_parts(self) -> None:
         import torch
 
-        from training import freezing
-        from training.architectures.catalogue import build
+        from training.networks import freezing
+        from training.networks.catalogue import build
 
         with torch.device("meta"):
             model = build(self.architecture, 2)
@@ -174,3 +173,9 @@ def squared(spec: InputSpec, size: int) -> dict[str, Any]:
     """``spec`` with sides of ``size`` pixels; ``resize`` grows or shrinks with the shorter side."""
     resize = round(spec.resize * size / min(spec.height, spec.width))
     return msgspec.to_builtins(spec) | {"height": size, "width": size, "resize": resize}
+
+
+def scaled(spec: InputSpec, side: int) -> tuple[int, int]:
+    """Height and width with a shorter side of so many pixels."""
+    shorter = min(spec.height, spec.width)
+    return round(spec.height * side / shorter), round(spec.width * side / shorter)

@@ -10,7 +10,7 @@ from benchmarks.training import Turn, Waiting
 
 
 def test_every_loop_gets_its_turns_and_sees_all_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.epoch.prefetched", None)  # which a turn sets, and pytest then sets back
+    monkeypatch.setattr("training.loop.epoch.prefetched", None)  # which a turn sets, and pytest then sets back
     args = Namespace(
         architecture="resnet10-small", size=8, images=9, batch_size=4, rounds=2, workers=0, precision="fp32", threads=1
     )

@@ -14,11 +14,11 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tests.training.factories import make_recipe
-from tests.training.networks import NETWORKS
-from training import checkpoint as checkpoints
-from training import train
-from training.architectures import catalogue
-from training.architectures.classifier import Classifier
+from tests.training.stand_ins import NETWORKS
+from training.loop import checkpoint as checkpoints
+from training.loop import train
+from training.networks import catalogue
+from training.networks.classifier import Classifier
 
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "torch.utils.tensorboard", "numpy.ma"])

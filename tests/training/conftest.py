@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.training.factories import COLOURS, make_folder, write_recipe
-from tests.training.networks import NETWORKS
-from training import calibration
+from tests.training.stand_ins import NETWORKS
 from training.__main__ import main
-from training.architectures import catalogue
+from training.evaluation import calibration
+from training.networks import catalogue
 from training.report import speed
 
 

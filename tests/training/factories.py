@@ -12,14 +12,15 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from models.image.spec import InputSpec
 from tests.factories import make_image
-from training import checkpoint as checkpoints
-from training import data, train
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
-from training.data import ImageSet
-from training.device import Device
+from training.data import dataset
+from training.data.dataset import ImageSet
+from training.loop import checkpoint as checkpoints
+from training.loop import train
+from training.loop.checkpoint import Checkpoint
+from training.loop.device import Device
+from training.loop.state import begin
+from training.networks.classifier import Classifier
 from training.recipe import Recipe
-from training.state import begin
 
 COLOURS = ("blue", "green", "red")
 SPEC = InputSpec(height=8, width=8, resize=8)
@@ -65,7 +66,7 @@ def make_images(counts: Sequence[int], seed: int = 0, height: int = 8, width: in
 def make_run(folder: Path, source: Path, **changes: Any) -> tuple[Checkpoint, Classifier]:
     """The checkpoint of an untrained network for the images of ``source``, saved in ``folder``."""
     recipe = make_recipe(**changes)
-    training, validation = data.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
+    training, validation = dataset.load_training(source, recipe.input, recipe.validation_share, recipe.seed)
     checkpoint, model = train.start(folder, source, recipe, training, validation)
     checkpoints.save(folder, checkpoint, model.state_dict(), begin(deepcopy(model), recipe, Device("cpu", None)).content())
     return checkpoint, model

@@ -9,8 +9,8 @@ import pytest
 
 from tests.training.conftest import Journey
 from tests.training.factories import interrupt_at, make_folder, make_run, write_recipe
-from training import checkpoint as checkpoints
 from training.__main__ import main
+from training.loop import checkpoint as checkpoints
 
 COMMANDS = ("train", "evaluate", "export", "report", "publish")
 EXPLAINED = ("run", "inspect", *COMMANDS)

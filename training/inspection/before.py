@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.terminal import program
-from training.data import ImageSet
+from training.data.dataset import ImageSet
+from training.data.lineage import Past
+from training.data.near_duplicates import is_plain
+from training.data.sources.source import first_of
 from training.errors import DataError
-from training.inspection.copies import is_plain
 from training.inspection.findings import Finding, Pictures, by_level, compare, counted
-from training.past import Past
-from training.sources.source import first_of
 
 
 @dataclass(frozen=True)

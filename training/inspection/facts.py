@@ -1,6 +1,6 @@
 """What each image file of a source is like: format, size, brightness, sharpness, and a small grey copy to compare.
 
-Neighbours: sources/ lists the files, copies.py and suspects.py judge what is found here. Decoded by models.image.preprocess.
+Decoded by models.image.preprocess.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from models.image.header import read_header
 from models.image.preprocess import TURNED, decode, upright
 from models.image.spec import InputSpec
 from models.package.drift_reference import sharpness_of
-from training.inspection.copies import SIDE, squeeze
-from training.sources.source import Item, Source, reason
-from training.threads import in_threads
+from training.data.near_duplicates import SIDE, squeeze
+from training.data.parallel import in_threads
+from training.data.sources.source import Item, Source, reason
 
 LOOK = InputSpec(height=128, width=128, resize=128)  # JPEGs of 768 pixels and more are decoded at a fraction of their size
 SHARPNESS_SIDE = 256  # pixels; sharpness depends on the size it is measured at

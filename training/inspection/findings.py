@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from models.errors import PackageError
 from models.package import label_names
 from models.package import manifest as manifests
+from training.data.near_duplicates import Pair, exact_copies, near_copies
 from training.inspection import suspects
-from training.inspection.copies import Pair, exact_copies, near_copies
 from training.inspection.facts import Look
 from training.inspection.suspects import Suspects
 

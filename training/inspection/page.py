@@ -1,7 +1,4 @@
-"""An inspection as one HTML file with pictures, which asks nothing of the network and holds no script.
-
-Neighbours: page.html.j2 is its form, summary.py has the words and figures, findings.py what was found.
-"""
+"""An inspection as one HTML file with pictures, which asks nothing of the network and holds no script."""
 
 import base64
 from collections import defaultdict
@@ -13,12 +10,12 @@ from typing import Any
 from PIL import Image
 
 from models.image.preprocess import decode, upright
-from training import pages
+from training import html
+from training.data.sources.source import Item, first_of_each, reason
 from training.errors import DataError
 from training.inspection.facts import LOOK, Look
 from training.inspection.findings import Finding
 from training.inspection.summary import named, summarise
-from training.sources.source import Item, first_of_each, reason
 
 ENDINGS = (".html", ".htm")
 SIDE = 112  # of a picture on the page, in pixels
@@ -38,7 +35,7 @@ def check_path(path: Path) -> None:
 def write(path: Path, title: str, look: Look, findings: Sequence[Finding]) -> None:
     """Write the page; raises DataError where that fails."""
     summary = summarise(title, look, findings)
-    text = pages.render(
+    text = html.render(
         "inspection",
         summary=summary,
         most=max((n for counts in summary["classes"].values() for n in counts.values()), default=1),

@@ -1,7 +1,4 @@
-"""What an inspection found, as plain values for JSON, and as a table for a terminal.
-
-Neighbours: findings.py decides what is told, page.py shows it with pictures.
-"""
+"""What an inspection found, as plain values for JSON, and as a table for a terminal."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from training.data.sources.source import NAMED, first_of_each
 from training.inspection.facts import Look
 from training.inspection.findings import Finding, counted, imbalance
-from training.sources.source import NAMED, first_of_each
 
 MOST_ROWS = 40  # of the table of classes
 LOOKED_FOR = (

@@ -1,13 +1,13 @@
 """Which images look like mistakes: of one colour, dark, bright, blurred, tiny, long, or grey among coloured ones.
 
-Neighbours: facts.py measures, findings.py says what to do. Each function gives indices with a note.
+Each function gives indices with a note.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from training.inspection.copies import PLAIN
+from training.data.near_duplicates import PLAIN
 from training.inspection.facts import Look
 
 DARK, BRIGHT = 50, 205  # of 255: 99 % of the pixels are darker, or brighter

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from models.package import comparison
-from training import confusion, pretrained
+from training.evaluation import confusion
+from training.networks import pretrained
 
 MOST = 5  # pieces of advice
 WIDE = 0.1  # an interval of top-1

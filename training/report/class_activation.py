@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import network
 
 

@@ -1,8 +1,4 @@
-"""The report of a run, report.html and report.json: what it is, how good it is, where it fails and what it sees.
-
-Neighbours: evaluate.py measured before; facts.py, robustness.py, filters.py and examples.py gather, page.py makes the page;
-package.py publishes it.
-"""
+"""The report of a run, report.html and report.json: what it is, how good it is, where it fails and what it sees."""
 
 import json
 import time
@@ -17,11 +13,13 @@ import torch
 
 from models.package.manifest import REPORT, PackageError
 from models.terminal import program
-from training import calibration, choices, confusion, data, evaluate, provenance, writing
-from training import checkpoint as checkpoints
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training import files, provenance
+from training.data import dataset
 from training.errors import CheckpointError, ReportError, TrainingError, in_a_line
+from training.evaluation import calibration, choices, confusion, evaluate
+from training.loop import checkpoint as checkpoints
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import advice, examples, facts, filters, mistakes, page, robustness
 
 ERROR = "report-error.txt"
@@ -40,18 +38,18 @@ def report(run: Path, source: str | Path, with_images: bool = True, name: str = 
         StorageError: the files cannot be written; those before stay.
         ReportError: something else failed; run/report-error.txt has the traceback.
     """
-    with writing.told(run):
+    with files.told(run):
         (run / ERROR).unlink(missing_ok=True)
     try:
         content = gather(run, source, with_images) | ({"name": name} if name else {})
         html, result = page.render(content), without_pictures(content)
-        with writing.whole(run / REPORT, run / facts.FILE) as (report_file, facts_file):
+        with files.whole(run / REPORT, run / facts.FILE) as (report_file, facts_file):
             report_file.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
             facts_file.write_text(json.dumps(result, indent=1))
     except (TrainingError, PackageError):
         raise
     except Exception as err:
-        with writing.told(run / ERROR):
+        with files.told(run / ERROR):
             (run / ERROR).write_text(traceback.format_exc())
         raise ReportError(f"the report cannot be made ({in_a_line(err)}): {run / ERROR} says where") from err
     return result
@@ -62,9 +60,9 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     checkpoint, model, _ = checkpoints.load(run)
     evaluation = evaluate.read(run, checkpoint)
     trained, held_out = evaluate.training_images(source, checkpoint)
-    test = data.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+    test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
-    if data.fingerprint(images) != evaluation["dataset_sha256"]:
+    if dataset.fingerprint(images) != evaluation["dataset_sha256"]:
         again = program.command("evaluate", run, source)
         raise CheckpointError(f"{run} was evaluated on other images than {source} holds: run '{again}' again")
     began = time.monotonic()

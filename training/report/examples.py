@@ -1,7 +1,4 @@
-"""The images that the report shows the network at work on: the worst mistakes, and right answers beside wrong ones.
-
-Neighbours: mistakes.py finds them, feature_maps.py and class_activation.py look at them, patches.py looks for its own.
-"""
+"""The images that the report shows the network at work on: the worst mistakes, and right answers beside wrong ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.architectures.classifier import Classifier
-from training.calibration import Answers
-from training.checkpoint import Checkpoint
-from training.data import ImageSet
+from training.data.dataset import ImageSet
+from training.evaluation.calibration import Answers
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import feature_maps, mistakes, patches, pictures
 from training.report.class_activation import class_activation_maps
 

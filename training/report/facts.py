@@ -1,4 +1,4 @@
-"""What a run is and how good it is, as plain data. Neighbours: document.py asks, evaluate.py and export.py measured."""
+"""What a run is and how good it is, as plain data."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.package import comparison
-from training import checkpoint as checkpoints
-from training import export
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
 from training.errors import CheckpointError
+from training.loop import checkpoint as checkpoints
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
+from training.publishing import export, package
 from training.report import speed
 
-FILE = "report.json"
+FILE = package.REPORT_FACTS
 
 
 def origin(checkpoint: Checkpoint, model: Classifier) -> dict[str, Any]:

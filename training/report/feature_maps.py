@@ -1,15 +1,12 @@
-"""What the first channels of the first stages answer to an image, as grey pictures.
-
-Neighbours: filters.py shows the filters that the first stage begins with, network.py says what a stage is.
-"""
+"""What the first channels of the first stages answer to an image, as grey pictures."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import network, pictures
 
 STAGES = 3

@@ -1,7 +1,7 @@
 """Data -> drawings in SVG for the page: curves of the training, calibration, coverage, robustness.
 
-They take the colour of the text around them, so that they can be read on a light page, on a dark one and on paper. No word
-of the user's is drawn: labels stand in the page alone. Neighbour: page.py puts them between the paragraphs.
+They take the colour of the text around them, so that they can be read on a light page, on a dark one and on paper. No word of
+the user's is drawn: labels stand in the page alone.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""The filters of the first layer as pictures: what a network looks for in an image before anything else.
-
-Neighbours: feature_maps.py shows what they answer, page.py puts both into the report.
-"""
+"""The filters of the first layer as pictures: what a network looks for in an image before anything else."""
 
 from typing import Any
 
@@ -9,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from training.architectures.classifier import Classifier
+from training.networks.classifier import Classifier
 from training.report import pictures
 
 MOST = 64

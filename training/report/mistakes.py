@@ -1,15 +1,12 @@
-"""The answers that were wrong with the highest probability: wrong labels and hard images show here first.
-
-Neighbours: class_activation.py shows where the network looked, page.py shows both.
-"""
+"""The answers that were wrong with the highest probability: wrong labels and hard images show here first."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import Answers
-from training.data import ImageSet
+from training.data.dataset import ImageSet
+from training.evaluation.calibration import Answers
 from training.report import pictures
 
 MOST = 50

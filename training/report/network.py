@@ -1,7 +1,5 @@
 """The network as the report looks at it: the stages of its trunk, and images as its input. Without mirror images, which
 would mix two views of each.
-
-Neighbours: filters.py, feature_maps.py, patches.py and class_activation.py look by this.
 """
 
 import numpy as np
@@ -9,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
-from training.normalisation import normalise
+from training.loop.checkpoint import Checkpoint
+from training.loop.normalisation import normalise
+from training.networks.classifier import Classifier
 
 
 def inputs(model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8]) -> Tensor:

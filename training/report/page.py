@@ -1,6 +1,4 @@
-"""The data of a report -> one HTML file, small and printed too. Neighbours: page.html.j2 is its form, document.py gathers the
-data, figures.py draws the curves.
-"""
+"""The data of a report -> one HTML file, small and printed too."""
 
 import math
 import re
@@ -11,7 +9,8 @@ from markupsafe import Markup, escape
 from models.package import comparison
 from models.package.manifest import ALWAYS_TOP5
 from models.package.report import AFTER
-from training import origin, pace, pages
+from training import html
+from training.loop import eta, initial_weights
 from training.report import figures, speed
 
 MATRIX_UP_TO = 30  # classes; of more, the pairs confused most are a table
@@ -22,13 +21,13 @@ MOST_ROWS = 500  # classes of the table: a page of 20,000 would be slow to open
 
 def render(content: dict[str, Any]) -> str:
     """The page of what document.py gathered."""
-    return pages.render(
+    return html.render(
         "report",
         {
             "percent": percent,
             "points": points,
             "count": count,
-            "duration": pace.spoken,
+            "duration": eta.spoken,
             "megabytes": megabytes,
             "marked": marked,
             "capitalised": capitalised,
@@ -68,7 +67,7 @@ def drawn(content: dict[str, Any]) -> dict[str, Any]:
 def started_from(run: dict[str, Any]) -> str:
     """Where the weights come from that the run began with, in words."""
     before = run.get("started_from")
-    return "random weights" if before is None else origin.told(before, run["recipe"].get("weights", ""))
+    return "random weights" if before is None else initial_weights.told(before, run["recipe"].get("weights", ""))
 
 
 def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:

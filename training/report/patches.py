@@ -1,7 +1,6 @@
 """The parts of images that excite each of a stage's first channels most: what the channel looks for.
 
 After Zeiler and Fergus 2013 (arXiv 1311.2901, section 4): of each image its strongest place, of all images the strongest.
-Neighbours: receptive.py knows what a place sees, network.py says what a stage is.
 """
 
 import time
@@ -12,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
-from training.data import ImageSet
+from training.data.dataset import ImageSet
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import network, pictures
 from training.report.receptive import Field, fields
 

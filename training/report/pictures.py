@@ -1,6 +1,6 @@
 """Arrays -> pictures that stand inside the page, as data URIs: thumbnails, grids of tiles, heat maps over images.
 
-Pixels here are (height, width, 3) uint8, RGB. Neighbours: the modules of this folder that show something of a network.
+Pixels here are (height, width, 3) uint8, RGB.
 """
 
 from base64 import b64encode

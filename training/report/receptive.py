@@ -1,9 +1,8 @@
 """The receptive field: which pixels of the image an element of a feature map depends on.
 
 A stage is copied with weights that are all positive, so that nothing cancels out. Where an input is zero but for one row,
-exactly the rows of the output that depend on this one are not zero, whatever the stage is made of: paths side by side,
-strides, pooling. The stages' answers, put one after the other, give the pixels; borders clip them by themselves.
-Neighbour: patches.py cuts out what they say.
+exactly the rows of the output that depend on this one are not zero, whatever the stage is made of: paths side by side, strides,
+pooling. The stages' answers, put one after the other, give the pixels; borders clip them by themselves.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """How accuracy falls when images get worse or the camera moves: compression, blur, light, rotation, shifts.
 
 Each kind of disturbance changes the pixels that the network would get, (height, width, 3) uint8. What a rotation or a shift
-brings in from outside is the image mirrored at its edges. Neighbour: figures.py draws the curves.
+brings in from outside is the image mirrored at its edges.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from tqdm import tqdm
 
-from training import evaluate
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
-from training.data import ImageSet
+from training.data.dataset import ImageSet
+from training.evaluation import evaluate
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 
 Pixels = NDArray[np.uint8]
 MOST_IMAGES, LEAST_IMAGES, SECONDS = 1000, 100, 40

@@ -1,7 +1,4 @@
-"""How many images/s ONNX Runtime computes here, for each graph of a run and whatever this machine can compute it on.
-
-Neighbours: export.py wrote the graphs and opens them as the service does.
-"""
+"""How many images/s ONNX Runtime computes here, for each graph of a run and whatever this machine can compute it on."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +12,7 @@ from tqdm import tqdm
 
 from models.package import precision as precisions
 from models.package.precision import GRAPHS, Precision
-from training import export
+from training.publishing import export
 
 BATCHES = (1, 16)
 WARM, LEAST, SECONDS = 2, 5, 0.6  # calls before the clock starts; calls and seconds that it runs

@@ -1,7 +1,4 @@
-"""Cases -> a new folder to look at and to train on: class folders below train/, the others below to-review/, list and page.
-
-Neighbours: collect.py finds the cases, page.py draws them, retrain.py trains on train/.
-"""
+"""Cases -> a new folder to look at and to train on: class folders below train/, the others below to-review/, list and page."""
 
 import csv
 import shutil
@@ -9,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from training.data.sources.source import printable, reason
 from training.errors import DataError
 from training.review import page
 from training.review.collect import REASONS, Case, collect
-from training.sources.source import printable, reason
 
 TRAIN, TO_REVIEW = "train", "to-review"
 LIST, PAGE = "review.csv", "review.html"

@@ -1,17 +1,14 @@
-"""Cases as one HTML file with pictures, which asks nothing of the network and holds no script.
-
-Neighbours: page.html.j2 is its form, layout.py says where each image lies.
-"""
+"""Cases as one HTML file with pictures, which asks nothing of the network and holds no script."""
 
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from models.errors import ImageError
-from training import pages
+from training import html
+from training.data.sources.source import Item, read_image
 from training.inspection.page import picture
 from training.review.collect import Case
-from training.sources.source import Item, read_image
 
 MOST = 200  # shown of each reason
 
@@ -23,7 +20,7 @@ def write(path: Path, title: str, out: Path, placed: list[tuple[Case, Path]]) ->
         found = list(members)
         shown = [_figure(out, case, place) for case, place in found[:MOST]]
         groups.append({"reason": reason, "figures": shown, "images": len(found), "more": max(0, len(found) - MOST)})
-    text = pages.render("review", title=title, groups=groups, images=len(placed))
+    text = html.render("review", title=title, groups=groups, images=len(placed))
     path.write_text(text, encoding="utf-8")
 
 

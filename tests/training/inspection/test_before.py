@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.factories import encode
+from tests.training.data.test_near_duplicates import photo, saved_anew
 from tests.training.factories import make_folder, make_recipe, make_run, write_recipe
-from tests.training.inspection.test_copies import photo, saved_anew
-from training import checkpoint as checkpoints
-from training import crop, train
 from training.__main__ import main
-from training.past import Past
+from training.data import crop
+from training.data.lineage import Past
+from training.loop import checkpoint as checkpoints
+from training.loop import train
 
 
 def found(source: Path, past: Past | None = None) -> tuple[list[str], list[str]]:

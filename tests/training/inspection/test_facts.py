@@ -8,10 +8,10 @@ from PIL import Image, ImageFilter
 
 from models.errors import ImageError
 from tests.factories import encode, make_image, make_picture
+from tests.training.data.test_near_duplicates import photo
 from tests.training.factories import make_folder
-from tests.training.inspection.test_copies import photo
+from training.data.sources.catalogue import open_source
 from training.inspection.facts import examine_file, look, sharpness
-from training.sources.catalogue import open_source
 
 
 def test_sizes_are_of_the_image_as_it_is_seen() -> None:

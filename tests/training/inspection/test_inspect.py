@@ -14,11 +14,11 @@ from PIL import Image
 
 from models.package.label_names import spelled
 from tests.factories import encode
+from tests.training.data.sources.test_shards import samples, write_shard
+from tests.training.data.test_near_duplicates import photo, saved_anew
 from tests.training.factories import SPEC
-from tests.training.inspection.test_copies import photo, saved_anew
-from tests.training.sources.test_shards import samples, write_shard
 from training.__main__ import main
-from training.data import load_training
+from training.data.dataset import load_training
 from training.errors import DataError
 
 Folder = Path

@@ -6,7 +6,7 @@ import pytest
 
 from models.package.precision import CPU
 from tests.training.conftest import Journey
-from training import export
+from training.publishing import export
 from training.report import document, page, speed
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from tests.training.factories import make_recipe
-from training.architectures import catalogue
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.loop.checkpoint import Checkpoint
+from training.networks import catalogue
+from training.networks.classifier import Classifier
 from training.report import network
 from training.report.class_activation import class_activation_maps
 

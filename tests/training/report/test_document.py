@@ -12,10 +12,12 @@ from models.package.manifest import REPORT
 from models.package.precision import CPU
 from tests.training.conftest import Journey
 from tests.training.factories import make_recipe
-from training import checkpoint as checkpoints
-from training import evaluate, export, train
 from training.__main__ import main
 from training.errors import CheckpointError
+from training.evaluation import evaluate
+from training.loop import checkpoint as checkpoints
+from training.loop import train
+from training.publishing import export
 from training.report import document, examples, facts, filters, robustness, speed
 
 

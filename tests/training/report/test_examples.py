@@ -6,9 +6,9 @@ import numpy as np
 from torch import nn
 
 from tests.training.factories import make_images, make_recipe
-from training import calibration
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.evaluation import calibration
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import examples
 
 CHECKPOINT = Checkpoint(make_recipe(), ("class-0", "class-1", "class-2"), [127.5] * 3, [64.0] * 3)

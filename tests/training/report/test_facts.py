@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import Journey
-from training import checkpoint as checkpoints
-from training import export
+from training.loop import checkpoint as checkpoints
+from training.publishing import export
 from training.report import facts
 
 

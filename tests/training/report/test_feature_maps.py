@@ -6,9 +6,9 @@ from torch import nn
 
 from tests.training.factories import make_recipe
 from tests.training.report.test_pictures import decoded
-from training.architectures import catalogue
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.loop.checkpoint import Checkpoint
+from training.networks import catalogue
+from training.networks.classifier import Classifier
 from training.report import feature_maps
 
 CHECKPOINT = Checkpoint(make_recipe(), ("a", "b"), [0.0] * 3, [255.0] * 3)

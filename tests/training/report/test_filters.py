@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tests.training.report.test_pictures import decoded
-from training.architectures import catalogue
-from training.architectures.classifier import Classifier
+from training.networks import catalogue
+from training.networks.classifier import Classifier
 from training.report import filters
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.training.factories import make_images
-from training import calibration
+from training.evaluation import calibration
 from training.report import mistakes
 
 IMAGES = make_images([2, 3])  # labels 0, 0, 1, 1, 1

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tests.training.factories import make_recipe
-from training.architectures import catalogue
-from training.checkpoint import Checkpoint
+from training.loop.checkpoint import Checkpoint
+from training.networks import catalogue
 from training.report import network
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.training.factories import make_images, make_recipe
 from tests.training.report.test_pictures import decoded
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
-from training.data import ImageSet
+from training.data.dataset import ImageSet
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import patches
 
 CHECKPOINT = Checkpoint(make_recipe(), ("class-0", "class-1"), [0.0] * 3, [255.0] * 3)

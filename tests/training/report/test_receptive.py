@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.architectures import catalogue
-from training.architectures.classifier import Classifier
+from training.networks import catalogue
+from training.networks.classifier import Classifier
 from training.report.receptive import Field, fields
 
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from tests.factories import make_picture
 from tests.training.factories import make_images, make_recipe
-from training.architectures.classifier import Classifier
-from training.checkpoint import Checkpoint
+from training.loop.checkpoint import Checkpoint
+from training.networks.classifier import Classifier
 from training.report import robustness
 
 PICTURE = np.asarray(make_picture(48, 32))

@@ -10,7 +10,7 @@ from models.package import precision
 from models.package.manifest import MODEL
 from models.package.precision import CPU
 from tests.factories import make_onnx
-from training import export
+from training.publishing import export
 from training.report import speed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)

@@ -1,0 +1,41 @@
+"""Early stopping: which epoch's weights are kept, and when to give up.
+
+An epoch is better than another if it is right more often on the validation images, or as often at a lower loss. Accuracy
+comes first because it is what a classifier is chosen by: a loss rises with a few overconfident errors while the answers
+still improve. Without patience every epoch counts as better, and the last one's weights are kept.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.loop.checkpoint import Checkpoint
+
+
+def improved(checkpoint: Checkpoint) -> bool:
+    """Whether the last epoch is better than the one that is kept."""
+    if not checkpoint.recipe.patience or not checkpoint.kept_epoch:
+        return True
+    last, kept = checkpoint.history[-1], checkpoint.history[checkpoint.kept_epoch - 1]
+    return _merit(last) > _merit(kept)
+
+
+def is_over(checkpoint: Checkpoint) -> bool:
+    """Whether so many epochs were no better that the run ends early."""
+    patience = checkpoint.recipe.patience
+    return 0 < patience <= checkpoint.epoch - checkpoint.kept_epoch
+
+
+def outcome(checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
+    """What is said of a run that is over: why it ended and what is kept; nothing without patience."""
+    kept, patience = checkpoint.kept_epoch, checkpoint.recipe.patience
+    if is_over(checkpoint):
+        yield (
+            f"stopped early after epoch {checkpoint.epoch}: none of the last {patience} was better than epoch {kept}, whose "
+            f"weights are kept; to go on from them, begin another run with --start-from {folder}"
+        )
+    elif patience:
+        yield f"the weights of epoch {kept}, the best, are kept"
+
+
+def _merit(entry: dict[str, float]) -> tuple[float, float]:
+    return entry["validation_accuracy"], -entry["validation_loss"]

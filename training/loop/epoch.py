@@ -1,0 +1,167 @@
+"""One pass over images: to learn from them, or to see how well they are answered."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from training.data import augmentation, balance
+from training.data.dataset import ImageSet
+from training.data.prefetch import prefetched
+from training.loop.checkpoint import Checkpoint
+from training.loop.device import Device
+from training.loop.distributed import ALONE, Processes
+from training.loop.eta import Pace
+from training.loop.normalisation import constants, scaled
+from training.loop.optimizer import set_rate
+from training.loop.schedule import momentum_at, rate_at
+from training.loop.state import State, layout
+from training.networks import freezing
+from training.networks.classifier import Classifier
+from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Mean loss and accuracy on what was trained on, the learning rate of the last step, and how many images there were."""
+
+    loss: float
+    accuracy: float
+    rate: float
+    images: int
+
+
+class Batch(NamedTuple):
+    """This process's part of a batch.
+
+    pixels: (m, height, width, 3) uint8. shares: of the classes, (m, classes) float32. targets: (m,) int64.
+    whole: images of all processes.
+    """
+
+    pixels: Tensor
+    shares: Tensor
+    targets: Tensor
+    whole: int
+
+    def pinned(self) -> "Batch":
+        """In memory that a GPU reads while the CPU goes on."""
+        return Batch(self.pixels.pin_memory(), self.shares.pin_memory(), self.targets.pin_memory(), self.whole)
+
+
+def learn(
+    state: State, checkpoint: Checkpoint, images: ImageSet, device: Device, pace: Pace, say: bool, processes: Processes = ALONE
+) -> Learnt:
+    """Train on every image once, but for those of a last, smaller batch; of each batch, on the part of this process."""
+    recipe, batches = checkpoint.recipe, max(1, len(images) // checkpoint.recipe.batch_size)
+    steps = math.ceil(batches / recipe.accumulate)
+    torch.manual_seed(seed_of_dropout(recipe.seed, checkpoint.epoch, processes.rank))
+    state.model.train()
+    weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
+    weights = weights if weights is None else weights.to(device.name)
+    freezing.freeze(state.model, freezing.frozen_at(checkpoint.epoch, state.model, recipe.freeze, recipe.unfreeze_every))
+    prepared = preparation(checkpoint, device)
+    sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
+    rate = 0.0
+    label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
+    with (
+        tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar,
+        closing(prefetched(_batches(images, checkpoint, device, processes), device.of_this_thread())) as ahead,
+    ):
+        for i, batch in enumerate(ahead):
+            added = min(recipe.accumulate, batches - i + i % recipe.accumulate)  # batches of this step
+            loss, right = _loss(state, recipe, batch, weights, prepared, device)
+            state.scaler.scale(loss / batch.whole / added).backward()
+            if (i + 1) % recipe.accumulate == 0 or i + 1 == batches:
+                processes.add([p.grad for p in state.model.parameters() if p.grad is not None])
+                rate = _step(state, recipe, checkpoint.epoch * steps + i // recipe.accumulate, recipe.epochs * steps)
+            sums += torch.stack((loss.detach().double(), right, torch.full_like(right, len(batch.targets))))
+            if bar.update(batch.whole):  # it was drawn: now and then, because to read the sums is to wait for the device
+                means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())
+                bar.set_postfix_str(f"{means}, {pace.left(checkpoint.epoch + (i + 1) / batches)}", refresh=False)
+    processes.add([sums])
+    losses, right, seen = sums.tolist()
+    return Learnt(losses / seen, right / seen, rate, int(seen))
+
+
+def _batches(images: ImageSet, checkpoint: Checkpoint, device: Device, processes: Processes) -> Iterator[Batch]:
+    """The batches of one epoch, which depend on seed and epoch alone."""
+    recipe = checkpoint.recipe
+    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
+    for pixels, shares, targets in augmentation.batches(images, recipe, checkpoint.epoch, generator):
+        part = processes.part(len(targets))
+        batch = Batch(pixels[part], shares[part], targets[part], len(targets))
+        yield batch.pinned() if device.is_gpu else batch
+
+
+def _loss(
+    state: State, recipe: Recipe, batch: Batch, weights: Tensor | None, prepared: Callable[[Tensor], Tensor], device: Device
+) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of a batch, and how many of its targets have the highest logit."""
+    shares, targets = (part.to(device.name, non_blocking=True) for part in (batch.shares, batch.targets))
+    with device.autocast():
+        parts = state.weighted_logits(prepared(batch.pixels))
+    losses = [weight * balance.losses(logits.float(), shares, weights, recipe.label_smoothing).sum() for weight, logits in parts]
+    return torch.stack(losses).sum(), (parts[0][1].argmax(1) == targets).sum().double()
+
+
+def _step(state: State, recipe: Recipe, step: int, steps: int) -> float:
+    """Move the weights by the gradients that were added up; the learning rate of this step of so many."""
+    rate = rate_at(step, steps, recipe)
+    set_rate(state.optimizer, rate, momentum_at(step, steps, recipe))
+    if recipe.clip_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.average:
+        state.average.update(step)
+    return rate
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Classifier, checkpoint: Checkpoint, images: ImageSet, device: Device, processes: Processes = ALONE
+) -> tuple[float, float]:
+    """Mean cross-entropy and top-1 accuracy on images as they are; each process looks at its part of them."""
+    model = checkpoint.answering(model).eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=device.name)
+    part, prepared = processes.part(len(images)), preparation(checkpoint, device)
+    for pixels, targets in _in_order(images, part, max(checkpoint.recipe.batch_size, 64)):
+        targets = targets.to(device.name)
+        with device.autocast():
+            logits = model(prepared(pixels)).float()
+        loss = functional.cross_entropy(logits, targets, reduction="sum")
+        sums += torch.stack((loss.double(), (logits.argmax(1) == targets).sum().double()))
+    processes.add([sums])
+    loss, right = (sums / len(images)).tolist()
+    return loss, right
+
+
+def preparation(checkpoint: Checkpoint, device: Device) -> Callable[[Tensor], Tensor]:
+    """What makes pixels what the network takes: on the device, normalised, in the layout of the recipe."""
+    mean, std = constants(checkpoint, torch.device(device.name))
+    in_memory = layout(checkpoint.recipe)
+
+    def prepared(pixels: Tensor) -> Tensor:
+        return scaled(pixels.to(device.name, non_blocking=True), mean, std).contiguous(memory_format=in_memory)
+
+    return prepared
+
+
+def seed_of_dropout(seed: int, epoch: int, rank: int) -> int:
+    """Of torch's own generator: another for each epoch, so that an epoch does not depend on those before."""
+    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
+
+
+def _in_order(images: ImageSet, part: slice, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for begin in range(part.start, part.stop, size):
+        some = slice(begin, min(begin + size, part.stop))
+        yield torch.from_numpy(images.pixels[some]), torch.from_numpy(images.targets[some])

@@ -1,0 +1,68 @@
+"""What changes while a network is trained: its weights and what moves them. The sidecar holds the facts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from training.loop import sync_batchnorm
+from training.loop.checkpoint import Weights
+from training.loop.device import Device
+from training.loop.distributed import ALONE, Processes
+from training.loop.optimizer import make_optimizer
+from training.networks.classifier import Classifier
+from training.networks.ema import Average
+from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class State:
+    """weighted_logits: that of the model, perhaps compiled; the model itself is not, so its weights keep their names."""
+
+    model: Classifier
+    weighted_logits: Callable[[Tensor], list[tuple[float, Tensor]]]
+    optimizer: Optimizer
+    scaler: torch.GradScaler
+    average: Average | None
+
+    def answering(self) -> Classifier:
+        """The network to evaluate and to keep: the average of the weights where there is one."""
+        return self.average.model if self.average else self.model
+
+    def content(self) -> dict[str, Any]:
+        """All of it, to go on with: tensors that are not copied."""
+        average = self.average.model.state_dict() if self.average else {}
+        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        return {name: part.state_dict() for name, part in parts.items()} | {"average": average}
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Become what ``content`` was taken of. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(content["scaler"])
+        if self.average:
+            self.average.model.load_state_dict(content["average"])
+
+
+def begin(model: Classifier, recipe: Recipe, device: Device, processes: Processes = ALONE) -> State:
+    """The state of a run that has not begun; ``model`` is moved to the device."""
+    if processes.size > 1:
+        sync_batchnorm.share(model)
+    model.to(device.name, memory_format=layout(recipe))  # type: ignore[call-overload]
+    forward = torch.compile(model.weighted_logits) if recipe.compile else model.weighted_logits
+    average = Average(model, recipe.ema) if recipe.ema else None
+    return State(model, forward, make_optimizer(model, recipe), device.scaler(), average)
+
+
+def layout(recipe: Recipe) -> torch.memory_format:
+    """Of images and kernels in memory."""
+    return torch.channels_last if recipe.channels_last else torch.contiguous_format
+
+
+def copied(weights: Weights) -> Weights:
+    """``weights`` as they are now, on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}

@@ -1,0 +1,260 @@
+"""An exported run -> a model package in the store: graphs, golden inputs, card, manifest, and its report where it has one."""
+
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.image.fingerprint import fingerprint
+from models.image.spec import InputSpec
+from models.package import comparison
+from models.package import manifest as manifests
+from models.package.drift_reference import FILE as REFERENCE
+from models.package.manifest import Accuracy, Evaluation, Manifest
+from models.package.precision import GRAPHS
+from models.package.probability import BINS
+from models.registry import registry
+from models.terminal import program
+from training import files
+from training.errors import CheckpointError
+from training.evaluation import choices, evaluate
+from training.loop import checkpoint as checkpoints
+from training.loop import initial_weights
+from training.loop.checkpoint import Checkpoint
+from training.publishing import export
+
+GOLDEN_IMAGES = 4
+REPORT_FACTS = "report.json"  # of a run: what its report says, as data
+
+
+def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Manifest:
+    """Publish the exported checkpoint in ``run`` as the next version of ``name``, ``with_weights`` to begin other runs with.
+
+    Raises:
+        CheckpointError: the run was not evaluated and exported since its last epoch, or its report is of before.
+        PackageError: the package would not verify, the name is not one, or the store cannot be written to.
+        StorageError: there is no room to prepare it.
+    """
+    checkpoint, model, _ = checkpoints.load(run)
+    evaluation = evaluate.read(run, checkpoint)
+    parity = checkpoints.read_result(run / export.FILE, "export", checkpoint)
+    if not (run / manifests.MODEL).is_file():
+        raise CheckpointError(f"{run / manifests.MODEL} does not exist: run '{program.command('export', run, 'DATA')}' again")
+    if evaluation["dataset_sha256"] != parity["dataset_sha256"]:
+        raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
+    if evaluation["temperature"] != parity.get("temperature"):
+        again = program.command("export", run, "DATA")
+        raise CheckpointError(f"{run} was evaluated anew since it was exported: run '{again}' again")
+    has_report = _has_report(run, checkpoint, evaluation)
+    draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
+    with files.told(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        graphs = {name for name in GRAPHS.values() if (run / name).is_file()}
+        others = {name for name in (manifests.ANSWERS, REFERENCE) if (run / name).is_file()}  # not of every earlier run
+        for made in graphs | others | ({manifests.REPORT} if has_report else set()):
+            shutil.copyfile(run / made, folder / made)
+        write_golden(folder / manifests.MODEL, draft.input, folder / manifests.GOLDEN)
+        (folder / manifests.CARD).write_text(
+            card(draft, evaluation, export.opset_of(folder / manifests.MODEL)), encoding="utf-8", errors="backslashreplace"
+        )
+        if with_weights:
+            checkpoints.save(folder, _passed_on(checkpoint), model.state_dict(), training={})
+        return registry.publish(store, folder, draft)
+
+
+def _passed_on(checkpoint: Checkpoint) -> Checkpoint:
+    """What a package says of its checkpoint: all but the names of the files that were left out."""
+    return msgspec.structs.replace(checkpoint, data=checkpoint.data | {"skipped": []}, weights="")
+
+
+def _has_report(run: Path, checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
+    """Whether there is one; raises CheckpointError when it tells of something else than what is published."""
+    if not (run / manifests.REPORT).is_file():
+        return False
+    if checkpoints.read_result(run / REPORT_FACTS, "report", checkpoint).get("evaluation") != evaluation:
+        again = program.command("report", run, "DATA")
+        raise CheckpointError(f"{run / manifests.REPORT} is of another evaluation: run '{again}' again, or remove it")
+    return True
+
+
+def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity: dict[str, Any], more: list[str]) -> Manifest:
+    """The manifest without version, date and hashes, which the registry sets."""
+    parities = {"parity_max_difference": parity["max_difference"], "parity_same_top1": parity["same_top1"]}
+    measured = {key: evaluation[key] for key in Evaluation.__struct_fields__ if key in evaluation}
+    measured["fitted_temperature"] = parity["temperature"]
+    facts = {key: value for key, value in checkpoint.data.items() if key != "skipped"}
+    recipe = checkpoint.recipe
+    none = "0" * 64
+    return Manifest(
+        schema=manifests.SCHEMA,
+        name=name,
+        version=1,
+        created=datetime.now(UTC),
+        architecture=recipe.architecture,
+        labels=list(checkpoint.classes),
+        input=recipe.input,
+        preprocessing=fingerprint(recipe.input),
+        outputs=parity["outputs"],
+        temperature=1.0,  # the graph divides by the fitted one
+        threshold=evaluation["threshold"],
+        evaluation=Evaluation(**measured, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
+        provenance={
+            **checkpoint.provenance,
+            "data": facts | {"files_left_out": len(checkpoint.data["skipped"])},
+            "mean": checkpoint.mean,
+            "std": checkpoint.std,
+            "recipe": {key: value for key, value in msgspec.to_builtins(recipe).items() if key != "input"},
+            "epochs": checkpoint.epoch,
+            "kept_epoch": checkpoint.kept_epoch,
+            "training_seconds": round(checkpoint.seconds),
+        },
+        files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD, *more), none),
+    )
+
+
+def golden_images(spec: InputSpec, n: int = GOLDEN_IMAGES) -> NDArray[np.uint8]:
+    """Smooth random colour fields, (n, height, width, 3) uint8: made, not taken, so that a package passes on nobody's
+    pictures. They only have to make every layer work; two runtimes that agree on them compute the same."""
+    random = np.random.default_rng(1962)  # Hubel and Wiesel's paper on the cat's visual cortex
+    fields = random.integers(0, 256, (n, 6, 6, 3)).astype(np.uint8)
+    size = (spec.width, spec.height)
+    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in fields])
+
+
+def write_golden(model: Path, spec: InputSpec, path: Path) -> None:
+    """Golden inputs with the logits that the exported graph gives for them."""
+    images = golden_images(spec)
+    np.savez_compressed(path, images=images, logits=export.logits_of(export.open_session(model), images))
+
+
+def _started_from(source: dict[str, Any]) -> str:
+    before = source.get("started_from")
+    return "" if before is None else f"It started from {initial_weights.told(before, source['recipe'].get('weights', ''))}.\n\n"
+
+
+def _despite(data: dict[str, Any]) -> str:
+    known = "; ".join(data.get("trained_despite", ()))
+    return f"**Its figures are too good to be true**, by what was known of the data: {known}.\n\n" if known else ""
+
+
+def _more(manifest: Manifest) -> str:
+    report = manifests.REPORT
+    what = "curves, confusions, mistakes, robustness, and what the network sees"
+    return f"[{report}]({report}) shows {what}." if report in manifest.files else "It was published without a report."
+
+
+def _untrained(source: dict[str, Any]) -> str:
+    return "" if source["epochs"] else "Its weights are random: it is for measuring speed, its answers mean nothing.\n\n"
+
+
+def _epochs(source: dict[str, Any]) -> str:
+    kept = source.get("kept_epoch") or source["epochs"]
+    more = "" if kept == source["epochs"] else f" (the weights of epoch {kept} are kept)"
+    return f"{source['epochs']} epochs{more}"
+
+
+def _interval(evaluation: Evaluation) -> str:
+    """In which chance leaves top-1."""
+    low, high = comparison.wilson(evaluation.top1, evaluation.samples)
+    return f"{100 * low:.1f} to {100 * high:.1f}, 95 %"
+
+
+def _top5(manifest: Manifest) -> str:
+    """Nothing where it would be 100 % by itself."""
+    few = len(manifest.labels) <= manifests.ALWAYS_TOP5
+    return "" if few else f"| top-5 | {100 * manifest.evaluation.top5:.2f} % |\n"
+
+
+def _choices(manifest: Manifest, measured: dict[str, Any]) -> str:
+    precisions = {figure.precision for figure in manifest.evaluation.providers}
+    return choices.told(measured, manifest.provenance["recipe"], precisions)
+
+
+def _class_row(figures: dict[str, Any]) -> str:
+    shares = " | ".join(_percent(figures[key]) for key in ("precision", "f1"))
+    return f"| {figures['label'].replace('|', chr(92) + '|')} | {figures['support']} | {_recall(figures)} | {shares} |"
+
+
+def _recall(figures: dict[str, Any]) -> str:
+    """With the interval that chance leaves."""
+    if figures["recall"] is None:
+        return _percent(None)
+    low, high = comparison.wilson(figures["recall"], figures["support"])
+    return f"{_percent(figures['recall'])} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _bins(evaluation: Evaluation) -> int:
+    return evaluation.calibration_bins or BINS
+
+
+def _floor(evaluation: Evaluation) -> str:
+    floor, high = evaluation.calibration_floor, evaluation.calibration_floor_high
+    if floor is None or high is None:
+        return ""
+    return f"| of a perfectly calibrated model, on as many images | {floor:.4f} on average, 95 % below {high:.4f} |\n"
+
+
+def _remarks(measured: dict[str, Any]) -> str:
+    """What is to be said of temperature and threshold; each a paragraph."""
+    found = [measured.get(key, "") for key in ("temperature_reason", "threshold_reason")]
+    return "".join(f"{text[:1].upper()}{text[1:]}.\n\n" for text in found if text)
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.1f} %"
+
+
+def card(manifest: Manifest, measured: dict[str, Any], opset: int | None = None) -> str:
+    """A page in Markdown for people who decide whether to use the model; ``measured`` is what evaluate.py found, ``opset`` is of
+    the graph."""
+    evaluation, source = manifest.evaluation, manifest.provenance
+    data, recipe = source["data"], source["recipe"]
+    written = "" if opset is None else f"; ONNX opset {opset}"
+    classes = "\n".join(map(_class_row, measured["classes"]))
+    return f"""# {manifest.name}
+
+{manifest.architecture}, {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} pixels RGB
+(shorter side resized to {manifest.input.resize}, centre cut out, {manifest.input.interpolation}){written}.
+
+## Figures
+
+Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.dataset}`
+(SHA-256 {evaluation.dataset_sha256[:16]}). {_choices(manifest, measured)}
+
+| | |
+| --- | --- |
+| top-1 | {100 * evaluation.top1:.2f} % ({_interval(evaluation)}) |
+{_top5(manifest)}| mean F1 of the classes | {100 * measured["macro_f1"]:.2f} % |
+| calibration error ({_bins(evaluation)} bins), temperature {measured["temperature"]} in the graph | \
+{evaluation.calibration_error:.4f} |
+| without the temperature | {measured["calibration_error_before"]:.4f} |
+{_floor(evaluation)}| answers not "unsure" (probability at least {manifest.threshold}) | {_percent(evaluation.coverage)} |
+| of these right | {_percent(evaluation.accuracy_kept)} |
+| ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
+{"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
+{_remarks(measured)}| class | images | right (recall; 95 %) | precision | F1 |
+| --- | --- | --- | --- | --- |
+{classes}
+
+## Training
+
+`{source["command"]}`
+
+{data["training_images"]} training and {data["validation_images"]} validation images, {data["files_left_out"]} files left
+out; seed {recipe["seed"]}; {_epochs(source)} in {source["training_seconds"]} s on {source["hardware"]};
+commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
+
+{_started_from(source)}{_despite(data)}{_more(manifest)}
+
+## Limits
+
+{_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
+of something else gets one of them too, sure or "unsure": the threshold was chosen on images of these classes and promises
+nothing about others.
+"""
