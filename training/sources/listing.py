@@ -27,7 +27,6 @@ from training.sources.source import (
 )
 
 ENDINGS = (".csv", ".jsonl")
-EXAMPLE = '{"path": "a.jpg", "label": "cat"}'
 
 
 class Row(Struct):
