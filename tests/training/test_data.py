@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from models import answers, comparison
 from models.input import InputSpec
@@ -20,10 +19,6 @@ from training.errors import DataError
 from training.past import past_of
 from training.sources.catalogue import open_source
 from training.sources.source import VALIDATION_NAMES, Item, Part, first_of_each
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_classes_are_the_folders_sorted_by_name(tmp_path: Path) -> None:
