@@ -10,12 +10,13 @@ from models.errors import PackageError
 from models.reference import Reference
 from service import drift
 from service.drift import Drift, Sample
+from service.metrics import DriftGauges
 from tests.factories import make_image
 
 CLASSES, DIMENSIONS, IMAGES = 4, 6, 1000
 
 
-class Gauges:
+class Gauges(DriftGauges):
     """Remembers what was set."""
 
     def __init__(self) -> None:
