@@ -12,8 +12,6 @@ from msgspec import Struct
 
 from benchmarks.wire import Connection, answer_in
 
-DRAIN = 0.05  # seconds that the client waits at most before it looks whether it may end
-
 
 class Arrivals(Struct):
     """Requests at random moments, ``rate`` a second on average, for ``seconds``; then ``patience`` more seconds for the

@@ -92,17 +92,6 @@ def read(root: Path, name: str) -> Pointer | None:
     return records.read(root / name / FILE, Pointer, "promote a version again to replace it")
 
 
-def record(root: Path, name: str, entry: Change) -> Pointer:
-    """Add ``entry`` to the history and leave the version in service as it is; raises PackageError without a pointer."""
-
-    def add(old: Pointer | None) -> Pointer:
-        if old is None:
-            raise PackageError(f"no version of {name} is in service; promote one first")
-        return msgspec.structs.replace(old, history=[*old.history, entry])
-
-    return update(root, name, add)
-
-
 def update(root: Path, name: str, step: Callable[[Pointer | None], Pointer], mend: bool = False) -> Pointer:
     """Replace the pointer of ``name`` by what ``step`` makes of it, while no other process does; returns the new one.
 

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from models.errors import PackageError
 from models.image.preprocess import Pixels
 from models.package import drift_reference as references
 from models.package.drift_reference import CONFIDENCE_EDGES, Reference
+from service.telemetry.metrics import DriftGauges
 
 WINDOW, SAMPLES = 2000, 500  # answers, and images looked at more closely, that are compared
 LEAST = 200  # of either, before anything is said
@@ -44,16 +45,6 @@ class Noted(NamedTuple):
     label: int
     probability: float
     sample: Sample | None
-
-
-class Gauges(Protocol):
-    """Sets the figures of a version; ``of``: "classes", "confidence", "brightness", "sharpness", "size"."""
-
-    def stability(self, version: int, of: str, value: float) -> None: ...
-
-    def distance(self, version: int, value: float) -> None: ...
-
-    def compared(self, version: int, answers: int) -> None: ...
 
 
 @dataclass
@@ -104,7 +95,7 @@ def figures(reference: Reference, sample: Sample) -> NDArray[np.float32]:
 class Drift:
     """read: the reference of a version, None where it has none; called once for each, off the path of requests."""
 
-    def __init__(self, read: Callable[[int], Reference | None], gauges: Gauges) -> None:
+    def __init__(self, read: Callable[[int], Reference | None], gauges: DriftGauges) -> None:
         self.read = read
         self.gauges = gauges
         self.noted: deque[Noted] = deque(maxlen=WAITING)

@@ -28,12 +28,6 @@ JSON = "application/json"
 NAMES = re.compile(rb'"(?:request_)?id"\s*:')  # of an answer, in the JSON of a feedback
 
 
-class Counter(Protocol):
-    """Is told of feedback, and of feedback that a later one replaced."""
-
-    def __call__(self, version: int, right: bool, replaced: bool = False) -> object: ...
-
-
 class Keeper(Protocol):
     folder: Path
 
@@ -70,14 +64,16 @@ def _too_many() -> InvalidParameter:
 
 
 class Verdicts:
-    """labels: of a version of ``model``, which it is in service or was; raises PackageError. keeper: where images are kept."""
+    """labels: of a version of ``model``, which it is in service or was; raises PackageError. count: told of each feedback the
+    version, whether it was right, and whether a later one replaced this one. keeper: where images are kept.
+    """
 
     def __init__(
         self,
         model: str,
         recent: RecentAnswers,
         labels: Callable[[int], Sequence[str]],
-        count: Counter,
+        count: Callable[[int, bool, bool], object],
         keeper: Keeper | None = None,
     ) -> None:
         self.model = model
@@ -102,7 +98,7 @@ class Verdicts:
             self._mark_all([one for one in judged if isinstance(one, Judged)], until)
         for one in {one.name(): one for one in judged if isinstance(one, Judged) and one.place is None}.values():
             if one.before != one.right:
-                self.count(one.version, one.right)
+                self.count(one.version, one.right, False)
         for one in judged:
             if isinstance(one, Judged):
                 self._tell(client, one)
@@ -177,8 +173,8 @@ class Verdicts:
         if before is None or before == verdict:  # another answer took its place, or the same was said before
             return
         if before != NO_VERDICT:
-            self.count(version, before == RIGHT, replaced=True)
-        self.count(version, right)
+            self.count(version, before == RIGHT, True)
+        self.count(version, right, False)
         at.ring.mark(at.place, verdict)
 
     def _tell(self, client: str, judged: "Judged") -> None:

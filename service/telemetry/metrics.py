@@ -156,7 +156,7 @@ DRIFT_DISTANCE = Gauge(
 
 
 class DriftGauges:
-    """Sets the gauges of drift, for drift.py."""
+    """Sets the figures of a version; ``of``: "classes", "confidence", "brightness", "sharpness", "size"."""
 
     def stability(self, version: int, of: str, value: float) -> None:
         DRIFT_STABILITY.labels(str(version), of).set(value)
@@ -168,7 +168,7 @@ class DriftGauges:
         DRIFT_ANSWERS.labels(str(version)).set(answers)
 
 
-def count_feedback(version: int, right: bool, replaced: bool = False) -> None:
+def count_feedback(version: int, right: bool, replaced: bool) -> None:
     for metric in (FEEDBACK, FEEDBACK_REPLACED):
         for known in ("true", "false"):
             metric.labels(str(version), known)  # there from the first feedback on, so that differences can be asked for

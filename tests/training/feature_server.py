@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-DIMENSIONS = 3
-
 
 @dataclass
 class Script:

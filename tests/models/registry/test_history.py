@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from threading import Barrier
 
 import msgspec
@@ -59,11 +59,15 @@ def test_writers_at_the_same_time_lose_no_record(make_store: MakeStore) -> None:
     store = make_store(tiny=1)
     begin = Barrier(WRITERS)
 
+    def add(reason: str, old: Pointer | None) -> Pointer:
+        assert old is not None
+        entry = history.change("retire", 1, old, reason, "")
+        return msgspec.structs.replace(old, history=[*old.history, entry])
+
     def write(i: int) -> None:
         begin.wait(timeout=10)
         for j in range(5):
-            entry = history.change("retire", 1, pointer(store), f"{i} {j}", "")
-            history.record(store, "tiny", entry)
+            history.update(store, "tiny", partial(add, f"{i} {j}"))
 
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write, range(WRITERS)))
@@ -115,9 +119,3 @@ def test_a_disk_that_is_full_leaves_nothing_beside_the_pointer(make_store: MakeS
     with pytest.raises(OSError, match="No space"):
         json_file.write(store / "tiny/current.json", b"new")
     assert contents(store) == before
-
-
-def test_nothing_is_recorded_for_a_name_without_a_pointer(tmp_path: Path) -> None:
-    (tmp_path / "tiny").mkdir()
-    with pytest.raises(PackageError, match="no version of tiny is in service; promote one first"):
-        history.record(tmp_path, "tiny", entries(1)[0])

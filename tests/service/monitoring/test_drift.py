@@ -10,12 +10,13 @@ from models.package import drift_reference as references
 from models.package.drift_reference import Reference
 from service.monitoring import drift
 from service.monitoring.drift import Drift, Sample
+from service.telemetry.metrics import DriftGauges
 from tests.factories import make_image
 
 CLASSES, DIMENSIONS, IMAGES = 4, 6, 1000
 
 
-class Gauges:
+class Gauges(DriftGauges):
     """Remembers what was set."""
 
     def __init__(self) -> None:

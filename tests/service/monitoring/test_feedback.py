@@ -62,7 +62,7 @@ def verdicts(tmp_path: Path, keeper: Told, counted: Counter[tuple[int, bool, boo
             raise PackageError("gone")
         return LABELS[version]
 
-    def count(version: int, right: bool, replaced: bool = False) -> None:
+    def count(version: int, right: bool, replaced: bool) -> None:
         counted[version, right, replaced] += 1
 
     recent = RecentAnswers(tmp_path, "worker-0", 16)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from models.image.preprocess import preprocess
 from models.image.spec import InputSpec
@@ -20,10 +19,6 @@ from training.data.lineage import past_of
 from training.data.sources.catalogue import open_source
 from training.data.sources.source import VALIDATION_NAMES, Item, Part, first_of_each
 from training.errors import DataError
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_classes_are_the_folders_sorted_by_name(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from training.data.sources.source import (
 from training.errors import DataError
 
 ENDINGS = (".csv", ".jsonl")
-EXAMPLE = '{"path": "a.jpg", "label": "cat"}'
 
 
 class Row(Struct):

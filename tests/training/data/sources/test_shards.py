@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.writer import TarWriter
 
 from tests.factories import make_image
 from tests.training.factories import SPEC, make_folder
@@ -187,14 +189,12 @@ def test_a_pattern_that_makes_no_sense_is_refused(pattern: str, message: str, tm
 
 
 def test_shards_of_the_library_are_read_as_it_reads_them(tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset", reason="the extra 'datasets' is not installed")
-    iterators = pytest.importorskip("webdataset.tariterators")
-    with webdataset.TarWriter(str(tmp_path / "a.tar")) as writer:
+    with TarWriter(str(tmp_path / "a.tar")) as writer:
         for i in range(6):
             writer.write({"__key__": f"x/{i:03d}", "jpg": make_image("JPEG", seed=i), "cls": i % 2, "json": {"id": i}})
 
     found = [(item.read(), item.label) for item in open_shards(str(tmp_path / "a.tar")).train.items]
 
     with (tmp_path / "a.tar").open("rb") as stream:
-        files = iterators.tar_file_expander([{"url": "a.tar", "stream": stream}])
-        assert found == [(sample["jpg"], sample["cls"].decode()) for sample in iterators.group_by_keys(files)]
+        files = tar_file_expander([{"url": "a.tar", "stream": stream}])
+        assert found == [(sample["jpg"], sample["cls"].decode()) for sample in group_by_keys(files)]
