@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.comparison import wilson
 from models.probability import NONE, bins_for, brier, negative_log_likelihood, softmax
 from models.probability import calibration_error as calibration_error
+from models.statistics import wilson
 
 Floats = NDArray[np.floating]
 STEP = 0.05

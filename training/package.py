@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models import comparison, program, registry
 from models import manifest as manifests
+from models import program, registry, statistics
 from models.fingerprint import fingerprint
 from models.input import InputSpec
 from models.manifest import Accuracy, Evaluation, Manifest
@@ -159,7 +159,7 @@ def _epochs(source: dict[str, Any]) -> str:
 
 def _interval(evaluation: Evaluation) -> str:
     """In which chance leaves top-1."""
-    low, high = comparison.wilson(evaluation.top1, evaluation.samples)
+    low, high = statistics.wilson(evaluation.top1, evaluation.samples)
     return f"{100 * low:.1f} to {100 * high:.1f}, 95 %"
 
 
@@ -183,7 +183,7 @@ def _recall(figures: dict[str, Any]) -> str:
     """With the interval that chance leaves."""
     if figures["recall"] is None:
         return _percent(None)
-    low, high = comparison.wilson(figures["recall"], figures["support"])
+    low, high = statistics.wilson(figures["recall"], figures["support"])
     return f"{_percent(figures['recall'])} ({100 * low:.0f} to {100 * high:.0f})"
 
 

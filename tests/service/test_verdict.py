@@ -1,13 +1,12 @@
 """When a candidate is stopped, promoted, or watched longer."""
 
-import itertools
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from models.candidate import LATENCY_BOUNDS, Candidate, Progress, Tally
-from service.verdict import interval, judge, rise
+from service.verdict import judge, rise
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
 FAST, SLOW = 40, 50  # bins; 2.6 times as slow
@@ -131,14 +130,6 @@ def walk(random: np.random.Generator, errors: float) -> int:
         if judge(progress(tally(seen, errors=failed), tally(9 * seen, errors=seen // 11)), candidate(100_000)):
             return seen
     return 2000
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (50, 1000)])
-def test_an_interval_holds_the_share_and_is_narrower_with_less_certainty(count: int, total: int) -> None:
-    lower, upper = interval(count, total, 3)
-    narrow = interval(count, total, 1)
-    points = [0, lower, narrow[0], count / total, narrow[1], upper, 1]
-    assert all(before <= after + 1e-9 for before, after in itertools.pairwise(points))
 
 
 def test_a_rise_without_certainty_is_the_difference() -> None:
