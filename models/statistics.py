@@ -14,7 +14,8 @@ def wilson(share: float, n: int, z: float = Z) -> Interval:
     """Wilson's score interval of a share. Wilson 1927, Journal of the American Statistical Association 22, 209."""
     centre = share + z**2 / (2 * n)
     half = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    return low if share > 0 else 0.0, high if share < 1 else 1.0  # rounded, they might miss these ends
 
 
 def newcombe(old: float, old_n: int, new: float, new_n: int, z: float = Z) -> Interval:

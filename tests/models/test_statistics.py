@@ -33,6 +33,12 @@ def test_wilsons_interval_is_the_textbook_one(count: int, n: int, interval: tupl
     assert statistics.wilson(count / n, n) == pytest.approx(interval, abs=1e-4)
 
 
+@pytest.mark.parametrize("z", [statistics.Z, 3])
+def test_wilsons_interval_of_none_begins_at_0_and_of_all_ends_at_1(z: float) -> None:
+    assert {statistics.wilson(0, n, z)[0] for n in range(1, 200)} == {0}
+    assert {statistics.wilson(1, n, z)[1] for n in range(1, 200)} == {1}
+
+
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (3, 10), (10, 10), (50, 1000)])
 def test_an_interval_holds_the_share_and_is_narrower_with_less_certainty(count: int, n: int) -> None:
     lower, upper = statistics.wilson(count / n, n, 3)

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 
-from models.candidate import LATENCY_BOUNDS, Candidate, Progress, Tally
+from models.candidate import LATENCY_BOUNDS, Bounds, Candidate, Progress, Tally
 from service.verdict import judge, rise
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -48,6 +49,12 @@ def test_all_requests_without_loss_promote() -> None:
 )
 def test_what_is_not_complete_is_watched_longer(seen: Progress, why: str) -> None:
     assert judge(seen, candidate()) is None
+
+
+def test_a_candidate_that_agrees_always_does_not_pass_a_bound_of_0() -> None:
+    strict = msgspec.structs.replace(candidate(), bounds=Bounds(disagreement=0))
+    for compared in range(1, 100):
+        assert judge(progress(tally(100), tally(900), compared=compared, agreed=compared), strict) is None
 
 
 def test_versions_without_a_class_in_common_are_judged_by_the_rest() -> None:
