@@ -36,7 +36,6 @@ ALSO_GIVEN_BY = {  # modules that other distributions have elsewhere, or that ar
     "datasets": {"datasets"},
     "mlflow": {"mlflow-skinny"},
     "onnxruntime": {"onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"},
-    "yaml": {"bentoml"},  # it brings PyYAML
 }
 NOT_IMPORTED = {
     "basedpyright": "a command",

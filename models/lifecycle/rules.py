@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.lifecycle.dry_run import Speed, Trial
-from models.package import comparison, precision
+from models.package import comparison, precision, statistics
 from models.package.comparison import Difference, Pairs
 from models.package.held_out_answers import Answers
 from models.package.manifest import MAX_LINE, Line, Manifest, Share, Size
@@ -77,7 +77,7 @@ def figures(manifest: Manifest, kept: Answers | None, here: Answers | None) -> C
         _, in_kept, in_here = np.intersect1d(kept.image, here.image, return_indices=True)
         if len(in_kept):
             same = float((kept.predicted[in_kept] == here.predicted[in_here]).mean())
-            good = good and comparison.wilson(same, len(in_kept))[1] >= LEAST_AGREEMENT
+            good = good and statistics.wilson(same, len(in_kept))[1] >= LEAST_AGREEMENT
             text += f"; {100 * same:.1f} % of {len(in_kept):,} come again here"
     return Check("figures", verdict(good), text, f"{100 * STATED:g} points apart, {LEAST_AGREEMENT:.0%} again")
 
@@ -85,7 +85,7 @@ def figures(manifest: Manifest, kept: Answers | None, here: Answers | None) -> C
 def accuracy(pairs: Pairs, rules: Rules) -> Check:
     """Of the same images, no more are wrong than the margin allows."""
     old, new = float(pairs.old_right.mean()), float(pairs.new_right.mean())
-    chance = f"; McNemar p {comparison.mcnemar(pairs.old_right, pairs.new_right):.2g}"
+    chance = f"; McNemar p {statistics.mcnemar(*comparison.discordant(pairs.old_right, pairs.new_right)):.2g}"
     return _accuracy(old, new, comparison.paired(pairs.old_right, pairs.new_right), rules, chance)
 
 
@@ -121,8 +121,8 @@ def recall(pairs: Pairs, rules: Rules) -> Check:
         old, new = pairs.old_right[mine], pairs.new_right[mine]
         change = float(new.mean() - old.mean())
         text = f"{label} {100 * new.mean():.1f} % instead of {100 * old.mean():.1f} % of {n:,}"
-        worse, better = int((old & ~new).sum()), int((~old & new).sum())
-        by_chance = comparison.binomial_tail(better, worse + better)
+        worse, better = comparison.discordant(old, new)
+        by_chance = statistics.binomial_tail(better, worse + better)
         gone = n >= LEAST_KNOWN and old.mean() >= 0.5 and not new.any()
         if gone or (change < -rules.recall and by_chance < significant):
             lost.append(text)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from models.package.held_out_answers import UNKNOWN, Answers
 from models.package.manifest import Evaluation
 from models.package.probability import BINS, calibration_error
+from models.package.statistics import Z, agresti_coull_variance, agresti_min, newcombe
 
-Z = 1.959964  # of a normal distribution, two-sided 95 %
 RESAMPLES = 400
 Rights = NDArray[np.bool_]
 
@@ -65,56 +65,20 @@ def pair(old: Answers, old_labels: list[str], new: Answers, new_labels: list[str
     )
 
 
-def mcnemar(old_right: Rights, new_right: Rights) -> float:
-    """Probability of so uneven a split, or a more uneven one, of the images that one version alone has right, were both
-    equally good: the exact test of McNemar 1947 (Psychometrika 12, 153), two-sided."""
-    worse = int((old_right & ~new_right).sum())
-    better = int((~old_right & new_right).sum())
-    return min(1.0, 2 * binomial_tail(min(worse, better), worse + better))
-
-
-def binomial_tail(k: int, n: int) -> float:
-    """Probability of at most ``k`` heads in ``n`` throws of a coin, exact."""
-    term = total = 1
-    for i in range(k):
-        term = term * (n - i) // (i + 1)
-        total += term
-    return total / 2**n if n < 1000 else float(np.exp2(_log2(total) - n))
-
-
-def _log2(number: int) -> float:
-    """Of a whole number that may be too large for a float."""
-    shift = max(0, number.bit_length() - 53)
-    return float(np.log2(number >> shift)) + shift
+def discordant(old_right: Rights, new_right: Rights) -> tuple[int, int]:
+    """How many of the images the old version alone has right, and the new one alone."""
+    return int((old_right & ~new_right).sum()), int((~old_right & new_right).sum())
 
 
 def paired(old_right: Rights, new_right: Rights) -> Difference:
-    """Accuracy gained, on the same images. Interval: Agresti & Min 2005 (Statistics in Medicine 24, 729), Wald's with half an
-    image more in each cell, which holds its level for few images too."""
-    n = len(old_right) + 2
-    worse = int((old_right & ~new_right).sum()) + 0.5
-    better = int((~old_right & new_right).sum()) + 0.5
-    centre = (better - worse) / n
-    half = Z * sqrt(max(0.0, worse + better - (better - worse) ** 2 / n)) / n
-    value = float(new_right.mean() - old_right.mean())
-    return Difference(value, max(-1.0, centre - half), min(1.0, centre + half))
+    """Accuracy gained, on the same images."""
+    interval = agresti_min(*discordant(old_right, new_right), len(old_right))
+    return Difference(float(new_right.mean() - old_right.mean()), *interval)
 
 
 def unpaired(old: float, old_n: int, new: float, new_n: int) -> Difference:
-    """Accuracy gained, each measured on images of its own. Interval: Newcombe 1998 (Statistics in Medicine 17, 873), method
-    10, of two of Wilson's."""
-    (old_low, old_high), (new_low, new_high) = wilson(old, old_n), wilson(new, new_n)
-    value = new - old
-    low = value - sqrt((new - new_low) ** 2 + (old_high - old) ** 2)
-    high = value + sqrt((new_high - new) ** 2 + (old - old_low) ** 2)
-    return Difference(value, low, high)
-
-
-def wilson(share: float, n: int, z: float = Z) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927, Journal of the American Statistical Association 22, 209)."""
-    centre = share + z**2 / (2 * n)
-    half = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    """Accuracy gained, each measured on images of its own."""
+    return Difference(new - old, *newcombe(old, old_n, new, new_n))
 
 
 def calibration(pairs: Pairs) -> Difference:
@@ -158,7 +122,5 @@ def _floor(evaluation: Evaluation) -> tuple[float, float]:
 
 
 def _variance(evaluation: Evaluation) -> float:
-    """Of the accuracy; with two right and two wrong answers more (Agresti and Coull 1998, American Statistician 52, 119)."""
-    n = evaluation.samples + 4
-    share = (evaluation.top1 * evaluation.samples + 2) / n
-    return share * (1 - share) / n
+    """Of the accuracy."""
+    return agresti_coull_variance(evaluation.top1, evaluation.samples)

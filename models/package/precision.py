@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.package import comparison
+from models.package import statistics
 from models.package.manifest import MODEL, Accuracy, Manifest
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -62,10 +62,10 @@ def losses(measured: list[Accuracy], precision: str, samples: int) -> list[tuple
     ways = [a for a in measured if a.precision == precision]
     for a in ways:
         lost, gained = _discordant(a, best, samples)
-        if (lost - gained) / samples > MAX_LOSS and comparison.binomial_tail(gained, lost + gained) < SIGNIFICANT / len(ways):
+        if (lost - gained) / samples > MAX_LOSS and statistics.binomial_tail(gained, lost + gained) < SIGNIFICANT / len(ways):
             points = 100 * (lost - gained) / samples
             found.append((a.provider, f"loses {points:.2f} points of top-1 in {precision}, the limit is {100 * MAX_LOSS:g}"))
-        elif a.agreement is not None and comparison.wilson(a.agreement, samples)[1] < LEAST_AGREEMENT:
+        elif a.agreement is not None and statistics.wilson(a.agreement, samples)[1] < LEAST_AGREEMENT:
             share, limit = 1 - a.agreement, 1 - LEAST_AGREEMENT
             found.append((a.provider, f"gives {share:.1%} of the images another answer in {precision}, the limit is {limit:.0%}"))
     return found

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from models.lifecycle.candidate import Bounds, Candidate, Progress, Tally, quantile
+from models.package.statistics import newcombe, wilson
 
 Z = 3.0  # standard errors
 LEAST_COMPARED = 20  # images that both versions answered, or a tenth of the requests where that is more
@@ -53,7 +54,7 @@ def errors(progress: Progress, bounds: Bounds, z: float) -> str | None:
 
 def disagreement(progress: Progress, bounds: Bounds, z: float) -> str | None:
     unlike = progress.compared - progress.agreed
-    if not progress.compared or interval(unlike, progress.compared, z)[0] <= bounds.disagreement:
+    if not progress.compared or wilson(unlike / progress.compared, progress.compared, z)[0] <= bounds.disagreement:
         return None
     return f"disagreement: {unlike} of {progress.compared} images got another class; the bound is {bounds.disagreement:.1%}"
 
@@ -88,20 +89,10 @@ def tail(tally: Tally, z: float) -> float | None:
 
 
 def rise(new: int, new_total: int, old: int, old_total: int, z: float) -> float:
-    """By how much a share rose, at least, z standard errors sure (Newcombe 1998, method 10); of nothing seen, not at all."""
+    """By how much a share rose, at least, z standard errors sure; of nothing seen, not at all."""
     if not new_total or not old_total:
         return 0.0
-    lower, _ = interval(new, new_total, z)
-    _, upper = interval(old, old_total, z)
-    now, before = new / new_total, old / old_total
-    return now - before - math.hypot(now - lower, upper - before)
-
-
-def interval(count: int, total: int, z: float) -> tuple[float, float]:
-    """Where a share lies, z standard errors sure (Wilson 1927); total is at least 1."""
-    p, square = count / total, z * z / total
-    middle, half = p + square / 2, z * math.sqrt(p * (1 - p) / total + square / total / 4)
-    return (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return newcombe(old / old_total, old_total, new / new_total, new_total, z)[0]
 
 
 def share(count: int, total: int) -> str:

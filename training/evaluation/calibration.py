@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.package.comparison import wilson
 from models.package.probability import NONE, bins_for, brier, negative_log_likelihood, softmax
 from models.package.probability import calibration_error as calibration_error
+from models.package.statistics import wilson
 
 Floats = NDArray[np.floating]
 STEP = 0.05

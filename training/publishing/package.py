@@ -13,8 +13,8 @@ from PIL import Image
 
 from models.image.fingerprint import fingerprint
 from models.image.spec import InputSpec
-from models.package import comparison
 from models.package import manifest as manifests
+from models.package import statistics
 from models.package.drift_reference import FILE as REFERENCE
 from models.package.manifest import Accuracy, Evaluation, Manifest
 from models.package.precision import GRAPHS
@@ -161,7 +161,7 @@ def _epochs(source: dict[str, Any]) -> str:
 
 def _interval(evaluation: Evaluation) -> str:
     """In which chance leaves top-1."""
-    low, high = comparison.wilson(evaluation.top1, evaluation.samples)
+    low, high = statistics.wilson(evaluation.top1, evaluation.samples)
     return f"{100 * low:.1f} to {100 * high:.1f}, 95 %"
 
 
@@ -185,7 +185,7 @@ def _recall(figures: dict[str, Any]) -> str:
     """With the interval that chance leaves."""
     if figures["recall"] is None:
         return _percent(None)
-    low, high = comparison.wilson(figures["recall"], figures["support"])
+    low, high = statistics.wilson(figures["recall"], figures["support"])
     return f"{_percent(figures['recall'])} ({100 * low:.0f} to {100 * high:.0f})"
 
 

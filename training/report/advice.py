@@ -7,7 +7,7 @@ of the answers that it is about, so that rules can be put in order.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from models.package import comparison
+from models.package import statistics
 from training.evaluation import confusion
 from training.networks import pretrained
 
@@ -69,7 +69,7 @@ def learnt_by_heart(content: Content) -> Advice | None:
     if kept is None:
         return None
     gap = kept["accuracy"] - kept["validation_accuracy"]
-    high = comparison.wilson(kept["validation_accuracy"], content["run"]["data"]["validation_images"])[1]
+    high = statistics.wilson(kept["validation_accuracy"], content["run"]["data"]["validation_images"])[1]
     if gap < GAP or high >= kept["accuracy"] or (kept["accuracy"] < LEARNT and _still_rises(content)):
         return None
     found = (
@@ -129,7 +129,7 @@ def weak_class(content: Content) -> Advice | None:
         return None
     lost = [(evaluation["top1"] - row["recall"]) * row["support"] / evaluation["samples"] for row in rows]
     worst = rows[lost.index(max(lost))]
-    low, high = comparison.wilson(worst["recall"], worst["support"])
+    low, high = statistics.wilson(worst["recall"], worst["support"])
     taken = _taken_for(evaluation, worst["label"])
     more = f"; so are {len(rows) - 1} more" if len(rows) > 1 else ""
     found = (
@@ -142,7 +142,7 @@ def weak_class(content: Content) -> Advice | None:
 
 
 def _is_weak(row: dict[str, Any], top1: float) -> bool:
-    return top1 - row["recall"] >= GAP and comparison.wilson(row["recall"], row["support"])[1] < top1
+    return top1 - row["recall"] >= GAP and statistics.wilson(row["recall"], row["support"])[1] < top1
 
 
 def _taken_for(evaluation: dict[str, Any], label: str) -> tuple[str, int]:
@@ -201,7 +201,7 @@ def _fragile(content: Content, names: Sequence[str], do: str, flags: tuple[str, 
     lost = {
         what: accuracy
         for what, accuracy in points.items()
-        if accuracy < LARGEST_FALL * plain and comparison.unpaired(plain, n, accuracy, n).high < 0
+        if accuracy < LARGEST_FALL * plain and statistics.newcombe(plain, n, accuracy, n)[1] < 0
     }
     if not lost:
         return None

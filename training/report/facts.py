@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.package import comparison
+from models.package import statistics
 from training.errors import CheckpointError
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def kept(checkpoint: Checkpoint) -> dict[str, float] | None:
 def headline(evaluation: dict[str, Any]) -> dict[str, float]:
     """Top-1 with the interval that chance leaves (95 %), and what always answering one class would reach."""
     n, top1 = evaluation["samples"], evaluation["top1"]
-    low, high = comparison.wilson(top1, n)
+    low, high = statistics.wilson(top1, n)
     commonest = max(row["support"] for row in evaluation["classes"]) / n
     return {"top1": top1, "low": round(low, 4), "high": round(high, 4), "commonest_class": round(commonest, 4)}
 

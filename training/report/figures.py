@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from models.package import comparison
+from models.package import statistics
 
 INK = "#010203"  # no other colour here is this one: it becomes that of the text
 BLUE, ORANGE = "#3b82c4", "#d9782b"  # told apart by everyone, on white as on black
@@ -111,7 +111,7 @@ def reliability(bins: Sequence[dict[str, float]]) -> str:
         upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
         for x, b in zip(middle, bins, strict=True):
             upper.bar(x, b["accuracy"], width, color=BLUE, alpha=0.6 if b["samples"] >= FEW else 0.2)
-            upper.plot([x, x], comparison.wilson(b["accuracy"], int(b["samples"])), color=INK, linewidth=1, alpha=0.6)
+            upper.plot([x, x], statistics.wilson(b["accuracy"], int(b["samples"])), color=INK, linewidth=1, alpha=0.6)
         upper.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o", color=ORANGE, markersize=4)
         upper.set(ylabel="right", xlim=(0, 1), ylim=(0, 1))
         lower.bar(middle, [b["samples"] / samples for b in bins], width, color=INK, alpha=0.4)

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from models.package import comparison
+from models.package import statistics
 from models.package.manifest import ALWAYS_TOP5
 from models.package.report import AFTER
 from training import html
@@ -91,7 +91,7 @@ def class_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def interval(share: float | None, n: int) -> str:
     """In which chance leaves a share of ``n`` images (95 %)."""
-    low, high = (0.0, 0.0) if share is None else comparison.wilson(share, n)
+    low, high = (0.0, 0.0) if share is None else statistics.wilson(share, n)
     return "-" if share is None else f"{100 * low:.0f} to {percent(high, 0)}"
 
 
