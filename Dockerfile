@@ -2,7 +2,7 @@
 # Needs BuildKit: Docker has it on since 23.0; before, set DOCKER_BUILDKIT=1.
 # uv and its cache stay in the stages that build; an image holds Python, one environment and our code, and no model:
 # the store is mounted at /app/models/store. The environment has the command hubel, which finds our code by its place, /app:
-# empty folders stand for it while the environment is built, so that a change of the code installs nothing anew.
+# empty folders stand for it while the environment is built, so that a change of the code does not install it again.
 
 # a digest pins it: python:3.11-slim-bookworm@sha256:…
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm

@@ -65,7 +65,7 @@ test: .venv/.synced  ## run the tests
 test-long: .venv/.synced  ## run the long tests of overload, faults and hostile input, which print their figures (about 45 minutes)
 	@$(ALL) -m pytest -q -m long
 
-test-docker: .venv/.synced  ## build the image and run it beside Prometheus, in a Docker Engine
+test-docker: .venv/.synced  ## build the image and run it with Prometheus, in a Docker Engine
 	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q tests/test_docker.py
 
 lint: .venv/.synced  ## check style
@@ -89,11 +89,11 @@ train: data-exists .venv/.synced  ## from DATA=folder to a package: train by REC
 	@$(ALL) -m hubel run $(call option,NAME,name) $(call option,RECIPE,recipe) $(if $(value RUN),--out=$(call q,RUN)) \
 	  --store=$(call q,STORE) --with-weights $(value ARGS) -- $(call q,DATA)
 
-retrain: data-exists .venv/.synced  ## from the version of NAME in service, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
+retrain: data-exists .venv/.synced  ## from the live version of NAME, DATA=old and FEEDBACK=folder to the next version; PROMOTE=1, CANARY=10, REQUESTS=500
 	@$(ALL) -m hubel retrain --store=$(call q,STORE) $(call flag,PROMOTE,promote) $(TRIAL) $(if $(value RUN),--out=$(call q,RUN)) \
 	  $(value ARGS) -- $(call q,NAME) $(call q,DATA) $(feedback)
 
-resume: data-exists .venv/.synced  ## go on with the training in RUN=runs/NAME, and with that alone
+resume: data-exists .venv/.synced  ## resume only the training in RUN=runs/NAME
 	@$(ALL) -m hubel train --out=$(run) --resume $(value ARGS) -- $(call q,DATA)
 
 evaluate: data-exists .venv/.synced  ## measure RUN on DATA
@@ -111,11 +111,11 @@ publish: .venv/.synced  ## put RUN into the store as the next version of NAME, w
 models: .venv-serve/.synced-$(SERVE_EXTRA)  ## list the store
 	@$(SERVE) -m hubel models list --store=$(call q,STORE) $(value ARGS)
 
-promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## put MODEL=name:version into service, if the gate lets it; SHADOW=1 or CANARY=10 for a trial first; FORCE=1, REASON="why"
+promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## make MODEL=name:version live, if the gate lets it pass; SHADOW=1 or CANARY=10 for a trial first; FORCE=1, REASON="why"
 	@$(SERVE) -m hubel models promote --store=$(call q,STORE) $(GATE) $(call flag,SHADOW,shadow) $(TRIAL) $(call option,REASON,reason) \
 	  $(value ARGS) -- $(call q,MODEL)
 
-rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## put the version of NAME before back into service; REASON="why"
+rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## make the version of NAME before live again; REASON="why"
 	@$(SERVE) -m hubel models rollback --store=$(call q,STORE) $(call option,REASON,reason) $(value ARGS) -- $(call q,NAME)
 
 up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU

@@ -134,6 +134,13 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
         assert table["HUBEL_" + field.upper()][0] == shown(getattr(settings, field)), field
 
 
+def test_cells_of_the_settings_have_at_most_twenty_words() -> None:
+    lines = [line for line in read("docs/settings.md").splitlines() if line.startswith("|")]
+    cells = [cell for line in lines for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    assert len(cells) > 100
+    assert [cell for cell in cells if len(cell.split()) > 20] == []
+
+
 def test_every_metric_stands_in_the_table_with_its_type_and_labels() -> None:
     table = {name: cells for name, cells in rows("docs/metrics.md").items() if name.startswith("hubel_")}
     found: dict[str, list[str]] = {}

@@ -115,7 +115,7 @@ def test_every_option_that_a_refusal_of_promote_names_can_be_given_to_make() -> 
     named = set(re.findall(r"(?<![\w`-])--[a-z][a-z-]+", texts))
     documented = set(
         re.findall(
-            r"`(--[a-z-]+)", "\n".join(re.findall(r"^\|.*\(promote\).*$", (ROOT / "docs/operations.md").read_text(), re.M))
+            r"`(--[a-z-]+)", "\n".join(re.findall(r"^\|.*\(promote\).*$", (ROOT / "docs/troubleshooting.md").read_text(), re.M))
         )
     )
     typed = words("promote", {"MODEL": "pets:2", **PROMOTE}) + words("promote", {"MODEL": "pets:2", "SHADOW": "1"})
