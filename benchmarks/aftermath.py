@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.photos import make_photo
 from models.captures import captured
 from models.registry import registry
-from service.http.asgi import Request, new_id
+from service.http.request import Request, new_id
 from service.inference.batcher import Job
 from service.inference.postprocess import classify
 from service.inference.session import Runtime

@@ -25,13 +25,20 @@ ALSO = {  # and single files more
     "hubel/model.py": {"service"},
     "models/registry/locations.py": {STORAGE},
     "models/package/signature.py": {SIGNING},
-    "service/app.py": {"bentoml"},
+    "service/bento.py": {"bentoml"},
     "service/inference/session.py": {"onnxruntime"},
     "training/publishing/export.py": {"onnxruntime"},
     "training/publishing/drift_reference.py": {"onnxruntime"},
     "training/publishing/quantize.py": {"onnxruntime"},
     "training/data/sources/huggingface.py": {DATASETS},
     "training/loop/tracking.py": {TRACKING},
+}
+ORDER = {  # of the rooms of a folder, from the top: each imports only from itself and from those after it
+    "models": "__main__ cli lifecycle registry package captures image files errors terminal",
+    "service": "__main__ processes bento app api status rollout engine monitoring dry_run http inference telemetry settings "
+    "stopwatch errors",
+    "training": "__main__ workflows report publishing review evaluation loop inspection recipe_flags data recipe networks html "
+    "provenance files errors",
 }
 STAGES = ("http/body", "inference/decode", "inference/batcher", "inference/session", "inference/postprocess")
 
@@ -86,7 +93,7 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.app", "service.inference.session", "service.engine.server", "service.dry_run"},
+            {"service.bento", "service.app", "service.inference.session", "service.engine.server", "service.dry_run"},
             id="service but for four files without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),
@@ -123,18 +130,39 @@ def test_models_needs_four_libraries_alone() -> None:
     assert found - set(sys.stdlib_module_names) - {SIGNING, STORAGE} == {"models", "msgspec", "numpy", "PIL", "simplejpeg"}
 
 
+def upward(name: str, source: str, order: list[str]) -> list[str]:
+    """What a module imports from a room above its own, or from one that ``order`` lacks."""
+    area, room = name.split(".")[:2]
+    found = [other for other in imported(source) if other.startswith(f"{area}.")]
+    below = set(order[order.index(room) :])
+    return sorted(other for other in found if other.split(".")[1] not in below)
+
+
+@pytest.mark.parametrize(("folder", "most"), [("models", 9), ("service", 15), ("training", 15)])
+def test_a_room_imports_only_from_those_below_it(folder: str, most: int) -> None:
+    order = ORDER[folder].split()
+    modules = [path for path in sources(folder) if "store" not in path.parts and path != ROOT / folder / "__init__.py"]
+    assert {module_name(path).split(".")[1] for path in modules} == set(order)
+    assert len(set(order) - {"__main__"}) <= most
+    assert {module_name(path): up for path in modules if (up := upward(module_name(path), path.read_text(), order))} == {}
+
+
+def test_an_import_from_above_is_seen() -> None:
+    source = "from models.image import spec\ndef f():\n    from models.registry import registry\nfrom models import unknown\n"
+    assert upward("models.package.manifest", source, ORDER["models"].split()) == ["models.registry.registry", "models.unknown"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
     names = {
         name.rpartition(".")[0] for name in imported((ROOT / f"service/{stage}.py").read_text()) if name.startswith("service.")
     }
-    assert names <= {"service.errors", "service.api.schemas", "service.inference", "service.inference.signal_stack"}
+    assert names <= {"service.errors", "service.inference", "service.inference.results", "service.inference.signal_stack"}
 
 
 def test_only_the_wiring_and_the_programs_read_the_settings() -> None:
     readers = {path.name for path in sources("service") if "service.settings" in set(imported(path.read_text()))}
-    assert readers <= {"app.py", "__main__.py", "worker.py", "dry_run.py"}
-    assert "app.py" in readers
+    assert readers == {"bento.py", "__main__.py", "worker.py", "dry_run.py"}
 
 
 def test_imports_inside_functions_are_seen() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from bentoml._internal.marshal.dispatcher import CorkDispatcher
 
 from models.image.preprocess import Pixels
-from service import __main__, app
+from service import __main__, app, settings
 from service.errors import DeadlineExceeded
 from service.inference.batcher import Arrays, Batcher, Compute, Job
 
@@ -29,8 +29,9 @@ class DispatchedBatcher(Batcher):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        config = settings.read()
         dispatcher: CorkDispatcher[Job, Arrays] = CorkDispatcher(
-            app.SETTINGS.deadline_ms, app.SETTINGS.max_batch, fallback=refuse, get_batch_size=lambda _: 1
+            config.deadline_ms, config.max_batch, fallback=refuse, get_batch_size=lambda _: 1
         )
         self.dispatch = dispatcher(self._run_batch)
 

@@ -12,13 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from models.captures import captured
-from service.api.schemas import Deletion, Failure, FeedbackResult
+from service.api.schemas import Failure
 from service.errors import BodyTooLarge, ClientError, DeadlineExceeded, Overloaded, RequestTimeout, UnknownAnswer
-from service.http.asgi import Reply, Request, Routes, describe, reply_json
 from service.http.body import Buffer, Share, read_body
-from service.monitoring import feedback
+from service.http.problems import describe
+from service.http.request import Reply, Request, Routes, reply_json
+from service.monitoring import feedback_json
 from service.monitoring.capture import BLIND_IMAGES, PENDING_SECONDS, Keeper
 from service.monitoring.feedback import Verdicts
+from service.monitoring.feedback_json import Deletion, FeedbackResult
 from service.monitoring.recorder import client_of
 from service.telemetry import metrics
 
@@ -102,9 +104,9 @@ class FeedbackApi:
         """Of several feedbacks, a bad one fails alone."""
         self.check_load()
         request.parameters()
-        feedback.check_type(request.headers.get("content-type", ""))
+        feedback_json.check_type(request.headers.get("content-type", ""))
         with self.bodies.share() as share:
-            given = feedback.parse(await self.read(request, share))
+            given = feedback_json.parse(await self.read(request, share))
             request.charge(len(given), "feedbacks")
             client = client_of(request)
             return await self.wait_for(lambda: answer(self.verdicts.take(client, given)))

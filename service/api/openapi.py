@@ -7,17 +7,12 @@ from typing import Any
 import msgspec
 import yaml
 
-from service.api.schemas import (
-    Classification,
-    Deletion,
-    Failure,
-    Features,
-    FeedbackResult,
-    Problem,
-    Ranking,
-    default_k,
-)
+from models.package.prediction import Classification, Ranking
+from service.api.schemas import Failure
 from service.errors import HubelError
+from service.http.problems import Problem
+from service.inference.results import Features, default_k
+from service.monitoring.feedback_json import Deletion, FeedbackResult
 
 Json = dict[str, Any]
 WRITTEN: Json = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text())

@@ -14,6 +14,7 @@ from models.package import manifest as manifests
 
 HEAD = 4  # bytes before each message: its length
 MAX_BYTES = 2 * manifests.MAX_BYTES  # of a message; the longest holds a manifest
+REASON_CHARS = 500  # of a reason in a message
 READ = 4096  # bytes that are asked for at a time, where the rest of a message is not known to be longer
 
 
@@ -63,3 +64,12 @@ class Pipe:
         if (length := int.from_bytes(self.unread[:HEAD])) > MAX_BYTES:
             raise EOFError(f"a message of {length} bytes, at most {MAX_BYTES} are taken")
         return length
+
+
+def cut(reason: str) -> str:
+    """A reason of any length, from whoever, as it fits into a message: of a long one the beginning and the end."""
+    text = reason.encode(errors="replace").decode()  # half characters, of file names, cannot be sent
+    if len(text) <= REASON_CHARS:
+        return text
+    end = REASON_CHARS // 5
+    return f"{text[: REASON_CHARS - end - 5]} ... {text[-end:]}"

@@ -16,10 +16,9 @@ import numpy as np
 from models.package.manifest import PackageError
 from service.engine import client
 from service.engine.client import Answer, Done, Failed, Open, Ready, Run, layout
-from service.engine.ipc import Pipe
+from service.engine.ipc import Pipe, cut
 from service.errors import DeviceLost, OutOfMemory
 from service.inference.session import DeviceError, Runtime
-from service.rollout.messages import cut
 from service.telemetry.log import set_up
 
 

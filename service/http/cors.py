@@ -13,7 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Send
 
 from service.errors import CorsRefused, HubelError
-from service.http.asgi import OTHER, Edge, Headers, Reply, Scope, count_answer, headers_of, nothing, read_head, refuse
+from service.http.asgi import OTHER, Edge
+from service.http.problems import count_answer, headers_of, refuse
+from service.http.request import Headers, Reply, Scope, nothing, read_head
 
 METHODS = ("GET", "HEAD", "POST")
 SENT = ("Authorization", "Content-Type", "X-Deadline-Ms", "X-Request-ID")

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.package.manifest import Manifest
+from models.package.prediction import Classification, Prediction, Ranking
 from models.package.probability import softmax
-from service.api.schemas import Classification, Encoding, Features, Prediction, Ranking
+from service.inference.results import Encoding, Features
 
 Row = NDArray[np.float32]
 

@@ -3,7 +3,6 @@
 Looking up, and what may wait, runs in a thread of its own.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,52 +14,19 @@ import msgspec
 from models.captures import captured
 from models.errors import PackageError
 from models.package import label_names
-from service.api.schemas import Feedback, FeedbackResult
-from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
+from service.errors import ClientError, InvalidParameter, Overloaded, UnknownAnswer
 from service.monitoring.answer_log import NO_VERDICT, RIGHT, WRONG, Held, Place, RecentAnswers, Ring
+from service.monitoring.feedback_json import Feedback, FeedbackResult
 
-MAX_FEEDBACKS = 100  # in one request
 NAMED = 20  # labels that an error lists
 KNOWN = 4  # versions whose labels are kept by what they look like
 PATIENCE_SECONDS = 1.0  # how long a request waits for another process to have marked an answer, which takes it microseconds
-TOLD = 300  # characters of what is wrong with JSON
-JSON = "application/json"
-NAMES = re.compile(rb'"(?:request_)?id"\s*:')  # of an answer, in the JSON of a feedback
 
 
 class Keeper(Protocol):
     folder: Path
 
     def tell(self, client: str, answer_id: str, index: int, right: bool, given: str | None) -> None: ...
-
-
-def parse(body: bytes) -> list[Feedback]:
-    """One feedback, or a list of them; raises MalformedRequest, InvalidParameter."""
-    if len(NAMES.findall(body)) > MAX_FEEDBACKS:  # then they are not even made
-        raise _too_many()
-    try:
-        found = msgspec.json.decode(body, type=Feedback | list[Feedback])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise MalformedRequest(
-            f'the JSON body is not {{"id": "...", "label": "..."}} or {{"id": "...", "wrong": true}}, '
-            f"or a list of these: {str(err)[:TOLD]}"
-        ) from err
-    found = found if isinstance(found, list) else [found]
-    if not found:
-        raise MalformedRequest("the list holds no feedback; send at least one")
-    if len(found) > MAX_FEEDBACKS:
-        raise _too_many()
-    return found
-
-
-def check_type(content_type: str) -> None:
-    """Raises UnsupportedMediaType where it is not said to be JSON, which no web page of another origin can send unasked."""
-    if content_type.partition(";")[0].strip().lower() != JSON:
-        raise UnsupportedMediaType(f"the content type is {content_type[:100]!r}; feedback is sent as {JSON}")
-
-
-def _too_many() -> InvalidParameter:
-    return InvalidParameter(f"the request holds more than {MAX_FEEDBACKS} feedbacks, the limit; send several requests")
 
 
 class Verdicts:

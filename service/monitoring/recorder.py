@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from models.captures.captured import Kept
 from models.package.manifest import Manifest
-from service.api.schemas import Classification, Prediction, Ranking
-from service.http.asgi import Request
+from models.package.prediction import Classification, Prediction, Ranking
+from service.http.request import Request
 from service.inference.batcher import Job
 from service.monitoring.answer_log import RecentAnswers
 from service.monitoring.capture import Keeper

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -20,14 +20,36 @@ HANGUPS = (signal.SIGHUP, signal.SIGQUIT)
 log = logging.getLogger("hubel")
 
 
+class Controlled(Protocol):
+    """What the supervisor's orders are for: it holds versions and reports on them."""
+
+    def obey(self, orders: Orders) -> None:
+        """Hold the versions that the supervisor says."""
+        ...
+
+    def report(self) -> Report:
+        """Which versions it holds, and what was seen of a candidate since ``reported``."""
+        ...
+
+    def reported(self) -> None:
+        """The report was sent."""
+        ...
+
+    def on_change(self, speak: Callable[[], object]) -> None:
+        """``speak`` is called when there is something new to report."""
+        ...
+
+
 class Life:
-    """orders: the first that the supervisor gave. hang_seconds: how long the network may compute a batch. drain_seconds:
-    between the word that we stop and the deed. upkeep: what else is to be done about once a second.
+    """start: what is controlled, asked for once the server has started. orders: the first that the supervisor gave.
+    hang_seconds: how long the network may compute a batch. drain_seconds: between the word that we stop and the deed.
+    upkeep: what else is to be done about once a second.
     """
 
     def __init__(
         self,
         edge: "Edge",
+        start: Callable[[], Controlled],
         line: Line,
         orders: Orders,
         *,
@@ -36,6 +58,7 @@ class Life:
         upkeep: Callable[[], object] = lambda: None,
     ) -> None:
         self.edge = edge
+        self.start = start
         self.line = line
         self.orders = orders
         self.hang_seconds = hang_seconds
@@ -53,7 +76,8 @@ class Life:
         loop = asyncio.get_running_loop()
         for number in enders(signal.SIGTERM):
             loop.add_signal_handler(number, self.drain)
-        self.service = self.edge.begin()
+        self.edge.begin()
+        self.service = self.start()
         self.service.on_change(self.speak)
         self.beat(loop)
         self.service.obey(self.orders)

@@ -18,9 +18,10 @@ from typing import TypeVar
 import msgspec
 
 from models.terminal import program
+from service.engine.ipc import cut
 from service.processes.control import enders
 from service.rollout.controller import Rollout
-from service.rollout.messages import Line, Orders, Report, cut
+from service.rollout.messages import Line, Orders, Report
 from service.rollout.watcher import Watch
 from service.stopwatch import Patience, step_of
 from service.telemetry import metrics, multiprocess

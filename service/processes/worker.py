@@ -60,15 +60,15 @@ class Server(uvicorn.Server):
 
 def load() -> "Edge | Cors":
     """The application with its model loaded; where it cannot be had, the process ends and says why."""
-    from service import app  # after the metrics have their place
+    from service import bento  # after the metrics have their place
     from service.inference.session import DeviceError
 
     try:
-        app.access()
-        app.load()
+        bento.access()
+        bento.runtime()
     except (PackageError, DeviceError, OutOfMemory, DeviceLost, KeysError) as err:
         sys.exit(f"error: {err}")
-    return app.application()
+    return bento.application()
 
 
 def first_orders(line: Line) -> Orders:
@@ -80,6 +80,7 @@ def first_orders(line: Line) -> Orders:
 
 
 def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: Line, orders: Orders) -> int:
+    from service import bento
     from service.http.asgi import Edge
     from service.http.connections import Connections, Limits
     from service.http.protocol import LimitedProtocol
@@ -87,6 +88,7 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
 
     life = Life(
         app if isinstance(app, Edge) else app.edge,
+        bento.running,
         line,
         orders,
         hang_seconds=config.hang_seconds,

@@ -18,9 +18,10 @@ from typing import Protocol
 from models.image.preprocess import Pixels
 from models.package.manifest import Manifest, PackageError
 from service.engine.client import RemoteError
+from service.engine.ipc import cut
 from service.errors import DeviceLost
 from service.inference.batcher import Arrays
-from service.rollout.messages import Orders, Report, Trial, cut
+from service.rollout.messages import Orders, Report, Trial
 from service.telemetry import metrics
 
 LOAD_SECONDS = 120.0  # for a version to be loaded and warmed beside another

@@ -19,7 +19,6 @@ from models.lifecycle.candidate import Mode, Progress
 
 MAX_BYTES = 65_536  # of a line; what is longer is no line of ours
 MAX_LINES = 1000  # that are taken in a second: a worker says one or two
-REASON_CHARS = 500
 T = TypeVar("T")
 log = logging.getLogger("hubel")
 
@@ -62,15 +61,6 @@ class Report(Struct, frozen=True, omit_defaults=True):
     holds: list[int] = []
     refused: dict[int, str] = {}
     progress: Progress | None = None
-
-
-def cut(reason: str) -> str:
-    """A reason of any length, from whoever, as it fits into a message: of a long one the beginning and the end."""
-    text = reason.encode(errors="replace").decode()  # half characters, of file names, cannot be sent
-    if len(text) <= REASON_CHARS:
-        return text
-    end = REASON_CHARS // 5
-    return f"{text[: REASON_CHARS - end - 5]} ... {text[-end:]}"
 
 
 class Line:

@@ -14,9 +14,9 @@ import numpy as np
 from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
 from models.lifecycle.candidate import LATENCY_BOUNDS, Progress, Tally
+from models.package.prediction import Classification, Ranking
 from models.registry.history import MAX_REASON
 from models.terminal.table import printable
-from service.api.schemas import Classification, Ranking
 from service.errors import HubelError, OutOfMemory
 from service.inference.batcher import Batcher, Job
 from service.inference.postprocess import Row, classify

@@ -14,13 +14,13 @@ import pytest
 
 from models.captures import captured
 from service.api.feedback import MAX_BYTES, WAITING, FeedbackApi, Line
-from service.api.schemas import FeedbackResult
 from service.errors import BodyTooLarge, ClientError, DeadlineExceeded, HubelError, Overloaded, UnknownAnswer
-from service.http.asgi import Request
 from service.http.body import Buffer
+from service.http.request import Request
 from service.monitoring.answer_log import RecentAnswers
 from service.monitoring.capture import Bounds, Keeper
 from service.monitoring.feedback import Verdicts
+from service.monitoring.feedback_json import FeedbackResult
 
 BOUNDS = Bounds(images=10, seconds=1000, bytes=10**6, share=1, wait=100)
 

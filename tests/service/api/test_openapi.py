@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
 from models.image.formats import FORMATS
+from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
 from service.api.openapi import document
-from service.api.schemas import BOOLEANS, ENCODINGS, Answer, Feedback, Id
-from service.app import Hubel
+from service.api.schemas import Answer
 from service.errors import HubelError
 from service.http.auth import OPEN
-from service.monitoring.feedback import MAX_FEEDBACKS
+from service.inference.results import BOOLEANS, ENCODINGS
+from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback, Id
 
 PLAIN, KEYED = document(10, 32), document(10, 32, keys_needed=True)
 IMAGES = ("/v1/classify", "/v1/top-k", "/v1/features")
@@ -66,8 +67,7 @@ def test_a_document_is_its_callers_own() -> None:
 
 
 def test_every_route_is_described() -> None:
-    hubel = cast(Any, Hubel).inner
-    unstarted = hubel.__new__(hubel)
+    unstarted = Endpoints.__new__(Endpoints)
     unstarted.feedback = FeedbackApi.__new__(FeedbackApi)
     routes = {(path, method.lower()) for path, (method, _) in unstarted.routes().items()}
     assert {(path, method) for path, method, _ in operations(PLAIN)} == routes

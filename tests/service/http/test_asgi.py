@@ -12,8 +12,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
-from service.http.asgi import OTHER, Edge, Reply, Request, Routes, Scope, describe, nothing, read_head, reply_json
+from service.http.asgi import OTHER, Edge
 from service.http.body import Disconnected
+from service.http.problems import describe
+from service.http.request import Reply, Request, Routes, Scope, nothing, read_head, reply_json
 from service.rollout.messages import Orders, Report
 
 SECRET = "/srv/secret/model.onnx"

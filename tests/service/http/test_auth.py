@@ -565,9 +565,7 @@ def early(edge: Edge, headers: dict[str, str], path: str = "/echo") -> tuple[byt
     """What is answered on the head, and the scope after that."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw}
-    if edge.service is None:
-        edge.service = edge.start()
-        edge.routes = edge.service.routes()
+    edge.begin()
     return edge.refuse_early(scope, ()), scope
 
 

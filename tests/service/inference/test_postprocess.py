@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.package.manifest import Manifest
-from service.api.schemas import Prediction
+from models.package.prediction import Prediction
 from service.inference.postprocess import Encoding, classify, encode_features, rank
 from tests.factories import make_manifest
 

@@ -15,11 +15,11 @@ import pytest
 from models.captures import captured
 from models.captures.captured import Kept
 from models.errors import PackageError
-from service.api.schemas import Feedback, FeedbackResult
 from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
 from service.monitoring.answer_log import RecentAnswers
 from service.monitoring.capture import Bounds, Keeper
-from service.monitoring.feedback import MAX_FEEDBACKS, Verdicts, check_type, parse
+from service.monitoring.feedback import Verdicts
+from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback, FeedbackResult, check_type, parse
 from tests.factories import make_image
 
 

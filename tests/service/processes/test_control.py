@@ -60,7 +60,9 @@ class Scene:
         self.ends = 0
         self.stops = 0
         self.line = Line(self.ours)
-        self.life = Life(cast(Edge, self.front), Line(self.theirs), FIRST, hang_seconds=0.2, drain_seconds=drain_seconds)
+        self.life = Life(
+            cast(Edge, self.front), lambda: self.front, Line(self.theirs), FIRST, hang_seconds=0.2, drain_seconds=drain_seconds
+        )
         self.life.begin(self.finish, self.stop)
 
     def finish(self) -> None:

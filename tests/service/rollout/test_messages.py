@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from models.lifecycle.candidate import Progress
-from service.rollout.messages import MAX_BYTES, MAX_LINES, REASON_CHARS, Line, Orders, Refusal, Report, Trial, cut
+from service.engine.ipc import REASON_CHARS, cut
+from service.rollout.messages import MAX_BYTES, MAX_LINES, Line, Orders, Refusal, Report, Trial
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

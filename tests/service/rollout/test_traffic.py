@@ -10,9 +10,9 @@ import pytest
 
 from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
-from service.api.schemas import Classification, Prediction, Ranking
+from models.package.prediction import Classification, Prediction, Ranking
 from service.errors import DeadlineExceeded, OutOfMemory
-from service.http.asgi import nothing, read_head
+from service.http.request import nothing, read_head
 from service.inference.batcher import Arrays, Batcher, Job
 from service.rollout.loaded import Held, Holding
 from service.rollout.messages import Orders, Trial

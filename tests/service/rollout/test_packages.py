@@ -1,9 +1,8 @@
-"""service/app.py: what is said where an answer comes too late, and by which manifest a package is read after the start."""
+"""service/rollout/packages.py: by which manifest a package is read after the start."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -15,53 +14,20 @@ from models.errors import PackageError
 from models.package import drift_reference, signature
 from models.package import manifest as manifests
 from models.registry import registry
-from service import app
-from service.app import KNOWN, SETTINGS, describe_delay
+from service.rollout.loaded import Holding
+from service.rollout.packages import KNOWN, Packages
 from tests.factories import make_files, make_manifest
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
 
-LIMIT = SETTINGS.deadline_ms
 
+class Reader(Packages):
+    """``held``: versions that a worker holds."""
 
-@pytest.mark.parametrize(
-    ("images", "stages", "limit_ms", "spent", "ways"),
-    [
-        (1, {"read": 0.002, "decode": 0.05}, LIMIT, "2 ms of these", "waiting and computing; try again"),
-        (1, {"read": 0.5, "decode": 9.0}, LIMIT, "9000 with decoding, 500 with", "; send a smaller image, or try again"),
-        (3, {"read": 0.5, "decode": 9.0}, LIMIT, "9000 with decoding, 500 with", "; send fewer images at once, or try again"),
-        (
-            1,
-            {"read": 0.001},
-            50,
-            "0 with decoding, 49 with waiting",
-            f"computing; allow more time (X-Deadline-Ms, at most {LIMIT}), or try again",
-        ),
-        (2, {"read": 0.1, "decode": 0.2}, 100, "200 with decoding, 0 with", "try again"),
-    ],
-)
-def test_who_waited_in_vain_is_told_where_the_time_went_and_what_helps(
-    images: int, stages: dict[str, float], limit_ms: int, spent: str, ways: str
-) -> None:
-    said = describe_delay(images, stages, limit_ms)
-    assert said.startswith(f"no answer to {'1 image' if images == 1 else f'{images} images'} within {limit_ms} ms (")
-    assert spent in said
-    assert said.endswith(ways)
-    assert ("fewer images" in said) == (images > 1)
-
-
-class Reader:
-    """What of the service reads packages after the start; ``held``: versions that a worker holds."""
-
-    def __init__(self, store: Path, *held: int) -> None:
-        inner = cast(Any, app.Hubel).inner
-        self.holding = SimpleNamespace(held={v: SimpleNamespace(manifest=manifests.read(store / f"tiny/{v}")) for v in held})
-        self.known: dict[int, Any] = {}
-        self.package_of = lambda version: registry.resolve(store, f"tiny:{version}")
-        self.manifest_of: Callable[[int], Any] = lambda version: inner.manifest_of(self, version)
-        self.labels_of = lambda version: inner.labels_of(self, version)
-        self.reference_of = lambda version: inner.reference_of(self, version)
+    def __init__(self, store: Path, *held: int, key: Path | None = None) -> None:
+        held_ones = {v: SimpleNamespace(manifest=manifests.read(store / f"tiny/{v}")) for v in held}
+        super().__init__(store, "tiny", key, cast(Holding, SimpleNamespace(held=held_ones)))
 
 
 def write_reference(folder: Path, brightness: float) -> None:
@@ -75,38 +41,41 @@ def write_reference(folder: Path, brightness: float) -> None:
     manifests.write(folder, msgspec.structs.replace(manifest, labels=["a", "b", f"{brightness:g}"], files=files))
 
 
+def brightness(reader: Reader) -> float:
+    reference = reader.reference(2)
+    assert reference is not None
+    return float(reference.brightness_edges[0])
+
+
 def test_what_is_read_after_the_start_is_read_by_the_manifest_that_was_checked(make_store: MakeStore) -> None:
     store = make_store(tiny=2)
     write_reference(store / "tiny/2", 100)
-    assert Reader(store, 2).reference_of(2).brightness_edges[0] == 100
+    assert brightness(Reader(store, 2)) == 100
     reader = Reader(store, 2)
     write_reference(store / "tiny/2", 7)
     with pytest.raises(PackageError, match=r"reference\.npz was changed: its SHA-256 is"):
-        reader.reference_of(2)
-    assert reader.labels_of(2) == ["a", "b", "100"]
+        reader.reference(2)
+    assert reader.labels(2) == ["a", "b", "100"]
     reader.holding.held.clear()  # another version has taken its place
-    assert reader.labels_of(2) == ["a", "b", "100"]
+    assert reader.labels(2) == ["a", "b", "100"]
 
 
-def test_of_a_version_that_is_not_held_what_is_read_is_signed(
-    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_version_that_is_not_held_what_is_read_is_signed(make_store: MakeStore, tmp_path: Path) -> None:
     store, key = make_store(tiny=2), ec.generate_private_key(ec.SECP256R1())
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     write_reference(store / "tiny/2", 100)
     signature.sign(store / "tiny/2", manifests.read_bytes(store / "tiny/2"), private)
-    monkeypatch.setattr(app, "SETTINGS", msgspec.structs.replace(SETTINGS, require_signature=str(public)))
-    assert Reader(store, 1).reference_of(2).brightness_edges[0] == 100
+    assert brightness(Reader(store, 1, key=public)) == 100
     write_reference(store / "tiny/2", 7)
-    for read in (Reader(store, 1).reference_of, Reader(store, 1).labels_of):
+    for read in (Reader(store, 1, key=public).reference, Reader(store, 1, key=public).labels):
         with pytest.raises(PackageError, match="the signature of tiny:2 does not fit"):
             read(2)
     (store / "tiny/2").rename(tmp_path / "away")
     (store / "tiny/2").symlink_to(tmp_path / "away")
     with pytest.raises(PackageError, match="is a link; a store holds folders and plain files alone"):
-        Reader(store, 1).labels_of(2)
+        Reader(store, 1, key=public).labels(2)
 
 
 def test_few_manifests_are_remembered(tmp_path: Path) -> None:
@@ -118,5 +87,5 @@ def test_few_manifests_are_remembered(tmp_path: Path) -> None:
         registry.publish(store, files, draft)
     reader = Reader(store, 1)
     for version in range(1, KNOWN + 4):
-        assert reader.labels_of(version) == list(draft.labels)
+        assert reader.labels(version) == list(draft.labels)
     assert len(reader.known) == KNOWN

@@ -1,0 +1,210 @@
+"""A request about images: bytes -> read -> decode -> queue -> infer -> postprocess -> answer.
+
+Each stage is a module of its own; this one puts them in order and times them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+
+from models.package.manifest import Manifest
+from models.package.prediction import Classification, Ranking
+from service.api.deadline import Deadline
+from service.api.schemas import Answer, Failure
+from service.errors import ClientError, DeadlineExceeded, RequestTimeout
+from service.http.body import Buffer, Share, images_in, less_than, read_body, while_connected
+from service.http.problems import describe
+from service.http.request import Reply, Request
+from service.inference.batcher import Job
+from service.inference.decode_queue import Decoding, Plan
+from service.inference.postprocess import Row
+from service.rollout.loaded import Held
+from service.rollout.served_model import ServedModel
+from service.rollout.traffic import check_finite
+from service.telemetry import metrics
+from service.telemetry.log import of_requests
+
+INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
+# Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
+FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
+TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
+Finish = Callable[[Row, Manifest], Any]
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """Of one request: milliseconds, bytes of its body, images in it."""
+
+    deadline_ms: int
+    max_body_bytes: int
+    max_images: int
+
+
+class Pipeline:
+    """model: computes. decoding: which image is decoded next. bodies: the bytes that all requests together may hold."""
+
+    def __init__(self, model: ServedModel, decoding: Decoding, bodies: Buffer, limits: RequestLimits) -> None:
+        self.model = model
+        self.decoding = decoding
+        self.bodies = bodies
+        self.limits = limits
+        self.planning = asyncio.Lock()  # one request of several images at a time, as headers can be long to read
+
+    def check_load(self, route: str, seconds: float) -> None:
+        """Raises Overloaded where one more image would be too many; ``seconds``: within which the answer is wanted."""
+        self.model.batcher.check(1, share_of(route), seconds)
+        self.decoding.check(seconds)
+
+    async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
+        """Images in, results out, within the deadline; of several images, a bad one fails alone."""
+        limit = Deadline(request, self.limits.deadline_ms)
+        seconds = limit.ms / 1000
+        deadline = time.perf_counter() + seconds
+        images: list[bytes] | None = None
+        less = less_than(request.headers.get("content-type", ""))
+        batcher = self.model.batcher
+        try:
+            async with asyncio.timeout(seconds):
+                self.check_load(request.path, seconds)  # before the body is read: what is refused costs little
+                with self.bodies.share() as share:
+                    images = await self.read(request, share, less)
+                    request.charge(len(images))
+                    plans = await self.plan(images)
+                    bulk = is_bulk(images)
+                    weight = BULK_SHARE if bulk else share_of(request.path)
+                    left = deadline - time.perf_counter()
+                    with (
+                        batcher.admit(len(images), weight, left),
+                        self.decoding.admit(plans, left, request.client and request.client.name, bulk),
+                        while_connected(request.receive),
+                    ):
+                        metrics.QUEUE_DEPTH.set(batcher.admitted)
+                        held, jobs = await self.compute_by_turn(request, images, plans, output, deadline)
+        except (TimeoutError, DeadlineExceeded) as err:
+            if images is None:
+                raise RequestTimeout(limit.describe_body(less)) from err
+            raise DeadlineExceeded(limit.describe_delay(len(images), request.stages), limit.chosen) from err
+        finally:
+            metrics.QUEUE_DEPTH.set(batcher.admitted)
+        with request.stage("postprocess"):
+            results = [
+                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.answer.result()[output], held.manifest)
+                for job in jobs
+            ]
+            metrics.IMAGES.labels(request.path).inc(len(results))
+            self.note(request, held, images, jobs, results)
+            self.model.aftermath.take(request, images, jobs, results, held.manifest)
+            answer = Answer(request.id, held.manifest.name, held.manifest.version, results)
+            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id, "x-answer-id": request.id})
+
+    def note(
+        self, request: Request, held: Held, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
+    ) -> None:
+        """Count what a version answered, and have another that is on trial compute the first good image too."""
+        answers = [result for result in results if isinstance(result, Classification | Ranking)]
+        if answers:
+            self.model.contest.note(held, answers, request.stages["queue"] + request.stages["infer"])
+            image, job = next((image, job) for image, job in zip(images, jobs, strict=True) if isinstance(job, Job))
+            self.model.contest.compare(request.key(), held, image, job)
+
+    async def read(self, request: Request, share: Share, less: str) -> list[bytes]:
+        with request.stage("read"):
+            kind = request.headers.get("content-type", "")
+            body = await read_body(request.receive, request.headers, self.limits.max_body_bytes, share, less)
+            return images_in(body, kind, self.limits.max_images)
+
+    async def plan(self, images: list[bytes]) -> list[Plan | ClientError]:
+        """What it takes to decode each image, or why it cannot be. An error of a single image is raised."""
+        spec = self.model.manifest.input
+        if len(images) == 1:
+            return [self.decoding.plan(images[0], spec)]
+        plans: list[Plan | ClientError] = []
+        async with self.planning:
+            began = time.perf_counter()
+            for image in images:
+                try:
+                    plans.append(self.decoding.plan(image, spec))
+                except ClientError as err:
+                    plans.append(err)
+                if time.perf_counter() - began > TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    began = time.perf_counter()
+        return plans
+
+    async def compute_by_turn(
+        self, request: Request, images: list[bytes], plans: list[Plan | ClientError], output: str, deadline: float
+    ) -> tuple[Held, list[Job | ClientError]]:
+        """By the version whose turn it is; where a candidate fails, by the live one, so that nobody else notices."""
+        contest, holding = self.model.contest, self.model.holding
+        held = contest.choose(request.key(), output)
+        try:
+            with held.used():
+                return held, await self.compute(request, held, images, plans, output, deadline)
+        except Exception as err:
+            if not contest.is_fault(held, err) or held is holding.serving:
+                raise
+            what = (request.name(), held.manifest.id, err)
+            of_requests().warning("request %s is answered by the live version: %s failed: %s", *what)
+        serving = holding.serving
+        with serving.used():
+            return serving, await self.compute(request, serving, images, plans, output, deadline)
+
+    async def compute(
+        self,
+        request: Request,
+        held: Held,
+        images: list[bytes],
+        plans: list[Plan | ClientError],
+        output: str,
+        deadline: float,
+    ) -> list[Job | ClientError]:
+        """A finished job for each image, or why it could not be used. An error of a single image is raised."""
+        if len(images) == 1:
+            return [await self.compute_one(request, held, images[0], plans[0], output, deadline)]
+        bulk = is_bulk(images)
+        pairs = zip(images, plans, strict=True)
+        tasks = (self.compute_one(request, held, image, plan, output, deadline, bulk) for image, plan in pairs)
+        jobs = await asyncio.gather(*tasks, return_exceptions=True)
+        for job in jobs:
+            if isinstance(job, ClientError):
+                metrics.REJECTIONS.labels(job.code).inc()
+            elif isinstance(job, BaseException):
+                raise job
+        return cast(list[Job | ClientError], jobs)
+
+    async def compute_one(
+        self,
+        request: Request,
+        held: Held,
+        image: bytes,
+        plan: Plan | ClientError,
+        output: str,
+        deadline: float,
+        bulk: bool = False,
+    ) -> Job:
+        if isinstance(plan, ClientError):
+            raise plan
+        batcher = self.model.batcher
+        with request.stage("decode"), nullcontext() if plan.small else batcher.aside():
+            pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
+        outputs = self.model.aftermath.outputs(held.version, output)
+        job = await batcher.submit(pixels, outputs, deadline, bulk, held.compute)
+        if held is not self.model.holding.serving:
+            check_finite([job.answer.result()[output]])
+        request.record("queue", job.queue_seconds)
+        request.record("infer", job.infer_seconds)
+        return job
+
+
+def is_bulk(images: Sequence[bytes]) -> bool:
+    return len(images) > INTERACTIVE_IMAGES
+
+
+def share_of(route: str) -> float:
+    """Of the queue, what requests to a route may fill."""
+    return FEATURES_SHARE if route == "/v1/features" else 1.0

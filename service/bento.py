@@ -1,0 +1,111 @@
+"""The BentoML service: BentoML starts and stops it, and its client finds the endpoints. What it answers is app.py's.
+
+The application in front answers every request, with fewer layers between the socket and the network than BentoML's own.
+"""
+
+import asyncio
+from collections.abc import MutableMapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import bentoml
+import msgspec
+
+from service import app, settings
+from service.http import api_keys
+from service.http.asgi import Edge
+from service.http.auth import Access
+from service.http.cors import Cors
+from service.http.hosts import Hosts
+from service.http.request import App, Reply, Request, Routes, read_head
+from service.inference.session import Runtime
+from service.rollout.served_model import ServedModel
+
+CONFIG = settings.read()
+SCHEMA = "/schema.json"  # where BentoML's client looks for the endpoints
+
+
+@cache
+def runtime() -> Runtime:
+    """The live version, loaded once in a process."""
+    return app.load(CONFIG)
+
+
+@cache
+def access() -> Access | None:
+    """Who may ask; None: everyone."""
+    return app.make_access(CONFIG)
+
+
+class FrontedService(bentoml.Service[Any]):
+    """A BentoML service whose HTTP side is ours."""
+
+    def to_asgi(self, is_main: bool = True) -> App:
+        """For BentoML's own server, which does not tell where it listens."""
+        api_keys.require(CONFIG.api_keys_file, CONFIG.allow_anonymous, host=None)
+        return self.fronted(is_main)
+
+    def fronted(self, is_main: bool = True) -> App:
+        hosts = Hosts(CONFIG.own_hosts(), CONFIG.allowed_origins())
+        edge = Edge(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts)
+        return Cors(edge, origins) if (origins := CONFIG.allowed_origins()) else edge
+
+
+@bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.workers, metrics={"enabled": False})
+class Hubel:
+    """Classify, rank and describe images with one model."""
+
+    def __init__(self) -> None:
+        self.service = app.Service(CONFIG, runtime())
+        self.busy_seconds, self.check_load = self.service.busy_seconds, self.service.check_load
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        self.service.close()
+
+    def routes(self) -> Routes:
+        return {**self.service.routes(), SCHEMA: ("GET", describe)}
+
+    @bentoml.api(route="/v1/classify")
+    async def classify(self, image: Path, /) -> dict[str, Any]:
+        """The label of an image file, as POST /v1/classify answers."""
+        return await self._ask("/v1/classify", image)
+
+    @bentoml.api(route="/v1/top-k")
+    async def top_k(self, image: Path, /) -> dict[str, Any]:
+        """The likeliest labels of an image file, as POST /v1/top-k answers."""
+        return await self._ask("/v1/top-k", image)
+
+    @bentoml.api(route="/v1/features")
+    async def features(self, image: Path, /) -> dict[str, Any]:
+        """The feature vector of an image file, as POST /v1/features answers."""
+        return await self._ask("/v1/features", image)
+
+    async def _ask(self, path: str, image: Path) -> dict[str, Any]:
+        """The answer of an endpoint where no HTTP is between; raises the errors of service/errors.py."""
+        body = iter((await asyncio.to_thread(image.read_bytes),))
+
+        async def receive() -> MutableMapping[str, Any]:
+            for part in body:
+                return {"type": "http.request", "body": part, "more_body": False}
+            return await asyncio.get_running_loop().create_future()  # nobody hangs up
+
+        _, handler = self.service.routes()[path]
+        scope = {"method": "POST", "path": path, "query_string": b"", "headers": []}
+        return msgspec.json.decode((await handler(read_head(scope, receive))).body)
+
+
+async def describe(request: Request) -> Reply:
+    request.parameters()
+    return Reply(msgspec.json.encode(cast(Any, Hubel).schema()))
+
+
+def running() -> ServedModel:
+    """What this process serves, once it has started."""
+    return bentoml.get_current_service().service.model
+
+
+def application() -> Edge | Cors:
+    """The ASGI application that a worker process runs."""
+    return cast("Edge | Cors", cast(Any, Hubel).fronted())
