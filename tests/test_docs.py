@@ -4,6 +4,8 @@ import ast
 import io
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -26,6 +28,8 @@ from service.api.feedback import FeedbackApi
 from service.errors import HubelError
 from service.settings import Settings
 from service.telemetry import metrics
+from tests.factories import encode, make_picture
+from tests.test_imports import ORDER
 from training.networks.catalogue import ARCHITECTURES
 from training.recipe import Recipe
 
@@ -259,3 +263,22 @@ def test_the_changelog_begins_with_the_version_of_the_project() -> None:
     found = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.M)
     assert found is not None
     assert found[1] == version
+
+
+def test_the_files_of_a_request_are_those_that_one_runs_through(tiny_store: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "cat.jpg"
+    picture.write_bytes(encode(make_picture(), "JPEG"))
+    command = [sys.executable, "-W", "ignore", "-m", "tests.trace", tiny_store, picture]
+    traced = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert traced.returncode == 0, traced.stderr
+    listed = read("docs/architecture.md").partition("<!-- traced -->\n```\n")[2].partition("```")[0]
+    assert traced.stdout.split() == listed.split()
+
+
+def test_the_folders_of_the_architecture_are_those_that_there_are() -> None:
+    text = read("docs/architecture.md")
+    for folder, order in ORDER.items():
+        part = text.partition(f"| `{folder}/` | |")[2].partition("\n\n")[0]
+        cells = [row.split("|")[1] for row in part.splitlines() if "`" in row]
+        listed = [re.sub(r"/$|\.py$", "", name) for cell in cells for name in re.findall(r"`([\w./]+)`", cell)]
+        assert listed == [room for room in order.split() if room != "__main__"]
