@@ -79,7 +79,7 @@ check: .venv/.synced  ## check types and the lock file
 audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all parts (.audit/) and look for their known faults
 	@UV=$(UV) .venv-audit/bin/python -m tests.audit
 
-mutants: .venv/.synced  ## show that tests can fail: take protections away, of AREAS (all), and run the tests that guard them
+mutants: .venv/.synced  ## show that tests can fail: take the guards of AREAS (access limits admission supply) away, one by one, and run their tests
 	@$(ALL) -m tests.mutants $(AREAS)
 
 inspect: data-exists $(LOOK_SYNCED)  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page

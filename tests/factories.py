@@ -1,6 +1,8 @@
 """Makers of what the tests need: pictures, tiny ONNX graphs, manifests and whole packages, all in milliseconds."""
 
+import struct
 import tempfile
+import zlib
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
@@ -236,3 +238,9 @@ def make_package(
         make_files(Path(folder), draft, golden_error, **(graph or {}))
         published = registry.publish(store, Path(folder), draft)
     return store / published.name / str(published.version)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The first bytes of a PNG that announces a size and holds no pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))

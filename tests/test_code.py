@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_imports import FOLDERS, ROOT, imported, sources
+from tests.sources import FOLDERS, ROOT, imported, sources
 
 EVERY_SOURCE = [path for folder in FOLDERS for path in sources(folder)]
 CODE_IN_DATA = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "pickle"}  # what these read can run code

@@ -1,15 +1,14 @@
 """Who may import whom: models is the contract, service never needs training or torch, training never needs service."""
 
-import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("models", "service", "training", "hubel")
+from tests.sources import FOLDERS, ROOT, imported, sources
+
 TRAINING_TOOLS = {"torch", "torchvision", "onnx"}
 SIGNING, STORAGE = "model_signing", "fsspec"  # extras: imported where they are used, so that all else works without
 DATASETS, TRACKING = "datasets", "mlflow"  # extras too
@@ -57,22 +56,8 @@ for module in modules:
 """
 
 
-def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
-
-
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imported(source: str) -> Iterator[str]:
-    """Full names of everything imported anywhere in a source, also inside functions: "a.b" for "from a import b"."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def packages(path: Path) -> set[str]:
@@ -163,6 +148,12 @@ def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
 def test_only_the_wiring_and_the_programs_read_the_settings() -> None:
     readers = {path.name for path in sources("service") if "service.settings" in set(imported(path.read_text()))}
     assert readers == {"bento.py", "__main__.py", "worker.py", "dry_run.py"}
+
+
+@pytest.mark.parametrize("name", [str(path.relative_to(ROOT)) for path in sources("tests")])
+def test_no_test_module_is_imported(name: str) -> None:
+    """What several of them need is in a module that is none."""
+    assert not re.findall(r"(?:from|import) tests\.[a-z_.]*test_\w+", (ROOT / name).read_text())
 
 
 def test_imports_inside_functions_are_seen() -> None:

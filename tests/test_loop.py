@@ -18,7 +18,7 @@ from models.registry import registry
 from tests import real
 from tests.conftest import StartServer
 from tests.real import CLASSES, command, deal, lay_out
-from tests.test_server_swap import traffic, until, versions_served
+from tests.traffic import traffic, until, versions_served
 from training.data.dataset import load_folder
 from training.evaluation import evaluate
 from training.evaluation.calibration import softmax

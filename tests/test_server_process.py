@@ -25,7 +25,7 @@ from service.status import ask
 from tests.client import assert_problem, body_of, labels_of, results_of, samples, send
 from tests.conftest import StartServer
 from tests.factories import make_image, make_onnx, make_package
-from tests.models.package.test_onnx_check import hide_in_constant, tensor
+from tests.models.package.external_data import hide_in_constant, tensor
 from tests.server import READY_SECONDS, ROOT, Server, environment, launch, runs
 
 pytestmark = pytest.mark.server

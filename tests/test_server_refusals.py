@@ -1,8 +1,6 @@
 """The real service over HTTP: what it refuses, with which code, and that it goes on answering."""
 
 import socket
-import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,16 +9,10 @@ import pytest
 
 from service.errors import HubelError
 from tests.client import assert_problem, body_of, labels_of, results_of, send
-from tests.factories import make_image
+from tests.factories import make_image, png_header
 from tests.server import Server
 
 pytestmark = pytest.mark.server
-
-
-def png_header(width: int, height: int) -> bytes:
-    """The first bytes of a PNG that announces a size and holds no pixels."""
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {

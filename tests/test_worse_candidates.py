@@ -18,7 +18,7 @@ from models.registry import registry
 from tests import real
 from tests.conftest import StartServer
 from tests.real import Files, command, deal, lay_out
-from tests.test_server_swap import traffic, until
+from tests.traffic import traffic, until
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import SIDECAR, Checkpoint
 

@@ -20,7 +20,7 @@ from tests.faults.conftest import capacity
 from tests.faults.load import Fate, Plan, Seen, driving, request
 from tests.faults.watch import Probed, metrics, probe
 from tests.server import Server
-from tests.test_server_swap import until, versions_served
+from tests.traffic import until, versions_served
 
 pytestmark = pytest.mark.server
 

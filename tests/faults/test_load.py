@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.benchmarks.test_poisson import BUSY, OK, Answer, serving
+from tests.benchmarks.server import BUSY, OK, Answer, serving
 from tests.faults.load import Fate, Plan, Seen, drive, driving, field, request, run
 
 REQUESTS = [request("/a", b"1" * 1000), request("/b", b"2")]

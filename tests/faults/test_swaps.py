@@ -20,7 +20,7 @@ from tests.faults.conftest import capacity
 from tests.faults.load import Plan, drive, driving, request
 from tests.faults.watch import metrics, settled, usage
 from tests.server import Server
-from tests.test_server_swap import TURNED, WORDS, traffic, until, versions_served
+from tests.traffic import TURNED, WORDS, traffic, until, versions_served
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 

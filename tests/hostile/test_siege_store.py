@@ -21,9 +21,9 @@ from tests.faults.sandbox import inside
 from tests.faults.watch import metrics
 from tests.hostile.memory import MIB
 from tests.hostile.siege import siege
-from tests.models.registry.test_races import HOLD
+from tests.models.registry.holder import HOLD
 from tests.server import Server, environment
-from tests.test_server_swap import until
+from tests.traffic import until
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 

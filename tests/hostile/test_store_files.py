@@ -28,7 +28,7 @@ from service.rollout.watcher import Watch
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
-from tests.service.rollout.test_controller import Fake
+from tests.service.rollout.workers import Fake
 
 READERS: dict[str, Callable[[Path], object]] = {
     "current.json": lambda store: history.read(store, "tiny"),

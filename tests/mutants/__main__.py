@@ -1,17 +1,20 @@
 """Shows that tests can fail: takes one protection after another out of a copy of the code and runs the tests that guard it.
 
-python -m tests.mutants [AREA ...]   (make mutants); tests/mutants/AREA.toml lists the changes.
+python -m tests.mutants [AREA ...]   (make mutants); tests/mutants/AREA.toml lists the functions and
+what each does instead.
 """
 
 import argparse
+import ast
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,16 +25,24 @@ FOLDER = Path(__file__).parent
 TIMEOUT_SECONDS = 900  # of the tests of one change
 PASSED, FAILED = 0, 1  # pytest's exit codes; all others are no answer
 FAULT = 1
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Mutant(Struct, frozen=True, forbid_unknown_fields=True):
-    """A change that takes a protection away: in ``file``, ``old`` becomes ``new``; one of ``tests`` must then fail."""
+    """A protection taken away: the function "module:qualified name" does ``body`` alone; one of ``tests`` must then fail."""
 
     what: str
-    file: str
-    old: str
-    new: str
+    function: str
+    body: str
     tests: list[str]
+
+    @property
+    def file(self) -> str:
+        return self.function.partition(":")[0].replace(".", "/") + ".py"
+
+    @property
+    def name(self) -> str:
+        return self.function.partition(":")[2]
 
 
 class Area(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,13 +57,35 @@ def read(area: str) -> list[Mutant]:
     return msgspec.toml.decode((FOLDER / f"{area}.toml").read_bytes(), type=Area).mutant
 
 
+def functions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """The functions of a module and of its classes, by their qualified names."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{prefix}{node.name}.")
+        elif isinstance(node, Function):
+            yield prefix + node.name, node
+
+
+def find(source: str, name: str) -> Function:
+    """Raises ValueError where the function is not there exactly once."""
+    found = [function for known, function in functions(ast.parse(source)) if known == name]
+    if len(found) != 1:
+        raise ValueError(f"there are {len(found)} functions {name!r}, not one")
+    return found[0]
+
+
+def replaced(source: str, name: str, body: str) -> str:
+    """The source with ``body``, statements, for all that the function does; its decorators and signature stay."""
+    function = find(source, name)
+    first, lines = function.body[0], source.split("\n")
+    lines[first.lineno - 1 : function.end_lineno] = textwrap.indent(body.strip(), " " * first.col_offset).split("\n")
+    return "\n".join(lines)
+
+
 def apply(root: Path, mutant: Mutant) -> None:
-    """Change the file below ``root``; raises ValueError where the text does not occur exactly once."""
+    """Change the function below ``root``; raises ValueError where it is not there exactly once."""
     path = root / mutant.file
-    text = path.read_text()
-    if (count := text.count(mutant.old)) != 1:
-        raise ValueError(f"{mutant.file} holds the text of {mutant.what!r} {count} times, not once")
-    path.write_text(text.replace(mutant.old, mutant.new))
+    path.write_text(replaced(path.read_text(), mutant.name, mutant.body))
 
 
 def copy(target: Path) -> None:
@@ -121,7 +154,7 @@ def tell(area: str, mutant: Mutant) -> str:
         verdict, output = judge(Path(folder), mutant)
     if verdict != "caught":
         print(output[-2000:])
-    print(f"{verdict:8}  {area}: {mutant.what} ({mutant.file}, {time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{verdict:8}  {area}: {mutant.what} ({mutant.function}, {time.monotonic() - began:.0f} s)", flush=True)
     return verdict
 
 

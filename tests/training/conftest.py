@@ -71,3 +71,12 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
             assert main([*map(str, arguments), "--json"]) == 0
         said[name] = output.getvalue()
     return Journey(data, recipe, run, store, store / "colours" / "1", said)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Path]:
+    """torch.hub's folder of weights, empty."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(tmp_path / "hub")
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)

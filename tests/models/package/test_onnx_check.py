@@ -25,9 +25,9 @@ from onnx import (
 from models.errors import PackageError
 from models.package import onnx_check
 from tests.factories import make_onnx
+from tests.models.package.external_data import EXTERNAL, constant, tensor
 
 PATH = Path("store/tiny/1/model.onnx")
-EXTERNAL = "holds a tensor with external data, which would be read from another file"
 LOCATIONS = ["weights.bin", "../../secret.bin", "/etc/passwd", "link-to-elsewhere.bin", "*/_ORT_MEM_ADDR_/*"]
 
 
@@ -45,21 +45,8 @@ def refusal(data: bytes) -> str:
     return str(caught.value)
 
 
-def tensor(location: str = "weights.bin") -> TensorProto:
-    """As ``onnx`` writes one whose values are in another file."""
-    made = numpy_helper.from_array(np.ones(4, np.float32), "hidden")
-    onnx.external_data_helper.set_external_data(made, location, offset=0, length=16)
-    made.ClearField("raw_data")
-    made.data_location = TensorProto.EXTERNAL
-    return made
-
-
 def body(node: NodeProto | None = None, initializer: TensorProto | None = None) -> GraphProto:
     return helper.make_graph([node] if node else [], "body", [], [], [initializer] if initializer else [])
-
-
-def constant(t: TensorProto) -> NodeProto:
-    return helper.make_node("Constant", [], ["hidden"], value=t)
 
 
 def sparse(t: TensorProto, indices: bool = False) -> SparseTensorProto:
@@ -75,10 +62,6 @@ def attribute(**values: object) -> NodeProto:
 
 def hide_in_initializer(model: ModelProto, t: TensorProto) -> None:
     model.graph.initializer.append(t)
-
-
-def hide_in_constant(model: ModelProto, t: TensorProto) -> None:
-    model.graph.node.append(constant(t))
 
 
 def hide_in_list_of_tensors(model: ModelProto, t: TensorProto) -> None:

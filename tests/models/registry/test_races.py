@@ -20,14 +20,7 @@ from models.lifecycle.gate import Question
 from models.registry import history, registry
 from tests.factories import make_files, make_manifest
 from tests.models.conftest import MakeStore, contents, pointer
-
-HOLD = """
-import fcntl, os, sys, time
-handle = os.open(sys.argv[1], os.O_RDONLY)
-fcntl.flock(handle, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(60)
-"""
+from tests.models.registry.holder import HOLD
 
 
 def at_once(*calls: Callable[[], object]) -> list[str]:

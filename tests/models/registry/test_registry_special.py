@@ -13,8 +13,8 @@ from models.package import manifest as manifests
 from models.registry import registry
 from tests.factories import make_files, make_manifest
 from tests.models.conftest import MakeStore, contents, pointer
-from tests.models.package.test_onnx_check import EXTERNAL, hide_in_constant, tensor
-from tests.models.test_files import SPECIAL, SPECIAL_IDS
+from tests.models.package.external_data import EXTERNAL, hide_in_constant, tensor
+from tests.models.special_files import SPECIAL, SPECIAL_IDS
 
 Make = Callable[[Path], None]
 

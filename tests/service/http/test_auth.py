@@ -21,18 +21,8 @@ from service.http import api_keys
 from service.http.api_keys import Key, KeysError
 from service.http.asgi import Edge
 from service.http.auth import CLIENT, Access, Client, bearer
-from tests.service.http.test_asgi import Behind, Inner, count, request
-
-SECRET = "k3y-of-web"
-OTHER_SECRET = "k3y-of-cron"
-
-
-def entry(name: str = "web", secret: str = SECRET, **more: str) -> dict[str, str]:
-    return {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), **more}
-
-
-def toml(*entries: dict[str, str]) -> str:
-    return "".join("[[keys]]\n" + "".join(f'{field} = "{value}"\n' for field, value in each.items()) for each in entries)
+from tests.service.http.behind import Behind, Inner, count, request
+from tests.service.http.keys import OTHER_SECRET, SECRET, entry, toml
 
 
 @pytest.fixture

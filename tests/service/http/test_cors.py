@@ -11,8 +11,8 @@ from service.errors import Overloaded
 from service.http.asgi import OTHER, Edge
 from service.http.auth import Access
 from service.http.cors import Cors
-from tests.service.http.test_asgi import Behind, Inner, Response, call, count, no_body, request
-from tests.service.http.test_auth import SECRET, entry, toml
+from tests.service.http.behind import Behind, Inner, Response, call, count, no_body, request
+from tests.service.http.keys import SECRET, entry, toml
 
 PAGE = "https://page.example"
 STRANGER = "https://evil.example"

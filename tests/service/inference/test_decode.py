@@ -1,9 +1,7 @@
 """Stage decode: each limit, with the value, the limit and the setting in its message."""
 
-import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -13,16 +11,10 @@ from models.image.preprocess import preprocess
 from models.image.spec import InputSpec
 from service.errors import ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
 from service.inference.decode import decode
-from tests.factories import make_image
+from tests.factories import make_image, png_header
 from tests.server import ROOT
 
 SPEC = InputSpec(height=32, width=32, resize=36)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """The first bytes of a PNG that announces a size and holds no pixels."""
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

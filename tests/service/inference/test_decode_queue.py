@@ -17,9 +17,8 @@ from models.image.spec import InputSpec
 from service.errors import ImageTooLarge, Overloaded, UndecodableImage
 from service.inference import decode_queue
 from service.inference.decode_queue import COSTS, Decoding, weigh
-from tests.factories import make_image
+from tests.factories import make_image, png_header
 from tests.server import ROOT
-from tests.service.inference.test_decode import png_header
 
 SPEC = InputSpec(height=32, width=32, resize=36)
 SMALL, MEDIUM, LONG = png_header(100, 100), png_header(2000, 1000), png_header(7000, 6000)

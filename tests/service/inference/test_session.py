@@ -27,7 +27,7 @@ from models.registry import registry
 from service.errors import DeviceLost, OutOfMemory
 from service.inference.session import DeviceError, Runtime, sizes
 from tests.factories import LABELS, make_package, make_picture, run_onnx
-from tests.models.package.test_onnx_check import hide_in_constant, tensor
+from tests.models.package.external_data import hide_in_constant, tensor
 
 INSTALLED = onnxruntime.get_available_providers()
 GPU = CUDA in INSTALLED

@@ -18,38 +18,13 @@ from models.lifecycle.candidate import Candidate, Progress
 from models.registry import history, registry
 from service.rollout import controller as module
 from service.rollout.controller import LATE, UNUSABLE, Rollout
-from service.rollout.messages import Orders, Report
+from service.rollout.messages import Orders
 from service.rollout.watcher import Watch
 from service.stopwatch import Awake
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
-
-
-class Fake:
-    """Does what it is told at once. ``cannot``: what it refuses; ``slow``: what it never has ready."""
-
-    def __init__(self, place: int, version: int = 1) -> None:
-        self.place = place
-        self.ready = True
-        self.report = Report(serves=version, holds=[version])
-        self.told: Orders | None = None
-        self.cannot: dict[int, str] = {}
-        self.slow: set[int] = set()
-        self.mute = False
-
-    @property
-    def orders(self) -> Orders:
-        return self.told or Orders(self.report.serves)
-
-    def tell(self, orders: Orders) -> None:
-        self.told = orders
-
-    def says(self) -> Report:
-        asked = {self.orders.serve, *self.orders.prepare}
-        holds = sorted({v for v in asked if v not in self.cannot and v not in self.slow} | {self.report.serves})
-        serves = self.orders.serve if self.orders.serve in holds and not self.mute else self.report.serves
-        return Report(serves=serves, holds=holds, refused={v: why for v, why in self.cannot.items() if v in asked})
+from tests.service.rollout.workers import Fake
 
 
 class Scene:

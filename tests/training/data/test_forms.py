@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.image.preprocess import Pixels
-from tests.training.data.sources.test_listing import write_csv, write_jsonl
-from tests.training.data.sources.test_shards import write_shard
-from tests.training.data.sources.test_torchvision import write_idx
+from tests.training.data.sources.factories import write_csv, write_idx, write_jsonl, write_shard
 from tests.training.factories import COLOURS, make_folder, make_run, write_recipe
 from training.__main__ import main
 from training.data import dataset

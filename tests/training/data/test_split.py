@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.factories import encode
-from tests.training.data.test_near_duplicates import digit, make_look, photo, saved_anew
+from tests.training.data.factories import digit, make_look, photo, saved_anew
 from training.data import split
 from training.data.lineage import Past, pack, past_of, unpack
 from training.data.split import Pool

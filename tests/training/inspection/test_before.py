@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import encode
-from tests.training.data.test_near_duplicates import photo, saved_anew
+from tests.training.data.factories import photo, saved_anew
 from tests.training.factories import make_folder, make_recipe, make_run, write_recipe
 from training.__main__ import main
 from training.data import crop

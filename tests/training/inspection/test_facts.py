@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from models.errors import ImageError
 from tests.factories import encode, make_image, make_picture
-from tests.training.data.test_near_duplicates import photo
+from tests.training.data.factories import photo
 from tests.training.factories import make_folder
 from training.data.sources.catalogue import open_source
 from training.inspection.facts import examine_file, look, sharpness

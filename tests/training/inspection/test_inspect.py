@@ -14,8 +14,8 @@ from PIL import Image
 
 from models.package.label_names import spelled
 from tests.factories import encode
-from tests.training.data.sources.test_shards import samples, write_shard
-from tests.training.data.test_near_duplicates import photo, saved_anew
+from tests.training.data.factories import photo, saved_anew
+from tests.training.data.sources.factories import samples, write_shard
 from tests.training.factories import SPEC
 from training.__main__ import main
 from training.data.dataset import load_training

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from tests.factories import encode, make_image
-from tests.training.data.test_near_duplicates import make_look, photo
+from tests.training.data.factories import make_look, photo
 from training.inspection import suspects
 from training.inspection.facts import Look, examine_file
 from training.inspection.suspects import Suspects

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision import models as networks
 
 import training
+from tests.training.networks.factories import build_filled, build_unfilled
 from training.networks import catalogue
 from training.networks.classifier import Classifier
 
@@ -57,29 +58,6 @@ PARAMETERS_OF_SMALL = {  # of 10 classes, as published or counted by hand
     "vgg19-small": 20_029_514,
     "vgg19_bn-small": 20_040_522,
 }
-
-
-def build_unfilled(architecture: str, classes: int) -> Classifier:
-    """Shapes without memory, so that the big ones cost nothing."""
-    with torch.device("meta"):
-        return catalogue.build(architecture, classes)
-
-
-def build_filled(architecture: str, classes: int) -> Classifier:
-    """Small random weights and plausible statistics of batch norms, quicker than a real initialisation; eval mode."""
-    torch.manual_seed(0)
-    model = build_unfilled(architecture, classes).to_empty(device="cpu").eval()
-    for name, value in model.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            value.zero_()
-        elif value.ndim > 1:
-            bound = (6 / value[0].numel()) ** 0.5  # He's, so that differences between images reach the logits
-            value.uniform_(-bound, bound)
-        elif name.endswith(("running_var", "weight")):
-            value.uniform_(0.5, 1.5)
-        else:
-            value.uniform_(-0.1, 0.1)
-    return model
 
 
 @pytest.mark.parametrize("architecture", catalogue.ARCHITECTURES)

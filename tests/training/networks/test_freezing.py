@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run
-from tests.training.networks.test_architectures import build_filled
+from tests.training.networks.factories import build_filled
 from training.loop import checkpoint as checkpoints
 from training.loop import train
 from training.networks import catalogue, freezing

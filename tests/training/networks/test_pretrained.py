@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from models.image.spec import InputSpec
 from tests.training.factories import make_recipe
-from tests.training.networks.test_architectures import build_unfilled
+from tests.training.networks.factories import build_unfilled, publish, save
 from training.errors import CheckpointError
 from training.loop import initial_weights
 from training.loop.checkpoint import Checkpoint
@@ -27,15 +27,6 @@ from training.loop.normalisation import normalise
 from training.networks import download, pretrained, torchvision
 
 SPEC = {"height": 64, "width": 64, "resize": 64}
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Path]:
-    """torch.hub's folder of weights, empty."""
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(tmp_path / "hub")
-    yield tmp_path / "hub" / "checkpoints"
-    torch.hub.set_dir(before)
 
 
 @cache
@@ -53,20 +44,6 @@ def make_network(architecture: str) -> Any:
         else:
             nn.init.uniform_(value, 0.5, 1.5) if name.endswith(("running_var", "weight")) else nn.init.uniform_(value, -0.1, 0.1)
     return net.eval()
-
-
-def save(net: Any, folder: Path, name: str) -> Path:
-    """Its weights as a file named in torchvision's way, with the beginning of its SHA-256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "weights.pth"
-    torch.save(net.state_dict(), path)
-    return path.rename(folder / f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, path: Path, address: str = "https://127.0.0.1:9") -> None:
-    """As if torchvision published the file of that name as IMAGENET1K_V1 of every architecture."""
-    there = pretrained.Published(f"{address}/{path.name}", InputSpec(224, 224, 256))
-    monkeypatch.setattr(pretrained, "published", lambda _: {"IMAGENET1K_V1": there})
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.training.networks.test_architectures import build_filled, build_unfilled
+from tests.training.networks.factories import build_filled, build_unfilled
 from training.networks import catalogue
 from training.networks.cifar import Block
 from training.networks.grayscale import Grey

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.training.networks.test_architectures import build_unfilled
+from tests.training.networks.factories import build_unfilled
 
 COUNTING = torch.arange(16.0).reshape(4, 4)  # 0 to 15, row by row
 

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from models.image.preprocess import preprocess
 from models.image.spec import InputSpec
 from tests.training.factories import make_recipe
-from tests.training.networks.test_architectures import build_filled
+from tests.training.networks.factories import build_filled
 from training.data import dataset
 from training.data.dataset import ImageSet
 from training.data.sources.folder import list_folder

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.report.test_pictures import decoded
+from tests.training.report.uri import decoded
 from training.networks import catalogue
 from training.networks.classifier import Classifier
 from training.report import filters

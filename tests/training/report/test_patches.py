@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.training.factories import make_images, make_recipe
-from tests.training.report.test_pictures import decoded
+from tests.training.report.uri import decoded
 from training.data.dataset import ImageSet
 from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier

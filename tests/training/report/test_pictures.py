@@ -1,21 +1,12 @@
 """training/report/pictures.py: what goes into a picture comes out of it, in its place and size."""
 
-from base64 import b64decode
-from io import BytesIO
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
+from tests.training.report.uri import decoded
 from training.report import pictures
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
-
-
-def decoded(uri: str) -> tuple[str, NDArray[np.uint8]]:
-    kind, _, data = uri.partition(",")
-    return kind, np.asarray(Image.open(BytesIO(b64decode(data))))
 
 
 def test_a_small_image_is_kept_pixel_by_pixel() -> None:

@@ -18,7 +18,7 @@ from models.registry import registry
 from models.terminal import program
 from tests.factories import make_image, make_package
 from tests.training.conftest import Journey
-from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
+from tests.training.factories import NO_DRAWINGS, interrupt_at, make_folder, make_recipe, make_run, write_recipe
 from training.__main__ import main
 from training.data import contents as noted
 from training.data import dataset
@@ -29,8 +29,6 @@ from training.publishing import export, package
 from training.report import document, facts, page, robustness, speed
 from training.workflows import pipeline
 from training.workflows.pipeline import Beginning, Made
-
-NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}
 
 
 def worked_on(said: str) -> list[str]:

@@ -20,8 +20,8 @@ from models.package.precision import CPU
 from models.registry import registry
 from tests.factories import encode, make_image
 from tests.training.conftest import Journey
-from tests.training.data.test_near_duplicates import photo, saved_anew
-from tests.training.factories import COLOURS, SPEC, make_folder, make_recipe, make_run
+from tests.training.data.factories import photo, saved_anew
+from tests.training.factories import COLOURS, NO_DRAWINGS, SPEC, make_folder, make_recipe, make_run
 from training.__main__ import main
 from training.data import dataset
 from training.data.lineage import unpack
@@ -32,8 +32,6 @@ from training.loop import checkpoint as checkpoints
 from training.publishing import export, package
 from training.report import page, robustness, speed
 from training.workflows import retrain
-
-NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}
 
 
 @pytest.fixture

@@ -17,11 +17,9 @@ from torch import nn
 from models.package.manifest import CARD, OUTPUTS, REPORT
 from models.package.precision import CPU
 from models.registry import registry
-from tests.training.factories import interrupt_at, make_folder, make_recipe
-from tests.training.networks.test_pretrained import hub as hub  # pyright: ignore[reportUnusedImport] - a fixture
-from tests.training.networks.test_pretrained import publish, save
+from tests.training.factories import NO_DRAWINGS, interrupt_at, make_folder, make_recipe
+from tests.training.networks.factories import publish, save
 from tests.training.stand_ins import NETWORKS, staged
-from tests.training.workflows.test_pipeline import NO_DRAWINGS
 from training.loop import train
 from training.loop.checkpoint import Checkpoint
 from training.networks import catalogue, torchvision

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.data.sources.test_shards import samples, write_shard
+from tests.training.data.sources.factories import samples, write_shard
 from tests.training.factories import make_folder
 from training.data.sources.catalogue import open_source, title
 from training.errors import DataError

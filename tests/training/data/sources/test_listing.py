@@ -1,30 +1,16 @@
 """training/data/sources/listing.py: lists of files in CSV and JSONL, and errors that name the line."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.training.data.sources.factories import Row, write_csv, write_jsonl
 from tests.training.factories import COLOURS, SPEC, make_folder
 from training.data import dataset
 from training.data.sources.listing import open_listing
 from training.errors import DataError
-
-Row = dict[str, str]
-
-
-def write_csv(path: Path, rows: list[Row]) -> Path:
-    lines = [",".join(rows[0]), *(",".join(f'"{cell}"' for cell in row.values()) for row in rows)]
-    path.with_suffix(".csv").write_text("\n".join(lines) + "\n")
-    return path.with_suffix(".csv")
-
-
-def write_jsonl(path: Path, rows: list[Row]) -> Path:
-    path.with_suffix(".jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    return path.with_suffix(".jsonl")
-
 
 Write = Callable[[Path, list[Row]], Path]
 both = pytest.mark.parametrize("write", [write_csv, write_jsonl])

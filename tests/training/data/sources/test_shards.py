@@ -1,10 +1,7 @@
 """training/data/sources/shards.py: samples of tar files, read without unpacking or running anything."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,29 +9,11 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.writer import TarWriter
 
 from tests.factories import make_image
+from tests.training.data.sources.factories import samples, write_shard
 from tests.training.factories import SPEC, make_folder
 from training.data import dataset
 from training.data.sources.shards import expand, open_shards
 from training.errors import DataError
-
-
-def write_shard(path: Path, files: dict[str, bytes], mode: Any = "w") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def samples(labels: str, seed: int = 0) -> dict[str, bytes]:
-    """A picture and its class for each letter."""
-    files: dict[str, bytes] = {}
-    for i, label in enumerate(labels):
-        files[f"some/{i:04d}.jpg"] = make_image("JPEG", seed=seed + i)
-        files[f"some/{i:04d}.cls"] = label.encode()
-    return files
 
 
 def test_a_group_is_read_beside_the_class(tmp_path: Path) -> None:

@@ -14,23 +14,10 @@ from torchvision import datasets
 from models.image.preprocess import preprocess
 from models.image.spec import InputSpec
 from tests.factories import encode
+from tests.training.data.sources.factories import write_idx
 from tests.training.factories import SPEC
 from training.data import dataset
 from training.errors import DataError
-
-
-def write_idx(root: Path, kind: str = "MNIST", each: int = 4, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Images (n, 28, 28) by the names of their files, ``each`` of the digits 0 to 9, in the format of the MNIST page."""
-    folder = root / kind / "raw"
-    folder.mkdir(parents=True)
-    written: dict[str, NDArray[np.uint8]] = {}
-    for i, name in enumerate(("train", "t10k")):
-        pixels = np.random.default_rng(seed + i).integers(0, 256, (10 * each, 28, 28)).astype(np.uint8)
-        targets = np.tile(np.arange(10, dtype=np.uint8), each)
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, len(pixels), 28, 28) + pixels.tobytes())
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, len(targets)) + targets.tobytes())
-        written[name] = pixels
-    return written
 
 
 def write_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.uint8]:

@@ -1,0 +1,25 @@
+"""A process that gives way and takes its place back, and what the system says of its threads."""
+
+import os
+import threading
+
+from service.engine.niceness import Priority
+
+
+def places() -> set[tuple[int, int]]:
+    """Policy and nice value of each thread."""
+    threads = [int(thread) for thread in os.listdir("/proc/self/task")]
+    return {(os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)) for thread in threads}
+
+
+def gives_way_and_returns() -> bool:
+    before = places()
+    priority = Priority()
+    release = threading.Event()
+    threading.Thread(target=release.wait, daemon=True).start()
+    if not priority.lower():
+        return places() == before  # the system does not let it return: then it does not give way
+    threading.Thread(target=release.wait, daemon=True).start()
+    lowered = places()
+    priority.raise_again()
+    return lowered == {(os.SCHED_IDLE, priority.usual)} and places() == before
