@@ -74,13 +74,12 @@ class Traffic:
         assert response.headers["x-model"] == f"{answer['model']}:{answer['version']}"
         self.answers.append((answer["version"], answer["results"][0]["label"]))
 
-    def wait_for(self, version: int) -> float:
-        """Seconds until the first answer of a version that none was of before."""
+    def wait_for(self, version: int) -> None:
+        """Until the first answer of a version that none was of before."""
         began, seen = time.monotonic(), len(self.answers)
         while not any(found == version for found, _ in self.answers[seen:]):
             assert time.monotonic() - began < PATIENCE, self.server.output()
             time.sleep(0.02)
-        return time.monotonic() - began
 
 
 @contextmanager
@@ -131,7 +130,7 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
         registry.promote(store, "tiny", 2, "test")
         clients.wait_for(2)
         registry.roll_back(store, "tiny")
-        seconds = clients.wait_for(1)
+        clients.wait_for(1)
         until(lambda: samples(client)["hubel_workers_agree"] == 1, server)  # the other worker may swap a moment later
         counts = samples(client)
     registry.promote(store, "tiny", 3, "refused again")
@@ -139,7 +138,6 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
     os.kill(server.processes()[1], signal.SIGKILL)
     until(lambda: versions_served(server) == [1, 1] and server.output().count("is ready after") == 3, server)
     assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
-    assert seconds < PATIENCE / 3
     assert counts['hubel_swaps_total{result="refused"}'] == 1
     assert server.output().count("is in service in place of") == 5
     assert "tiny:3 is refused, tiny:1 stays in service: " in server.output()
