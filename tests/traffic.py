@@ -50,13 +50,12 @@ class Traffic:
         assert response.headers["x-model"] == f"{answer['model']}:{answer['version']}"
         self.answers.append((answer["version"], answer["results"][0]["label"]))
 
-    def wait_for(self, version: int) -> float:
-        """Seconds until the first answer of a version that none was of before."""
+    def wait_for(self, version: int) -> None:
+        """Until the first answer of a version that none was of before."""
         began, seen = time.monotonic(), len(self.answers)
         while not any(found == version for found, _ in self.answers[seen:]):
             assert time.monotonic() - began < PATIENCE, self.server.output()
             time.sleep(0.02)
-        return time.monotonic() - began
 
 
 @contextmanager

@@ -9,16 +9,17 @@ import stat
 from pathlib import Path
 from typing import Annotated
 
-import limits
 import msgspec
 from msgspec import Meta, Struct
 
 from models.terminal.program import command
+from service.http.rate_limit import UNITS, RateLimit
 
 NOTHING = hashlib.sha256(b"").hexdigest()  # what `sha256sum < /dev/null` writes
 KEY_BYTES = 32
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+LIMIT = re.compile(r"\s*([0-9]{1,15})\s*(?:/|per)\s*([0-9]{1,6})?\s*([a-z]+?)s?\s*", re.IGNORECASE)
 Signature = tuple[int, int, int, int]  # a file's inode, size, times of last change of content and of mode
 
 
@@ -59,15 +60,16 @@ class KeysFile(Struct, frozen=True, forbid_unknown_fields=True):
                     raise ValueError(f"{other.name} and {key.name} have the same sha256")
 
 
-def parse_limit(text: str) -> limits.RateLimitItem:
-    """One limit in the notation of the library limits; raises ValueError for another text."""
-    try:
-        items = limits.parse_many(text)
-    except ValueError:
-        items = []
-    if len(items) != 1 or items[0].amount < 1:
-        raise ValueError(f"limit is {text[:50]!r}, it must be one amount and its time, as in '50/second' or '1000 per 5 minutes'")
-    return items[0]
+def parse_limit(text: str) -> RateLimit:
+    """One limit, as "50/second" or "1000 per 5 minutes"; raises ValueError for another text."""
+    if found := LIMIT.fullmatch(text):
+        limit = RateLimit(int(found[1]), int(found[2] or 1), found[3].lower())
+        if limit.amount > 0 and limit.times > 0 and limit.unit in UNITS:
+            return limit
+    raise ValueError(
+        f"limit is {text[:50]!r}, it must be one amount of at most 15 digits and its time, as in '50/second' or "
+        "'1000 per 5 minutes'"
+    )
 
 
 def look(file: Path) -> Signature | None:

@@ -1,22 +1,18 @@
-"""Who may ask, and how much: the key of a request -> the client it belongs to, and that client's rate limit."""
+"""Who may ask: the key of a request -> the client that it belongs to."""
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from limits import RateLimitItem
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
-
-from service.errors import RateLimited, TooManyImages, Unauthorized
+from service.errors import Unauthorized
 from service.http import api_keys
 from service.http.api_keys import Key, KeysError, Signature
+from service.http.rate_limit import Quota
 from service.telemetry import metrics
 
 OPEN = ("/livez", "/readyz")  # what supervisors and load balancers ask, without a key
@@ -28,64 +24,18 @@ Headers = Iterable[tuple[bytes, bytes]]
 log = logging.getLogger("hubel")
 
 
-class Counters(MemoryStorage):
-    """The library's storage, without the thread that it starts to forget old windows, which costs more than a request.
-
-    They are forgotten when a new window begins. For one thread.
-    """
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        if key not in self.expirations:
-            for old in list(self.expirations):
-                self.get(old)  # forgets it where it has expired
-            self.expirations[key] = time.time() + expiry
-        self.storage[key] += amount
-        return self.storage[key]
-
-
 @dataclass(frozen=True)
 class Client:
-    """Who a key belongs to. ``limit``: this process's share of the key's."""
+    """Who a key belongs to. quota: None without a limit."""
 
     name: str
     digest: bytes
-    limit: RateLimitItem | None
-    whole: str  # the key's and that, for people
-    counts: SlidingWindowCounterRateLimiter
+    quota: Quota | None
 
     def charge(self, images: int, counted: int = 0, what: str = "images") -> None:
-        """Count a request of so many images, or of ``what`` counts as they do, less what of it was counted already.
-
-        Raises:
-            RateLimited: they are more than the limit leaves now.
-            TooManyImages: they are more than it ever leaves.
-        """
-        if self.limit is None or images <= counted:
-            return
-        whole = f"the limit of the key {self.name} is {self.whole}"
-        if images > self.limit.amount:
-            raise TooManyImages(
-                f"the request holds {images} {what}, {whole}; send at most {self.limit.amount} in one request, "
-                "or ask for a higher limit"
-            )
-        if not self.counts.hit(self.limit, self.name, cost=images - counted):
-            seconds = seconds_until(self.counts, self.limit, self.name, images)
-            raise RateLimited(f"{whole}; try again in {seconds} s, or ask for a higher one", seconds)
-
-
-def seconds_until(counts: SlidingWindowCounterRateLimiter, limit: RateLimitItem, name: str, images: int) -> int:
-    """Whole seconds, at least one, until the limit leaves room for so many images, if none come in between.
-
-    The library counts in fixed windows and weighs the last one by the part of it that the sliding window still covers.
-    """
-    window = limit.get_expiry()
-    last, last_covered, this, this_covered = cast(Counters, counts.storage).get_sliding_window(limit.key_for(name), window)
-    room = limit.amount - images + 1  # the weighed count must fall below this
-    if this < room:
-        seconds = last_covered - (room - this) * window / last if last else 0.0
-    else:
-        seconds = this_covered - room * window / this
-    return max(1, math.ceil(seconds + 0.001))  # the wait's end itself is too early
+        """As Quota.charge; nothing without one."""
+        if self.quota is not None:
+            self.quota.charge(images, counted, what)
 
 
 class Access:
@@ -98,7 +48,7 @@ class Access:
         self.file = file
         self.workers = workers
         self.clock = clock
-        self.counts = SlidingWindowCounterRateLimiter(Counters())
+        self.clients: list[Client] = []
         self.seen = api_keys.look(file)
         self.looked = clock()
         self.clients = self.let_in(api_keys.read(file))
@@ -120,21 +70,17 @@ class Access:
 
     def let_in(self, entries: list[Key]) -> list[Client]:
         log.info("API keys in force: %s", ", ".join(key.name for key in entries))
-        shares = [self.share(key.limit) for key in entries]
-        return [
-            Client(key.name, key.digest(), share, self.say(key.limit, share), self.counts)
-            for key, share in zip(entries, shares, strict=True)
-        ]
+        before = {client.name: client.quota for client in self.clients}
+        return [Client(key.name, key.digest(), self.quota(key, before.get(key.name))) for key in entries]
 
-    def share(self, limit: str | None) -> RateLimitItem | None:
-        """This process's part of a limit, rounded up."""
-        if limit is None:
+    def quota(self, key: Key, before: Quota | None) -> Quota | None:
+        """This process's part of a key's limit; what was counted ``before`` stays where the limit is the same."""
+        if key.limit is None:
             return None
-        item = api_keys.parse_limit(limit)
-        return type(item)(math.ceil(item.amount / self.workers), item.multiples)
-
-    def say(self, limit: str | None, share: RateLimitItem | None) -> str:
-        return f"{limit}, of which each of {self.workers} processes allows {share}" if self.workers > 1 else limit or ""
+        share = api_keys.parse_limit(key.limit).share(self.workers)
+        shared = f", of which each of {self.workers} processes allows {share}" if self.workers > 1 else ""
+        bucket = before.bucket if before is not None and before.limit == share else share.bucket()
+        return Quota(key.name, share, key.limit + shared, bucket, self.clock)
 
     def identify(self, headers: Headers, same: Callable[[bytes, bytes], bool] = compare_digest) -> Client:
         """The client whose key a request carries. Takes as long for each key, and for none. Raises Unauthorized."""

@@ -40,7 +40,7 @@ def test_a_server_is_awaited_seen_whole_and_stopped(tmp_path: Path) -> None:
         text = processes.wait_for_answer(server, SENT, time.monotonic())
         tree = server.tree()
         assert len(tree) == 2
-        assert 0 < server.start_seconds < 60
+        assert 0 < server.start_seconds < 1000  # no speed: seconds, not milliseconds
         assert server.cpu_seconds() > 0
         assert 5 < server.memory_mb() < 500
     finally:

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.server
 
 MAX_GROWTH = 64 * MIB
 MAX_SECONDS = 0.25  # measured in the long tier, on a machine that does nothing else
-TOLERANT_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +43,18 @@ def test_a_bomb_is_refused_or_answered_without_its_memory(
     body = make()
     assert len(body) < 10 * MIB
     with warm.client() as client:
-        status, seconds, growth = cost(warm, client, body)
-    assert status in statuses
+        status, _, growth = cost(warm, client, body)
+    assert status in statuses  # after the deadline it would be 504
     assert growth <= MAX_GROWTH
-    assert seconds <= TOLERANT_SECONDS
 
 
 def test_a_body_packed_a_thousandfold_is_refused_and_not_unpacked(warm: Server) -> None:
     body = gzip.compress(bytes(200 * MIB))
     assert len(body) < MIB
     with warm.client() as client:
-        status, seconds, growth = cost(warm, client, body, **{"content-encoding": "gzip"})
+        status, _, growth = cost(warm, client, body, **{"content-encoding": "gzip"})
     assert status == 415
     assert growth <= 8 * MIB
-    assert seconds <= TOLERANT_SECONDS
 
 
 @pytest.mark.long

@@ -56,7 +56,7 @@ def test_a_process_that_goes_wrong_gives_a_reason(
     began = time.monotonic()
     with pytest.raises(TrialError, match=f"^{reason}"):
         dry_run.run(tmp_path / what, seconds=0.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 50  # no speed: what hangs would end by itself after 60 s
 
 
 def test_a_process_that_does_not_end_itself_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

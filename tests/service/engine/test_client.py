@@ -121,7 +121,7 @@ def test_one_that_hangs_while_it_computes_is_ended(store: Path) -> None:
     began = time.monotonic()
     with pytest.raises(RemoteError, match=r"did not end within 0\.3 s while it computed"):
         hanging.run(IMAGES, ["logits"])
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # no speed: it would hang for ever
     assert not runs(hanging.process.pid)
 
 

@@ -58,7 +58,7 @@ def test_what_does_not_come_is_not_waited_for_longer_than_was_said(ends: tuple[P
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         theirs.receive(0.2)
-    assert 0.15 < time.monotonic() - began < 10
+    assert 0.15 < time.monotonic() - began < 30  # no speed: it would hang for ever
 
 
 def test_one_who_sends_a_little_again_and_again_is_not_waited_for_for_ever(ends: tuple[Pipe, Pipe]) -> None:

@@ -1,12 +1,12 @@
-"""Keys and limits: the file that names them, the header that brings one, what is counted, and the file's changes."""
+"""Keys: the file that names them and their limits, the header that brings one, and the file's changes."""
 
 import hashlib
 import hmac
 import logging
 import os
-import threading
 import time
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from prometheus_client import REGISTRY
 
 from service.__main__ import main
 from service.api.openapi import document
-from service.errors import Overloaded, RateLimited, TooManyImages, Unauthorized
+from service.errors import Overloaded, RateLimited, Unauthorized
 from service.http import api_keys
 from service.http.api_keys import Key, KeysError
 from service.http.asgi import Edge
 from service.http.auth import CLIENT, Access, Client, bearer
+from service.http.rate_limit import RateLimit
 from tests.service.http.behind import Behind, Inner, count, request
 from tests.service.http.keys import OTHER_SECRET, SECRET, entry, toml
 
@@ -44,21 +45,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The library of the limits reads this one."""
-    made = Clock()
-    monkeypatch.setattr(time, "time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 def sent(key: str | None = SECRET, scheme: str = "Bearer") -> list[tuple[bytes, bytes]]:
     return [(b"host", b"x")] if key is None else [(b"host", b"x"), (b"authorization", f"{scheme} {key}".encode())]
-
-
-def limited(tmp_path: Path, limit: str, workers: int = 1) -> Client:
-    path = tmp_path / "keys.toml"
-    path.write_text(toml(entry(limit=limit)))
-    return Access(path, workers).clients[0]
 
 
 def allowed(client: Client, images: int = 1) -> bool:
@@ -101,10 +93,13 @@ BAD = {
     "the hash of nothing": (toml(entry(secret="")), "the sha256 of web is that of nothing"),
     "a name twice": (toml(entry(), entry(secret=OTHER_SECRET)), "two keys have the name web"),
     "a hash twice": (toml(entry(), entry("cron")), "web and cron have the same sha256"),
-    "no limit": (toml(entry(limit="")), "limit is '', it must be one amount and its time"),
+    "no limit": (toml(entry(limit="")), "limit is '', it must be one amount of at most 15 digits and its time"),
     "a limit of words": (toml(entry(limit="many")), "limit is 'many', it must be"),
     "a limit of another unit": (toml(entry(limit="5/fortnight")), "limit is '5/fortnight', it must be"),
     "a limit of nothing": (toml(entry(limit="0/second")), "limit is '0/second', it must be"),
+    "a limit in no time": (toml(entry(limit="5 per 0 seconds")), "limit is '5 per 0 seconds', it must be"),
+    "a negative limit": (toml(entry(limit="-5/second")), "limit is '-5/second', it must be"),
+    "a limit of 16 digits": (toml(entry(limit="1" * 16 + "/second")), "it must be one amount of at most 15 digits"),
     "two limits": (toml(entry(limit="1/second; 5/minute")), "limit is '1/second; 5/minute', it must be one"),
     "a limit of 5000 digits": (toml(entry(limit="9" * 5000 + "/second")), "it must be one amount"),
 }
@@ -152,6 +147,21 @@ def test_a_file_that_its_group_may_write_is_refused_and_one_that_it_may_read_is_
             api_keys.read(file)
 
 
+LIMITS = {
+    "50/second": RateLimit(50, 1, "second"),
+    "1000 per 5 minutes": RateLimit(1000, 5, "minute"),
+    " 3PER2Hours ": RateLimit(3, 2, "hour"),
+    "1/day": RateLimit(1, 1, "day"),
+    "7 per month": RateLimit(7, 1, "month"),
+    "999999999999999 / 2 years": RateLimit(999_999_999_999_999, 2, "year"),
+}
+
+
+@pytest.mark.parametrize(("text", "limit"), LIMITS.items(), ids=LIMITS)
+def test_a_limit_is_read_as_written(text: str, limit: RateLimit) -> None:
+    assert api_keys.parse_limit(text) == limit
+
+
 # --- new keys
 
 
@@ -161,7 +171,7 @@ def test_a_new_key_is_let_in_by_the_block_that_comes_with_it(tmp_path: Path) -> 
     path.write_text("".join(block for _, block in made))
     access = Access(path)
     assert [access.identify(sent(key)).name for key, _ in made] == ["web", "cron"]
-    assert [client.whole for client in access.clients] == ["50/second", ""]
+    assert [client.quota and client.quota.whole for client in access.clients] == ["50/second", None]
     assert all(len(key) == 43 and key not in path.read_text() for key, _ in made)
 
 
@@ -287,87 +297,26 @@ def test_a_client_without_a_limit_is_never_refused(file: Path) -> None:
     assert all(allowed(Access(file).clients[0], 32) for _ in range(100))
 
 
-def test_a_limit_is_kept_and_the_wait_that_is_told_is_enough(tmp_path: Path, clock: Clock) -> None:
-    client = limited(tmp_path, "10/minute")
-    assert [allowed(client) for _ in range(11)] == [True] * 10 + [False]
-    with pytest.raises(RateLimited) as caught:
-        client.charge(1)
-    assert "the limit of the key web is 10/minute; try again in" in str(caught.value)
-    assert caught.value.headers() == {"retry-after": str(caught.value.retry_after_seconds)}
-    clock.now += caught.value.retry_after_seconds
-    assert allowed(client)
-
-
-@pytest.mark.parametrize("images", [1, 3, 10])
-@pytest.mark.parametrize("start", [0.0, 17.3, 59.9])
-@pytest.mark.parametrize("pause", [0.0, 31.0, 61.0])
-def test_after_the_wait_there_is_room_and_little_sooner_there_is_none(
-    tmp_path: Path, clock: Clock, images: int, start: float, pause: float
-) -> None:
-    client = limited(tmp_path, "10/minute")
-    clock.now = 60 * 20_000 + start
-    assert allowed(client, 7)
-    clock.now += pause
-    while allowed(client):
-        pass
-    with pytest.raises(RateLimited) as caught:
-        client.charge(images)
-    clock.now += caught.value.retry_after_seconds - 1.5
-    assert caught.value.retry_after_seconds == 1 or not allowed(client, images)
-    clock.now += 1.5
-    assert allowed(client, images)
-
-
-def test_images_count_and_the_first_was_counted_on_the_head(tmp_path: Path, clock: Clock) -> None:
-    client = limited(tmp_path, "10/minute")
-    client.charge(1)
-    client.charge(4, counted=1)
-    client.charge(1, counted=1)
-    assert [allowed(client, images) for images in (7, 6, 1)] == [False, True, False]
-
-
-def test_more_images_than_the_limit_ever_allows_are_told_to_be_too_many(tmp_path: Path) -> None:
-    client = limited(tmp_path, "50/second", workers=4)
-    with pytest.raises(TooManyImages) as caught:
-        client.charge(14, counted=1)
-    limit = "the limit of the key web is 50/second, of which each of 4 processes allows 13 per 1 second"
-    ways = "send at most 13 in one request, or ask for a higher limit"
-    assert str(caught.value) == f"the request holds 14 images, {limit}; {ways}"
-    with pytest.raises(TooManyImages, match="the request holds 14 feedbacks, the limit"):
-        client.charge(14, counted=1, what="feedbacks")
-    client.charge(13)
-    with pytest.raises(RateLimited) as refused:
-        client.charge(1)
-    assert str(refused.value).startswith(f"{limit}; try again in ")
-
-
 @pytest.mark.parametrize(("workers", "share"), [(1, 50), (2, 25), (3, 17), (4, 13), (64, 1)])
 def test_each_worker_has_its_share_rounded_up(tmp_path: Path, clock: Clock, workers: int, share: int) -> None:
-    client = limited(tmp_path, "50 per 5 minutes", workers)
+    path = tmp_path / "keys.toml"
+    path.write_text(toml(entry(limit="50 per 5 minutes")))
+    (client,) = Access(path, workers, clock).clients
     assert sum(allowed(client) for _ in range(60)) == share
-    assert client.limit is not None
-    assert client.limit.get_expiry() == 300
+    clock.now += 300
+    assert sum(allowed(client) for _ in range(60)) == share
+    with pytest.raises(RateLimited) as refused:
+        client.charge(1)
+    shared = f", of which each of {workers} processes allows {share} per 5 minute" if workers > 1 else ""
+    assert str(refused.value).startswith(f"the limit of the key web is 50 per 5 minutes{shared}; try again in ")
 
 
 def test_one_client_s_limit_is_not_another_s(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/minute"), entry("cron", OTHER_SECRET, limit="2/minute")))
-    web, cron = Access(path).clients
+    web, cron = Access(path, clock=clock).clients
     assert [allowed(web) for _ in range(3)] == [True, True, False]
     assert [allowed(cron) for _ in range(3)] == [True, True, False]
-
-
-def test_counting_starts_no_thread_and_forgets_old_windows(tmp_path: Path, clock: Clock) -> None:
-    client = limited(tmp_path, "5/second")
-    time.sleep(0.1)  # the library's own thread ends
-    before = threading.active_count()
-    for _ in range(1000):
-        assert allowed(client)
-        clock.now += 1
-    assert threading.active_count() == before
-    storage: Any = client.counts.storage
-    assert len(storage.storage) <= 3
-    assert len(storage.expirations) <= 3
 
 
 # --- changes of the file
@@ -447,21 +396,44 @@ def test_a_mode_that_is_mended_is_seen(file: Path) -> None:
 
 
 def test_a_client_that_stays_keeps_its_count(tmp_path: Path, clock: Clock) -> None:
-    path, looking = tmp_path / "keys.toml", Clock()
-    path.write_text(toml(entry(limit="2/minute")))
-    access = Access(path, clock=looking)
+    path = tmp_path / "keys.toml"
+    path.write_text(toml(entry(limit="2/day")))
+    access = Access(path, clock=clock)
     access.identify(sent()).charge(2)
-    write(path, entry(limit="2/minute"), entry("cron", OTHER_SECRET))
-    looking.now += 2
-    assert not allowed(access.identify(sent()))
-    assert names(access) == ["web", "cron"]
+    write(path, entry("cron", OTHER_SECRET), entry(secret="another", limit="2 per 1 day"))
+    clock.now += 2
+    assert not allowed(access.identify(sent("another")))
+    assert names(access) == ["cron", "web"]
+
+
+@pytest.mark.parametrize("limit", ["3/day", "2/hour", "2 per 2 days"])
+def test_a_client_whose_limit_changes_is_counted_anew(tmp_path: Path, clock: Clock, limit: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(toml(entry(limit="2/day")))
+    access = Access(path, clock=clock)
+    access.identify(sent()).charge(2)
+    write(path, entry(limit=limit))
+    clock.now += 2
+    assert allowed(access.identify(sent()), 2)
+
+
+def test_of_clients_that_left_nothing_stays_in_memory(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(toml(*(entry(f"client-{i}", str(i), limit="2/day") for i in range(100))))
+    access = Access(path, clock=clock)
+    buckets = [weakref.ref(client.quota.bucket) for client in access.clients if client.quota]
+    assert len(buckets) == 100
+    write(path, entry("client-7", "7", limit="2/day"))
+    clock.now += 2
+    assert allowed(access.identify(sent("7")))
+    assert [i for i, bucket in enumerate(buckets) if bucket() is not None] == [7]
 
 
 # --- at the edge
 
 
-def guarded(file: Path, error: Overloaded | None = None) -> Edge:
-    return Edge(Inner(), lambda: Behind(error), Access(file))
+def guarded(file: Path, error: Overloaded | None = None, clock: Callable[[], float] = time.monotonic) -> Edge:
+    return Edge(Inner(), lambda: Behind(error), Access(file, clock=clock))
 
 
 def auth(key: str = SECRET) -> dict[str, str]:
@@ -541,7 +513,7 @@ def samples_of(name: str) -> Iterable[Any]:
 def test_past_the_limit_the_answer_is_429_with_the_wait(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/minute")))
-    edge = guarded(path)
+    edge = guarded(path, clock=clock)
     assert [request("/echo", headers=auth(), edge=edge).status for _ in range(2)] == [200, 200]
     before = count("hubel_rejections_total", reason="rate_limited"), count("hubel_requests_by_key_total", key="web", status="429")
     response = request("/nothing", headers=auth(), edge=edge)
@@ -581,7 +553,7 @@ def test_a_stranger_is_refused_on_the_head_without_overload_too(file: Path) -> N
 def test_what_was_counted_on_the_head_is_not_counted_again(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/minute")))
-    edge = guarded(path)
+    edge = guarded(path, clock=clock)
     access = edge.access
     assert access is not None
     answer, scope = early(edge, auth())

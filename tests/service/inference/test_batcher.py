@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from models.image.preprocess import Pixels
 from service.errors import DeadlineExceeded, Overloaded
+from service.inference import batcher as module
 from service.inference.batcher import ADMITTED_SECONDS, Arrays, Batcher, Compute, Job
 
 POISON = 13
@@ -94,15 +96,22 @@ def features_of(job: Job) -> list[float]:
     return job.answer.result()["features"].tolist()
 
 
-def test_an_idle_batcher_runs_a_single_image_at_once(make_batcher: MakeBatcher) -> None:
-    batcher = make_batcher(answers)
+def test_an_idle_batcher_hands_over_a_single_image_in_the_turn_in_which_it_came(make_batcher: MakeBatcher) -> None:
+    network = Network()
+    batcher = make_batcher(network, max_wait=3600.0)  # which only images that waited behind others wait for
 
     async def scenario() -> None:
-        jobs = [await submit(batcher, number) for number in range(50)]
-        assert [features_of(job) for job in jobs] == [[n, n] for n in range(50)]
-        assert min(job.queue_seconds for job in jobs) < 0.001
+        for number in range(3):
+            network.gate.clear()
+            task = submit(batcher, number)
+            await asyncio.sleep(0)  # it comes
+            await asyncio.sleep(0)
+            assert batcher.in_flight == 1
+            network.gate.set()
+            assert features_of(await task) == [number, number]
 
     run(scenario())
+    assert network.batches == [[0], [1], [2]]
 
 
 def test_images_that_arrive_together_are_computed_together(make_batcher: MakeBatcher) -> None:
@@ -612,21 +621,28 @@ def test_a_job_knows_how_many_were_computed_with_it(make_batcher: MakeBatcher) -
     run(scenario())
 
 
-def test_what_nobody_waits_for_is_computed_when_there_is_nothing_else_and_seldom(make_batcher: MakeBatcher) -> None:
+def test_what_nobody_waits_for_is_computed_when_there_is_nothing_else_and_seldom(
+    make_batcher: MakeBatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of its own, in ticks that floats hold exactly."""
+    now, pass_seconds, tick = 1000.0, 1 / 64, 1 / 1024
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
     batcher = make_batcher(answers)
 
     def slow(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
-        time.sleep(0.02)
+        nonlocal now
+        now += pass_seconds
         return answers(images, outputs)
 
     async def scenario() -> None:
-        done, began = 0, time.perf_counter()
-        while time.perf_counter() - began < 1:
+        nonlocal now
+        done = 0
+        while now < 1000 + 5:
             job = await batcher.spare(image(7), ("features",), slow)
             done += job is not None
             assert job is None or features_of(job) == [7, 7]
-            await asyncio.sleep(0.001)
-        assert 2 <= done <= 6  # a tenth of the time, 20 ms each
+            now += tick
+        assert done * pass_seconds == 5 / 10  # a tenth of the time
         assert batcher.seconds_per_image == 0
 
     run(scenario())

@@ -4,8 +4,10 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -353,7 +355,9 @@ def test_small_images_are_refused_when_they_would_wait_too_long_and_bulk_first(m
         on.check(0.4)
 
 
-def test_a_pace_is_learned_within_bounds_and_forgotten(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_a_pace_is_learned_within_bounds_and_forgotten(make: Callable[..., Decoding], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.perf_counter()
+    monkeypatch.setattr(decode_queue, "time", SimpleNamespace(perf_counter=lambda: now))  # to decode takes no time
     on = make(1)
     before = on.plan(MEDIUM, SPEC).seconds
     pace = on.paces["png"]

@@ -4,9 +4,11 @@ import random
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from service.monitoring import answer_log as module
 from service.monitoring.answer_log import HEAD, NO_VERDICT, PROBES, RIGHT, WRONG, Held, RecentAnswers, Ring, key_of
 
 
@@ -140,13 +142,21 @@ def test_nobody_can_make_answer_ids_that_share_a_place_without_knowing_the_folde
     assert RecentAnswers(None, "alone", 4).secret != RecentAnswers(None, "alone", 4).secret
 
 
-def test_a_lock_that_another_process_keeps_is_waited_for_no_longer_than_said(tmp_path: Path) -> None:
+def test_a_lock_that_another_process_keeps_is_waited_for_no_longer_than_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = RecentAnswers(tmp_path, "worker-0", 4), RecentAnswers(tmp_path, "worker-1", 4)
-    with other.alone(time.monotonic()):
-        began = time.monotonic()
-        with pytest.raises(Held), one.alone(began + 0.05):
+    now = 1000.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep, time=time.time))
+    with other.alone(now):
+        with pytest.raises(Held), one.alone(1000.05):
             pass
-        assert time.monotonic() - began < 3
+        assert 1000.05 <= now <= 1000.05 + module.LOCK_SECONDS
         one.write("", "abc", 0, 1, 0.5, 1, False)  # answers go on
         assert one.find("", "abc", 0) is not None
     with one.alone(time.monotonic()):

@@ -92,15 +92,14 @@ def test_what_comes_faster_than_it_can_be_written_is_dropped_and_counted(tmp_pat
     write_image = store.write_image
 
     def slowly(*args: object) -> bool:
-        begin.wait(10)
+        begin.wait(30)
         return write_image(*args)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(store, "write_image", slowly)
     keeper = Keeper(tmp_path, ALL, lambda outcome: counted.update([outcome]))
-    began = time.monotonic()
     for i in range(capture.QUEUE_IMAGES + 50):
         keeper.offer(b"%d" % i, answer(f"r{i}"))
-    assert time.monotonic() - began < 1
+    assert images(tmp_path) == set()  # whoever offers does not wait for the one that writes
     assert 48 <= counted["dropped"] <= 50
     begin.set()
     keeper.close()

@@ -238,10 +238,8 @@ def test_while_another_process_keeps_the_lock_nothing_is_taken_and_what_needs_no
 ) -> None:
     other = RecentAnswers(tmp_path, "worker-1", 16)
     with other.alone(time.monotonic()):
-        began = time.monotonic()
         with pytest.raises(Overloaded, match="nothing of this request was taken; try again in 1 s") as caught:
-            verdicts.take("web", [Feedback("r1", wrong=True), Feedback("unknown", wrong=True)], until=began + 0.05)
-        assert time.monotonic() - began < 2
+            verdicts.take("web", [Feedback("r1", wrong=True), Feedback("unknown", wrong=True)], until=time.monotonic() + 0.05)
         assert caught.value.headers() == {"retry-after": "1"}
         (unknown,) = verdicts.take("web", [Feedback("unknown", wrong=True)])
         assert isinstance(unknown, UnknownAnswer)

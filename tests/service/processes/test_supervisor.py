@@ -283,12 +283,10 @@ def test_a_second_signal_ends_all_at_once_but_not_one_sent_along_with_the_first(
             await asyncio.sleep(0.2)
         assert len(scene.ready()) == 1
         scene.supervisor.stopped -= 2
-        began = time.monotonic()
         os.kill(os.getpid(), signal.SIGTERM)
-        await until(lambda: not scene.ready())
-        assert time.monotonic() - began < 5
+        await until(lambda: not scene.ready())  # and not an hour later
 
-    assert play(tmp_path, scenario, workers=1, stop_seconds=20)[0] == 0
+    assert play(tmp_path, scenario, workers=1, stop_seconds=3600)[0] == 0
 
 
 def test_a_signal_while_the_first_ones_load_ends_it_well(tmp_path: Path) -> None:
