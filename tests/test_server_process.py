@@ -193,8 +193,10 @@ def end_of(server: Server) -> list[str]:
     ("settings", "reason"),
     [
         pytest.param({"HUBEL_MODEL": "nobody"}, "no model 'nobody' in ", id="unknown model"),
-        pytest.param({"HUBEL_MODEL": "tiny:9"}, "no version '9' of model tiny", id="unknown version"),
-        pytest.param({"HUBEL_STORE": "/nowhere"}, "no model 'tiny' in /nowhere; there is none", id="no store"),
+        pytest.param({"HUBEL_MODEL": "tiny:9"}, "no version '9' of model tiny", id="unknown version", marks=pytest.mark.long),
+        pytest.param(
+            {"HUBEL_STORE": "/nowhere"}, "no model 'tiny' in /nowhere; there is none", id="no store", marks=pytest.mark.long
+        ),
         pytest.param({"HUBEL_PORT": "http"}, "HUBEL_PORT is 'http': ", id="bad setting"),
         pytest.param({"HUBEL_MAX_QUEUE": "1"}, "the settings do not fit together: ", id="settings that do not fit"),
         pytest.param(
@@ -283,12 +285,12 @@ def leave_it(folder: Path) -> None:
     ("change", "settings", "reason"),
     [
         (damage_the_manifest, {}, "manifest.json is not a manifest that can be served: "),
-        (take_a_label_away, {}, "outputs.logits is [3] for 2 labels"),
+        pytest.param(take_a_label_away, {}, "outputs.logits is [3] for 2 labels", marks=pytest.mark.long),
         (take_another_number_of_classes, {}, "'logits': ('tensor(float)', [5])"),
-        (hide_external_data, {}, "model.onnx holds a tensor with external data"),
+        pytest.param(hide_external_data, {}, "model.onnx holds a tensor with external data", marks=pytest.mark.long),
         (link_the_graph, {}, "model.onnx is not a plain file but a link"),
-        (put_a_pipe_there, {}, "card.md is not a plain file but a pipe"),
-        (take_the_graph_away, {}, "model.onnx is missing"),
+        pytest.param(put_a_pipe_there, {}, "card.md is not a plain file but a pipe", marks=pytest.mark.long),
+        pytest.param(take_the_graph_away, {}, "model.onnx is missing", marks=pytest.mark.long),
         (leave_it, {"HUBEL_REQUIRE_SIGNATURE": str(ROOT / "pyproject.toml")}, "tiny:1 is not signed; there is no "),
         (leave_it, {"HUBEL_REQUIRE_SIGNATURE": "/nowhere.pem"}, "the key /nowhere.pem cannot be read: No such file"),
     ],

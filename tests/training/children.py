@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from tests.forks import CONTEXT
 from tests.training.factories import make_recipe
 from tests.training.stand_ins import NETWORKS
 from training.loop import checkpoint as checkpoints
@@ -20,8 +20,6 @@ from training.loop import train
 from training.networks import catalogue
 from training.networks.classifier import Classifier
 
-CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "torch.utils.tensorboard", "numpy.ma"])
 KILLED = -signal.SIGKILL
 Place = tuple[str, int]  # of a death, and at which time that a run comes there
 

@@ -135,6 +135,7 @@ def test_the_photographs_of_an_iphone_come_with_the_setting_that_makes_them_jpeg
         ("DICOM", bytes(128) + b"DICM\x02\0"),
         ("AppleDouble", b"\0\5\x16\7\0\2\0\0Mac OS X"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # some of which hold the time
 )  # fmt: skip
 def test_other_files_are_called_by_name(what: str, data: bytes) -> None:
     assert f"looks like {what}" in said_of(data)

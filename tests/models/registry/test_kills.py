@@ -1,7 +1,6 @@
 """kill -9 of whoever changes the store, at any moment: the next reader finds the old or the new, whole, and the next writer
 goes on."""
 
-import multiprocessing
 import random
 import shutil
 import signal
@@ -13,6 +12,7 @@ import pytest
 from models.lifecycle import candidate, gate, retention
 from models.lifecycle.candidate import Candidate
 from models.registry import registry
+from tests.forks import CONTEXT
 from tests.models import busy
 from tests.models.conftest import MakeStore, pointer
 
@@ -23,10 +23,8 @@ VISIBLE = {"tiny", "current.json", "candidate.json", "progress.json", "1.gate.js
 
 def kill(act: str, store: Path, files: Path, after: float) -> None:
     """Start ``act``, and kill it ``after`` seconds from when it is at work."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.models.busy"])
-    here, there = context.Pipe()
-    process = context.Process(target=busy.work, args=(act, store, files, there))
+    here, there = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=busy.work, args=(act, store, files, there))
     process.start()
     assert here.poll(30)
     assert here.recv_bytes() == b"ready"

@@ -42,7 +42,7 @@ def test_the_rate_of_a_short_run_stays_above_nothing_and_comes_near_its_peak(
     assert max(rates) == pytest.approx(0.3, rel=0.1 if schedule == "onecycle" else 1e-6)
 
 
-@pytest.mark.parametrize("schedule", set(SCHEDULES) - {"onecycle"})
+@pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - {"onecycle"}))
 def test_the_rate_rises_along_the_same_line_whatever_comes_after(schedule: str) -> None:
     recipe = make_recipe(learning_rate=0.3, warmup_share=0.2, schedule=schedule)
 
@@ -97,7 +97,7 @@ def test_one_cycle_is_that_of_torch(steps: int, warmup_share: float) -> None:
             cycle.step()
 
 
-@pytest.mark.parametrize("schedule", set(SCHEDULES) - {"onecycle"})
+@pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - {"onecycle"}))
 def test_momentum_stays_as_it_is_but_in_one_cycle(schedule: str) -> None:
     recipe = make_recipe(momentum=0.8, schedule=schedule)
 

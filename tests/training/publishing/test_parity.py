@@ -48,6 +48,7 @@ SIDES = {  # architecture -> side of the images, large enough for every layer to
     "googlenet": 64,
     "resnet18": 64,
 }  # and of hog-28 in test_hog.py
+LARGE = {"alexnet", "resnet18"}  # of the families of which a smaller one is there
 FULL_SIDES = {
     **SIDES,
     **{"lenet5": 28, "hog-28": 28, "hog-32": 32, "resnet110": 32, "vgg16_bn-small": 32},
@@ -105,7 +106,9 @@ def answers(model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8]
     return evaluate.logits_of(model, checkpoint, images)
 
 
-@pytest.fixture(scope="module", params=SIDES)
+@pytest.fixture(
+    scope="module", params=[name if name not in LARGE else pytest.param(name, marks=pytest.mark.long) for name in SIDES]
+)
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     side = SIDES[request.param]
     pixels = package.golden_images(InputSpec(side, side, side), 8)
