@@ -1,10 +1,19 @@
-"""Opening files that others may have put there: plain files alone, of a bounded size, and never waiting for one."""
+"""Files that several processes read and write.
 
+Opened where others may have put them: plain files alone, of a bounded size, and never waiting for one. Written so that whoever
+reads finds the old file or the new one, whole.
+"""
+
+import errno
 import hashlib
 import os
 import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from models.errors import PackageError
 
@@ -62,10 +71,42 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_atomic(
+    path: Path, content: bytes | Callable[[BinaryIO], object], *, prefix: str = "", mode: int = 0o644, durable: bool = True
+) -> None:
+    """Replace a file by one rename, once the file beside it that becomes it is written.
+
+    content: the bytes, or what writes them into an open file. prefix: of the name beside it, which a killed process leaves
+    behind. durable: the disk holds the content before the rename, and the rename at the end, whatever happens to the machine.
+
+    Raises:
+        OSError: it cannot be written; ``path`` is as it was, and nothing is left beside it. So too for what ``content`` raises.
+    """
+    handle, beside = tempfile.mkstemp(prefix=prefix or f".{path.stem}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content) if isinstance(content, bytes) else content(file)
+            file.flush()
+            with suppress(PermissionError):  # a file system without modes
+                os.fchmod(handle, mode)
+            if durable:
+                os.fsync(handle)
+        Path(beside).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    if durable:
+        sync(path.parent)
+
+
 def sync(path: Path) -> None:
-    """Have the disk hold a file or folder before what follows relies on it."""
+    """Have the disk hold a file, or the names in a folder, before what follows relies on it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as err:
+        if err.errno != errno.EINVAL:  # a file system that cannot do so for a folder
+            raise
     finally:
         os.close(handle)

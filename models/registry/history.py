@@ -20,7 +20,7 @@ from msgspec import Struct
 from models import files
 from models.errors import PackageError
 from models.package.manifest import Line, Time, Version, check_times
-from models.registry import json_file as records
+from models.registry import json_file
 
 FILE = "current.json"
 MAX_CHANGES = 1000
@@ -89,7 +89,7 @@ def change(event: Event, version: int, old: Pointer | None, reason: str, by: str
 
 def read(root: Path, name: str) -> Pointer | None:
     """The pointer of ``name``; None where nothing was promoted yet. Raises PackageError when it is damaged."""
-    return records.read(root / name / FILE, Pointer, "promote a version again to replace it")
+    return json_file.read(root / name / FILE, Pointer, "promote a version again to replace it")
 
 
 def update(root: Path, name: str, step: Callable[[Pointer | None], Pointer], mend: bool = False) -> Pointer:
@@ -110,7 +110,7 @@ def replace(root: Path, name: str, step: Callable[[Pointer | None], Pointer], me
             raise
         old = None
     new = _bounded(step(old))
-    records.write(root / name / FILE, msgspec.json.encode(new) + b"\n")
+    files.write_atomic(root / name / FILE, msgspec.json.encode(new) + b"\n")
     return new
 
 

@@ -21,6 +21,8 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
+from models.files import write_atomic
+
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KIB = 1024
 # Bytes of each file: room for every series that metrics.py can make, with a hundred API keys and dozens of versions.
@@ -77,10 +79,7 @@ class File(MmapedDict):
         if self.is_there():
             return
         own(Path(self._fname).parent)
-        beside = f"{self._fname}.new"
-        with open(beside, "wb") as file:
-            file.write(self._m[:])
-        os.replace(beside, self._fname)
+        write_atomic(Path(self._fname), self._m[:], durable=False)  # who changes a metric waits for it
         self._f.close()
         self._f = open(self._fname, "a+b")  # noqa: SIM115
         self._m = mmap.mmap(self._f.fileno(), self._capacity)
