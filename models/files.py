@@ -5,10 +5,12 @@ reads finds the old file or the new one, whole.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedReader
@@ -17,8 +19,10 @@ from typing import BinaryIO
 
 from models.errors import PackageError
 
+LOOK_SECONDS = 0.002  # between two tries to take a lock
 MAX_BYTES = 2**31  # of a file of a package: a graph cannot be longer, protobuf's limit
 MAX_TEXT_BYTES = 2**20  # of a pointer, a signature or a key, and of a manifest beside the names of its classes
+Identity = tuple[int, int, int, int]  # inode, size, times of the last change of content and of anything, in nanoseconds
 
 
 def open_plain(path: Path, limit: int = MAX_BYTES) -> BufferedReader:
@@ -66,6 +70,15 @@ def read(path: Path, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
+def identity(path: Path) -> Identity | None:
+    """What changes when a file does, its mode too, and when another one takes its name; None where none can be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def sha256(path: Path) -> str:
     with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -98,6 +111,25 @@ def write_atomic(
         raise
     if durable:
         sync(path.parent)
+
+
+def lock(handle: int, until: float = 0.0) -> bool:
+    """Lock an open file or folder until it is closed, as when the process is killed; False where another process holds it.
+
+    until: how long to wait for that one, by time.monotonic.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOOK_SECONDS)
+        else:
+            return True
 
 
 def sync(path: Path) -> None:

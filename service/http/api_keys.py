@@ -19,7 +19,6 @@ NOTHING = hashlib.sha256(b"").hexdigest()  # what `sha256sum < /dev/null` writes
 KEY_BYTES = 32
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-Signature = tuple[int, int, int, int]  # a file's inode, size, times of last change of content and of mode
 
 
 class KeysError(Exception):
@@ -68,15 +67,6 @@ def parse_limit(text: str) -> limits.RateLimitItem:
     if len(items) != 1 or items[0].amount < 1:
         raise ValueError(f"limit is {text[:50]!r}, it must be one amount and its time, as in '50/second' or '1000 per 5 minutes'")
     return items[0]
-
-
-def look(file: Path) -> Signature | None:
-    """What changes when the file does; None where there is none that can be looked at."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def read(file: Path) -> list[Key]:

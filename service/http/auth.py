@@ -14,9 +14,10 @@ from limits import RateLimitItem
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from models import files
 from service.errors import RateLimited, TooManyImages, Unauthorized
 from service.http import api_keys
-from service.http.api_keys import Key, KeysError, Signature
+from service.http.api_keys import Key, KeysError
 from service.telemetry import metrics
 
 OPEN = ("/livez", "/readyz")  # what supervisors and load balancers ask, without a key
@@ -99,7 +100,7 @@ class Access:
         self.workers = workers
         self.clock = clock
         self.counts = SlidingWindowCounterRateLimiter(Counters())
-        self.seen = api_keys.look(file)
+        self.seen = files.identity(file)
         self.looked = clock()
         self.clients = self.let_in(api_keys.read(file))
         metrics.KEYS_FILE_FAULTY.set(0)
@@ -152,7 +153,7 @@ class Access:
     def refresh(self) -> None:
         """Read the file again where it changed; what cannot be read changes nothing but the log and a metric."""
         self.looked = self.clock()
-        seen: Signature | None = api_keys.look(self.file)
+        seen = files.identity(self.file)
         if seen == self.seen:
             return
         self.seen = seen

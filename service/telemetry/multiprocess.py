@@ -21,7 +21,7 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
-from models.files import write_atomic
+from models.files import lock, write_atomic
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KIB = 1024
@@ -166,8 +166,7 @@ def clear(parent: Path) -> list[Path]:
         with suppress(OSError):  # another's, or gone by now, or locked: someone uses it
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                if os.fstat(handle).st_uid == os.geteuid() and (folder / MARK).exists():
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle).st_uid == os.geteuid() and (folder / MARK).exists() and lock(handle):
                     shutil.rmtree(folder, ignore_errors=True)
                     removed.append(folder)
             finally:

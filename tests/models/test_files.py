@@ -4,9 +4,11 @@ import errno
 import os
 import socket
 import stat
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Timer
 from typing import BinaryIO
 
 import pytest
@@ -165,6 +167,38 @@ def test_a_file_system_that_cannot_sync_is_used_and_a_disk_that_fails_is_told(
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output error") if fails else nullcontext():
         files.sync(tmp_path)
+
+
+def test_a_lock_is_anothers_until_it_is_closed(tmp_path: Path) -> None:
+    first, second = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
+    assert files.lock(first)
+    began = time.monotonic()
+    assert not files.lock(second)
+    assert not files.lock(second, began + 0.05)
+    assert 0.05 <= time.monotonic() - began < 5
+    Timer(0.05, os.close, [first]).start()
+    assert files.lock(second, time.monotonic() + 30)
+    os.close(second)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: files.write_atomic(path, b"same"),
+        lambda path: path.write_bytes(b"longer"),
+        lambda path: path.write_bytes(b"SAME"),
+        lambda path: path.chmod(0o600),
+        Path.unlink,
+    ],
+    ids=["replaced", "longer", "as long", "mode", "gone"],
+)
+def test_what_identifies_a_file_changes_with_it(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    (tmp_path / "it").write_bytes(b"same")
+    before = files.identity(tmp_path / "it")
+    assert before == files.identity(tmp_path / "it")
+    time.sleep(0.02)  # the clock of a file system may go in steps of 10 ms
+    change(tmp_path / "it")
+    assert before != files.identity(tmp_path / "it")
 
 
 def test_a_missing_file_is_told_from_a_wrong_one(tmp_path: Path) -> None:
