@@ -6,7 +6,6 @@ FOLDER/images/SHA256.ENDING holds the bytes as they came, each once; FOLDER/answ
 import hashlib
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,12 +14,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from models import files
 from models.errors import ImageError
 from models.image.header import read_header
 
 IMAGES, ANSWERS = "images", "answers"
 ANSWER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-BESIDE = ".new-"  # begins the name of a file that is being written
+BESIDE = ".new-"  # begins the name of a file that is being written; what is left there is removed later
 WITHDRAWN = ".withdrawn"
 ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
@@ -147,17 +147,5 @@ def _withdrawal(folder: Path, client: str, answer_id: str) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    beside = beside_of(path)
-    try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def beside_of(path: Path) -> Path:
-    """A name in the same folder that is nobody else's, for a while: what is left there is removed after it."""
-    return path.with_name(f"{BESIDE}{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}")
+    """Not made durable: an answer that a power cut damages is passed over, and no request waits for the disk."""
+    files.write_atomic(path, data, prefix=BESIDE, mode=0o600, durable=False)

@@ -6,6 +6,7 @@ not seen is read, nothing else.
 
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -185,7 +186,7 @@ class Catalogue:
 
     def _put_aside(self, image: str, beside: dict[str, Path]) -> None:
         path = self.folder / IMAGES / image
-        aside = captured.beside_of(path)
+        aside = path.with_name(captured.BESIDE + secrets.token_hex(8))
         with suppress(FileNotFoundError):
             os.utime(path)  # so that it is not taken for what a writer that died has left
             path.rename(aside)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from models import files
 from models.errors import PackageError
 from models.package.manifest import MOST, Line, Natural, Share, Time, Version, check_times
 from models.registry import history, json_file, registry
@@ -167,7 +168,7 @@ def start(
         for leftover in (FILE, PROGRESS):
             (root / name / leftover).unlink(missing_ok=True)
         history.replace(root, name, begin)
-        json_file.write(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
+        files.write_atomic(root / name / FILE, msgspec.json.encode(candidate) + b"\n")
 
 
 def end(
@@ -233,4 +234,4 @@ def read_progress(root: Path, name: str, candidate: Candidate) -> Progress:
 
 def write_progress(root: Path, name: str, progress: Progress) -> None:
     """Replace progress.json; raises OSError where the store cannot be written to."""
-    json_file.write(root / name / PROGRESS, msgspec.json.encode(progress) + b"\n")
+    files.write_atomic(root / name / PROGRESS, msgspec.json.encode(progress) + b"\n")

@@ -216,7 +216,7 @@ def path(root: Path, name: str, version: int) -> Path:
 
 def write(root: Path, name: str, version: int, gate: Gate) -> None:
     """Keep the verdict beside the version, in the place of one before."""
-    json_file.write(path(root, name, version), msgspec.json.format(msgspec.json.encode(gate), indent=1) + b"\n")
+    files.write_atomic(path(root, name, version), msgspec.json.format(msgspec.json.encode(gate), indent=1) + b"\n")
 
 
 def read(root: Path, name: str, version: int) -> Gate | None:

@@ -4,7 +4,6 @@ It is a Sigstore bundle over the manifest, made with an elliptic-curve key; the 
 so it answers for the whole package. The library model-signing (extra signing) is needed only by those who sign and check.
 """
 
-import os
 import stat
 import tempfile
 from pathlib import Path
@@ -31,14 +30,14 @@ def sign(folder: Path, data: bytes, key: Path) -> None:
     """
     signing = _library("signing")
     _check_key(key)
-    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory(prefix=".sign-", dir=folder.parent) as beside:
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place) / "sig"
         try:
             config = signing.Config().use_elliptic_key_signer(private_key=key)
-            config.sign(_written(Path(place), data), Path(beside) / "sig")
+            config.sign(_written(Path(place), data), made)
         except Exception as err:  # cryptography's and sigstore's classes share no base
             raise PackageError(f"{key} cannot sign: {_reason(err)}; make a key as docs/model-package.md says") from err
-        (Path(beside) / "sig").chmod(0o644)
-        os.replace(Path(beside) / "sig", path(folder))
+        files.write_atomic(path(folder), made.read_bytes(), prefix=".sign-")
 
 
 def check(folder: Path, data: bytes, key: Path) -> None:

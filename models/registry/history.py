@@ -3,7 +3,6 @@
 Pointer and history are one file that one rename replaces, so no version is in service without a record of who put it there.
 """
 
-import fcntl
 import getpass
 import os
 import socket
@@ -20,12 +19,12 @@ from msgspec import Struct
 from models import files
 from models.errors import PackageError
 from models.package.manifest import Line, Time, Version, check_times
-from models.registry import json_file as records
+from models.registry import json_file
 
 FILE = "current.json"
 MAX_CHANGES = 1000
 MAX_REASON = 500  # characters
-LOCK_SECONDS, LOOK_SECONDS = 10.0, 0.02  # that a writer waits for others, and between two looks whether they have ended
+LOCK_SECONDS = 10.0  # that a writer waits for others
 LOCKS = Path("/proc/locks")
 MAX_BYTES = files.MAX_TEXT_BYTES // 2  # of a pointer as it is written; one of more than MAX_TEXT_BYTES is not read
 
@@ -89,7 +88,7 @@ def change(event: Event, version: int, old: Pointer | None, reason: str, by: str
 
 def read(root: Path, name: str) -> Pointer | None:
     """The pointer of ``name``; None where nothing was promoted yet. Raises PackageError when it is damaged."""
-    return records.read(root / name / FILE, Pointer, "promote a version again to replace it")
+    return json_file.read(root / name / FILE, Pointer, "promote a version again to replace it")
 
 
 def update(root: Path, name: str, step: Callable[[Pointer | None], Pointer], mend: bool = False) -> Pointer:
@@ -110,7 +109,7 @@ def replace(root: Path, name: str, step: Callable[[Pointer | None], Pointer], me
             raise
         old = None
     new = _bounded(step(old))
-    records.write(root / name / FILE, msgspec.json.encode(new) + b"\n")
+    files.write_atomic(root / name / FILE, msgspec.json.encode(new) + b"\n")
     return new
 
 
@@ -136,26 +135,14 @@ def locked(place: Path) -> Generator[None]:
     handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # a file system without locks: then the last of two writers wins
-            _lock(handle, place)
+            if not files.lock(handle, time.monotonic() + LOCK_SECONDS):
+                raise PackageError(
+                    f"{place} is being changed by {holder(os.fstat(handle).st_ino)}, for more than {LOCK_SECONDS:g} s; nothing "
+                    "was changed here: try again when it has ended, or end it"
+                )
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, place: Path) -> None:
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            if time.monotonic() < until:
-                time.sleep(LOOK_SECONDS)
-                continue
-            raise PackageError(
-                f"{place} is being changed by {holder(os.fstat(handle).st_ino)}, for more than {LOCK_SECONDS:g} s; nothing was "
-                "changed here: try again when it has ended, or end it"
-            ) from err
-        return
 
 
 def holder(inode: int) -> str:

@@ -1,8 +1,5 @@
-"""Small JSON files of the store that several processes read while one replaces them: each is whole at any moment."""
+"""Small JSON files of the store, which several processes read while one replaces them."""
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,20 +26,3 @@ def read(path: Path, kind: type[T], way_out: str) -> T | None:
         raise PackageError(f"{path} is damaged: {err}; {way_out}") from err
     except manifests.UNREADABLE as err:
         raise PackageError(f"{path} is damaged: {manifests.explain(err, data)}; {way_out}") from err
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file by one rename, once the disk holds what it shall be."""
-    handle, beside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
-    files.sync(path.parent)

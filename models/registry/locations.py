@@ -29,8 +29,9 @@ class Folder:
         self.path, self.address = path, str(path)
 
     def open(self, name: str) -> BinaryIO:
-        """A file to read; raises PackageError, FileNotFoundError where there is none, OSError."""
-        return files.open_plain(self.path / name)
+        """A file to read; raises PackageError, FileNotFoundError where there is none."""
+        with told(f"{self.path}/{name}"):
+            return files.open_plain(self.path / name)
 
 
 class StayThere(urllib.request.HTTPRedirectHandler):
@@ -117,7 +118,8 @@ def told(address: str) -> Generator[None]:
     except (FileNotFoundError, PackageError):
         raise
     except Exception as err:  # their classes share no base
-        raise PackageError(f"{address} cannot be used: {' '.join(str(err).split())[:300] or type(err).__name__}") from err
+        text = str(getattr(err, "strerror", None) or err)
+        raise PackageError(f"{address} cannot be used: {' '.join(text.split())[:300] or type(err).__name__}") from err
 
 
 Place = Folder | Web | Storage

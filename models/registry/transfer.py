@@ -102,7 +102,8 @@ def push(folder: Path, target: Place) -> Manifest:
     manifest = registry.verify(folder)
     home = f"{manifest.name}/{manifest.version}"
     if isinstance(target, Folder):
-        return pull(target.path, Folder(folder.parents[1]), manifest.name, manifest.version)
+        with told(target.address):
+            return pull(target.path, Folder(folder.parents[1]), manifest.name, manifest.version)
     with suppress(FileNotFoundError):
         _text(target, f"{home}/{manifests.FILE}", Allowance())
         raise PackageError(f"{target.address} has a {manifest.id} already, and a version never changes; leave it, or remove it")

@@ -20,7 +20,6 @@ KEY_BYTES = 32
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LIMIT = re.compile(r"\s*([0-9]{1,15})\s*(?:/|per)\s*([0-9]{1,6})?\s*([a-z]+?)s?\s*", re.IGNORECASE)
-Signature = tuple[int, int, int, int]  # a file's inode, size, times of last change of content and of mode
 
 
 class KeysError(Exception):
@@ -70,15 +69,6 @@ def parse_limit(text: str) -> RateLimit:
         f"limit is {text[:50]!r}, it must be one amount of at most 15 digits and its time, as in '50/second' or "
         "'1000 per 5 minutes'"
     )
-
-
-def look(file: Path) -> Signature | None:
-    """What changes when the file does; None where there is none that can be looked at."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def read(file: Path) -> list[Key]:

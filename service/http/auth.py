@@ -9,9 +9,10 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Any
 
+from models import files
 from service.errors import Unauthorized
 from service.http import api_keys
-from service.http.api_keys import Key, KeysError, Signature
+from service.http.api_keys import Key, KeysError
 from service.http.rate_limit import Quota
 from service.telemetry import metrics
 
@@ -49,7 +50,7 @@ class Access:
         self.workers = workers
         self.clock = clock
         self.clients: list[Client] = []
-        self.seen = api_keys.look(file)
+        self.seen = files.identity(file)
         self.looked = clock()
         self.clients = self.let_in(api_keys.read(file))
         metrics.KEYS_FILE_FAULTY.set(0)
@@ -98,7 +99,7 @@ class Access:
     def refresh(self) -> None:
         """Read the file again where it changed; what cannot be read changes nothing but the log and a metric."""
         self.looked = self.clock()
-        seen: Signature | None = api_keys.look(self.file)
+        seen = files.identity(self.file)
         if seen == self.seen:
             return
         self.seen = seen

@@ -18,6 +18,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from models import files
+
 HEAD = struct.Struct("<QQ")  # entries of the ring, and how many were ever written
 SLOT = struct.Struct("<I")  # the number of the newest entry whose key belongs here; 0: none
 BODY = struct.Struct("<16sdIfHBI")  # key, Unix time, version, probability, label, unsure, number of the one before in its slot
@@ -27,7 +29,6 @@ NUMBERS = 0xFFFF_FFFF  # numbers of entries are kept in 32 bits; the first one i
 # make keys that share one; what is passed over here is no more than what is too old.
 PROBES = 64
 FILES, LOCK = "recent_*.ring", "recent.lock"
-LOCK_SECONDS = 0.002  # between two tries to take the lock
 NO_VERDICT, RIGHT, WRONG = 0, 1, 2
 log = logging.getLogger("hubel")
 
@@ -220,19 +221,9 @@ class RecentAnswers:
         if self.lock is None:
             yield
             return
-        while not _take(self.lock):
-            if time.monotonic() >= until:
-                raise Held
-            time.sleep(LOCK_SECONDS)
+        if not files.lock(self.lock, until):
+            raise Held
         try:
             yield
         finally:
             fcntl.flock(self.lock, fcntl.LOCK_UN)
-
-
-def _take(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,7 +4,6 @@ What cannot be written is dropped and counted; no request waits or fails for it.
 its lock clears up.
 """
 
-import fcntl
 import logging
 import os
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from models import files
 from models.captures import captured
 from models.captures.captured import ANSWERS, IMAGES, Kept
 from models.captures.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry, remove_old
@@ -300,9 +300,7 @@ class Keeper:
         """Bring the folder within its bounds, or, where another worker does so now, look what is there. Raises OSError."""
         self.cleared = time.monotonic()
         with os.fdopen(os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)) as lock, self.lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not files.lock(lock.fileno()):
                 self.catalogue.refresh()
                 return
             self.found = clear(self.catalogue, self.bounds)

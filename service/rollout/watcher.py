@@ -4,11 +4,11 @@ A file is read only when it is another than before, or could not be read: the st
 with one file, the others are followed.
 """
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 from models.errors import PackageError
+from models.files import Identity, identity
 from models.lifecycle import candidate
 from models.lifecycle.candidate import Candidate
 from models.package import manifest as manifests
@@ -17,7 +17,6 @@ from models.registry.history import Pointer
 from models.terminal.table import printable
 
 MAX_FAULT = 500  # characters
-Signature = tuple[int, int, int]
 
 
 class Watch:
@@ -33,22 +32,22 @@ class Watch:
         self.changes = 0
         self.promoted: datetime | None = None
         self.faults: list[str] = []
-        self.seen: tuple[Signature | None, ...] | None = None
+        self.seen: tuple[Identity | None, ...] | None = None
 
     def look(self) -> None:
         """Take in what changed. What cannot be read, for whatever reason, leaves things as they were."""
-        seen = self._signatures()
+        seen = self._identities()
         if seen == self.seen and not self.faults:
             return
         faults: list[str] = []
         try:
-            pointer = self._follow()  # the signature of before: what changes meanwhile is read once more
+            pointer = self._follow()  # the identity of before: what changes meanwhile is read once more
             self.candidate = candidate.of(self.root, self.name, pointer)
         except PackageError as err:
             faults.append(str(err))
         except Exception as err:  # a file that nobody thought of: the service goes on, and tells of it
             faults.append(f"{self.root / self.name} cannot be read: {type(err).__name__}: {err}")
-        if signature(self._package()) is None:
+        if identity(self._package()) is None:
             faults.append(f"{self._package().parent} is gone: it goes on from memory, and no worker can be started; put it back")
         self.faults = [printable(fault)[:MAX_FAULT] for fault in faults]
         self.seen = seen
@@ -69,14 +68,5 @@ class Watch:
     def _package(self) -> Path:
         return self.root / self.name / str(self.version) / manifests.FILE
 
-    def _signatures(self) -> tuple[Signature | None, ...]:
-        return tuple(map(signature, (self._pointer(), self.root / self.name / candidate.FILE, self._package())))
-
-
-def signature(path: Path) -> Signature | None:
-    """What differs when another file takes a name; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    def _identities(self) -> tuple[Identity | None, ...]:
+        return tuple(map(identity, (self._pointer(), self.root / self.name / candidate.FILE, self._package())))

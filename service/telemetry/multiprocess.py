@@ -21,6 +21,8 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
+from models.files import lock, write_atomic
+
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KIB = 1024
 # Bytes of each file: room for every series that metrics.py can make, with a hundred API keys and dozens of versions.
@@ -77,10 +79,7 @@ class File(MmapedDict):
         if self.is_there():
             return
         own(Path(self._fname).parent)
-        beside = f"{self._fname}.new"
-        with open(beside, "wb") as file:
-            file.write(self._m[:])
-        os.replace(beside, self._fname)
+        write_atomic(Path(self._fname), self._m[:], durable=False)  # who changes a metric waits for it
         self._f.close()
         self._f = open(self._fname, "a+b")  # noqa: SIM115
         self._m = mmap.mmap(self._f.fileno(), self._capacity)
@@ -167,8 +166,7 @@ def clear(parent: Path) -> list[Path]:
         with suppress(OSError):  # another's, or gone by now, or locked: someone uses it
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                if os.fstat(handle).st_uid == os.geteuid() and (folder / MARK).exists():
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle).st_uid == os.geteuid() and (folder / MARK).exists() and lock(handle):
                     shutil.rmtree(folder, ignore_errors=True)
                     removed.append(folder)
             finally:

@@ -5,19 +5,18 @@ behind.
 """
 
 import json
-import os
 import re
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import torch
 from msgspec import Struct
 from torch import Tensor
 
+from models import files
 from models.terminal import program
 from training.data.lineage import Past
 from training.errors import CheckpointError
@@ -26,7 +25,7 @@ from training.networks.classifier import Classifier
 from training.recipe import Recipe
 
 SIDECAR = "checkpoint.json"
-WEIGHTS_FILE = re.compile(r"\.?weights-\d{4,}\.pt(\.new)?")
+WRITTEN = re.compile(r"weights-\d{4,}\.pt|\.(weights-\d{4,}|checkpoint)-\w{8}")  # the second: left by a process that was killed
 Weights = dict[str, Tensor]  # by their names in the network
 
 
@@ -72,36 +71,16 @@ def save(folder: Path, checkpoint: Checkpoint, weights: Weights, training: dict[
     checkpoint.weights = f"weights-{checkpoint.epoch:04d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _beside(folder / checkpoint.weights) as file:
-            torch.save({"model": weights, "training": training}, file)
-        with _beside(folder / SIDECAR) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
+        files.write_atomic(folder / checkpoint.weights, partial(torch.save, {"model": weights, "training": training}))
+        files.write_atomic(folder / SIDECAR, msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
     except (OSError, RuntimeError) as err:  # the second is torch's, of a file that takes no more
         raise CheckpointError(
             f"epoch {checkpoint.epoch} cannot be saved in {folder} ({' '.join(str(err).split())}): what was saved before is "
             "whole; make room and go on with --resume"
         ) from err
     for path in list(folder.iterdir()):
-        if WEIGHTS_FILE.fullmatch(path.name) and path.name != checkpoint.weights:
+        if WRITTEN.fullmatch(path.name) and path.name != checkpoint.weights:
             path.unlink()
-
-
-@contextmanager
-def _beside(path: Path) -> Generator[IO[bytes]]:
-    """A file that takes the place of ``path`` by one rename when it is whole and on the disk."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with open(beside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    with suppress(OSError):  # some file systems cannot
-        os.fsync(folder)  # the rename
-    os.close(folder)
 
 
 def is_of(folder: Path, recipe: Recipe) -> bool:

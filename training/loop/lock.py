@@ -1,11 +1,11 @@
 """One process at a time trains into a folder. The system lets go of the lock when the process ends, however it does."""
 
-import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from models import files
 from training.errors import CheckpointError
 from training.loop.checkpoint import SIDECAR
 
@@ -43,7 +43,8 @@ def _locked(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not files.lock(file):
+                raise BlockingIOError
             if os.fstat(file).st_nlink:  # else the process that held it before has removed it meanwhile
                 os.ftruncate(file, 0)
                 os.write(file, str(os.getpid()).encode())

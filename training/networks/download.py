@@ -2,14 +2,15 @@
 
 import hashlib
 import re
-import tempfile
 from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO
 from urllib.request import urlopen
 
 import torch
 from tqdm import tqdm
 
+from models import files
 from training.errors import CheckpointError
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # the beginning of the SHA-256, by the custom of torch.hub
@@ -45,33 +46,37 @@ def fetch(url: str) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as beside, urlopen(url, timeout=SECONDS) as answer:
-        part, size = Path(beside) / path.name, int(answer.headers.get("Content-Length", 0))
-        with open(part, "wb") as file, tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
+    def fill(file: BinaryIO) -> None:
+        digest, size = hashlib.sha256(), int(answer.headers.get("Content-Length", 0))
+        with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
+                digest.update(chunk)
                 bar.update(len(chunk))
-        if not is_what_its_name_says(part):
+        if not is_named(digest.hexdigest(), path):
             raise OSError("what arrived is not the file of that name")
-        part.replace(path)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with urlopen(url, timeout=SECONDS) as answer:
+        files.write_atomic(path, fill, prefix=".download-")
 
 
 def sha256(path: Path) -> str:
+    """Of a file that may be a link, as a user's own may be, and may have any size; files.sha256 refuses both."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_what_its_name_says(path: Path) -> bool:
-    """Whether the SHA-256 of the file begins with the hash in its name, if there is one."""
+def is_named(digest: str, path: Path) -> bool:
+    """Whether a SHA-256 begins with the hash in the name of the file, if there is one."""
     named = HASH.search(path.name)
-    return named is None or sha256(path).startswith(named[1])
+    return named is None or digest.startswith(named[1])
 
 
 def check_name(path: Path) -> None:
     """Raises CheckpointError when the file is not what its name says."""
-    if not is_what_its_name_says(path):
+    if not is_named(digest := sha256(path), path):
         raise CheckpointError(
-            f"{path} is damaged or another file: its SHA-256 begins with {sha256(path)[:8]}, which is not the one in its name; "
+            f"{path} is damaged or another file: its SHA-256 begins with {digest[:8]}, which is not the one in its name; "
             "remove it and fetch it again"
         )

@@ -8,8 +8,9 @@ from threading import Barrier
 import msgspec
 import pytest
 
+from models import files
 from models.package.manifest import PackageError
-from models.registry import history, json_file, registry
+from models.registry import history, registry
 from models.registry.history import MAX_CHANGES, Change, Pointer
 from tests.models.conftest import MakeStore, contents, pointer
 
@@ -117,5 +118,5 @@ def test_a_disk_that_is_full_leaves_nothing_beside_the_pointer(make_store: MakeS
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        json_file.write(store / "tiny/current.json", b"new")
+        files.write_atomic(store / "tiny/current.json", b"new")
     assert contents(store) == before

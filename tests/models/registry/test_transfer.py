@@ -1,5 +1,6 @@
 """pull and push: a package arrives whole or not at all, from and to folders, http addresses and fsspec's storage."""
 
+import os
 import re
 import sys
 import time
@@ -105,6 +106,31 @@ def test_what_is_not_there_is_named(tmp_path: Path, address: str, capsys: pytest
     assert not (tmp_path / "there").exists()
 
 
+def test_a_push_that_breaks_off_leaves_nothing_in_a_folder_and_one_that_ends_puts_a_first_version_into_service(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, there = make_store(tiny=1), tmp_path / "there"
+    monkeypatch.setattr(archive, "MAX_BYTES", 2000)
+    with pytest.raises(PackageError, match="more than 2,000 bytes"):
+        transfer.push(store / "tiny/1", locations.find(str(there)))
+    assert not there.exists()
+    monkeypatch.undo()
+    transfer.push(store / "tiny/1", locations.find(str(there)))
+    assert registry.resolve(there, "tiny") == there / "tiny/1"
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a pipe"), (Path.mkdir, "a folder")])
+def test_what_is_no_plain_file_in_a_folder_is_not_pulled(
+    make_store: MakeStore, tmp_path: Path, make: Callable[[Path], object], kind: str
+) -> None:
+    card = make_store(tiny=1) / "tiny/1/card.md"
+    card.unlink()
+    make(card)
+    with pytest.raises(PackageError, match=f"card.md is not a plain file but {kind}"):
+        transfer.pull(tmp_path / "there", locations.find(str(card.parents[2])), "tiny", 1)
+    assert not (tmp_path / "there").exists()
+
+
 def test_a_push_that_breaks_off_leaves_no_package_and_goes_on_later(
     make_store: MakeStore, tmp_path: Path, web: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +202,15 @@ def test_a_package_that_is_not_signed_is_not_pulled_where_it_must_be(make_store:
 def test_a_place_that_cannot_be_reached_is_named(address: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=message):
         transfer.pull(tmp_path / "there", locations.find(address), "tiny", 1)
+
+
+def test_a_folder_that_cannot_be_used_is_named(make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, file = make_store(tiny=1), tmp_path / "file"
+    file.write_text("no folder")
+    assert main(["push", "tiny:1", str(file), "--store", str(store)]) == 1
+    assert capsys.readouterr().err == f"error: {file} cannot be used: File exists\n"
+    assert main(["pull", f"{file}/tiny/1", "--store", str(tmp_path / "there")]) == 1
+    assert capsys.readouterr().err == f"error: {file}/tiny/1/manifest.json cannot be used: Not a directory\n"
 
 
 def test_without_fsspec_storage_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,9 +93,15 @@ def test_saving_leaves_one_sidecar_and_the_weights_it_names(source: Path, tmp_pa
 def test_a_stop_before_the_sidecar_is_replaced_leaves_the_checkpoint_before(source: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "run", source)
     (tmp_path / "run" / "weights-0001.pt").write_bytes(b"half of the wei")
-    (tmp_path / "run" / f".{SIDECAR}.new").write_bytes(b'{"recipe"')
+    (tmp_path / "run" / ".weights-0001-a1b2c3_d").write_bytes(b"half of the wei")
+    (tmp_path / "run" / ".checkpoint-a1b2c3d4").write_bytes(b'{"recipe"')
 
-    assert checkpoints.load(tmp_path / "run")[0].epoch == 0
+    checkpoint, model, _ = checkpoints.load(tmp_path / "run")
+    assert checkpoint.epoch == 0
+
+    checkpoint.epoch = 1
+    checkpoints.save(tmp_path / "run", checkpoint, model.state_dict(), training={})
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {SIDECAR, "weights-0001.pt"}
 
 
 def test_a_folder_without_a_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
