@@ -1,4 +1,7 @@
-"""A moving average of the weights, which often answers better than the weights themselves (Polyak and Juditsky 1992)."""
+"""A moving average of the weights, which often answers better than the weights themselves (Polyak and Juditsky 1992).
+
+torch's AveragedModel with get_ema_multi_avg_fn has one decay from the first step on, and averages counters too.
+"""
 
 from copy import deepcopy
 
