@@ -43,6 +43,12 @@ class Processes:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Make each tensor the mean of those of all processes, as ``add`` does."""
+        self.add(tensors)
+        for tensor in tensors:
+            tensor /= self.size
+
     def agree(self, text: str) -> bool:
         """Whether all processes say the same."""
         if self.size == 1:

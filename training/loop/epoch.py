@@ -85,6 +85,7 @@ def learn(
             if bar.update(batch.whole):  # it was drawn: now and then, because to read the sums is to wait for the device
                 means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())
                 bar.set_postfix_str(f"{means}, {pace.left(checkpoint.epoch + (i + 1) / batches)}", refresh=False)
+    processes.average(state.statistics())  # on CPUs each process has seen its own part
     processes.add([sums])
     losses, right, seen = sums.tolist()
     return Learnt(losses / seen, right / seen, rate, int(seen))

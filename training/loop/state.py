@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.loop import sync_batchnorm
 from training.loop.checkpoint import Weights
 from training.loop.device import Device
 from training.loop.distributed import ALONE, Processes
@@ -16,6 +15,8 @@ from training.loop.optimizer import make_optimizer
 from training.networks.classifier import Classifier
 from training.networks.ema import Average
 from training.recipe import Recipe
+
+RUNNING = ("running_mean", "running_var")  # torch's names of the statistics of a norm
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class State:
     def answering(self) -> Classifier:
         """The network to evaluate and to keep: the average of the weights where there is one."""
         return self.average.model if self.average else self.model
+
+    def statistics(self) -> list[Tensor]:
+        """The running statistics of the norms, those that are averaged too."""
+        networks = [self.model, self.average.model] if self.average else [self.model]
+        return [value for network in networks for name, value in network.named_buffers() if name.endswith(RUNNING)]
 
     def content(self) -> dict[str, Any]:
         """All of it, to go on with: tensors that are not copied."""
@@ -50,8 +56,8 @@ class State:
 
 def begin(model: Classifier, recipe: Recipe, device: Device, processes: Processes = ALONE) -> State:
     """The state of a run that has not begun; ``model`` is moved to the device."""
-    if processes.size > 1:
-        sync_batchnorm.share(model)
+    if processes.size > 1 and device.is_gpu:  # torch's layer knows no CPU
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(device.name, memory_format=layout(recipe))  # type: ignore[call-overload]
     forward = torch.compile(model.weighted_logits) if recipe.compile else model.weighted_logits
     average = Average(model, recipe.ema) if recipe.ema else None

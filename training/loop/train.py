@@ -193,7 +193,7 @@ def prepare(
         (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from, seen), None
         if errors:
             checkpoint.data["trained_despite"] = errors
-    check_processes(checkpoint, processes)
+    check_processes(checkpoint, device, processes)
     checkpoint.provenance["processes"] = processes.size
     kept = copied(model.state_dict())
     state = begin(model, recipe, device, processes)
@@ -232,11 +232,14 @@ def look(source: str | Path, recipe: Recipe, images: ImageSet, validation: Image
     return before.find(sets | ({"test": test} if test else {}), past)
 
 
-def check_processes(checkpoint: Checkpoint, processes: Processes) -> None:
-    """Raises RecipeError when there is not an image for each process, or when they do not set out from the same things."""
+def check_processes(checkpoint: Checkpoint, device: Device, processes: Processes) -> None:
+    """Raises RecipeError when there are too few images for each process, or when they do not set out from the same things."""
     recipe, facts = checkpoint.recipe, checkpoint.data
-    if (n := min(recipe.batch_size, facts["training_images"])) < processes.size:
-        raise RecipeError(f"a batch has {n} images for {processes.size} processes: raise batch_size, or start fewer of them")
+    least = 1 if device.is_gpu or processes.size == 1 else 2  # on CPUs the batch norm of each process knows its own images alone
+    if (n := min(recipe.batch_size, facts["training_images"])) < least * processes.size:
+        raise RecipeError(
+            f"a batch has {n} images for {processes.size} processes, each of which needs {least}: raise batch_size or start fewer"
+        )
     if not processes.agree(f"{recipe} {facts['training_sha256']} {facts['validation_sha256']} {checkpoint.epoch}"):
         raise RecipeError(
             "the processes do not see the same images, recipe and checkpoint: put them where all machines read the same"

@@ -19,9 +19,11 @@ import training
 from tests.training import children
 from tests.training.factories import make_folder, make_recipe, make_run, write_recipe
 from training.__main__ import main
+from training.data import dataset
 from training.errors import RecipeError
 from training.loop import checkpoint as checkpoints
-from training.loop import distributed, train
+from training.loop import distributed, epoch, train
+from training.loop.device import Device
 from training.loop.distributed import Processes
 
 pytestmark = [
@@ -47,9 +49,8 @@ def weights(folder: Path) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("changes", "size"),
     [
-        pytest.param({"architecture": "plain"}, 2, id="without batch norm"),
-        pytest.param({"architecture": "normed"}, 2, id="with batch norm"),
-        pytest.param({"architecture": "normed", "batch_size": 7, "cutmix": 0.5, "ema": 0.5}, 3, id="parts of unlike size"),
+        pytest.param({"architecture": "plain"}, 2, id="two halves"),
+        pytest.param({"architecture": "plain", "batch_size": 7, "cutmix": 0.5, "ema": 0.5}, 3, id="parts of unlike size"),
         pytest.param({"architecture": "plain", "accumulate": 2, "clip_norm": 0.1}, 2, id="gradients added up and clipped"),
     ],
 )
@@ -67,6 +68,32 @@ def test_several_processes_learn_what_one_does(changes: dict[str, Any], size: in
     for name, value in weights(tmp_path / "several").items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4, msg=name)
     assert several.provenance["processes"] == size
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_processes_with_batch_norm_measure_the_network_that_is_kept(ema: float, source: Path, tmp_path: Path) -> None:
+    together(source, tmp_path / "run", {"architecture": "normed", "epochs": 2, "ema": ema})
+
+    checkpoint, model, state = checkpoints.load(tmp_path / "run")
+    _, validation = dataset.load_training(source, checkpoint.recipe.input, checkpoint.recipe.validation_share, 0)
+    loss, accuracy = epoch.evaluate(model, checkpoint, validation, Device("cpu", None))
+    assert checkpoint.history[-1]["validation_loss"] == pytest.approx(loss, abs=1e-4)
+    assert checkpoint.history[-1]["validation_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    assert state["model"]["trunk.1.num_batches_tracked"] == 6
+
+
+def average(folder: Path) -> None:
+    with distributed.joined() as group:
+        mean = torch.tensor([1.0, 2.0]) + 4 * group.rank
+        group.average([mean])
+        torch.save(mean, folder / f"{group.rank}.pt")
+
+
+def test_the_average_is_that_of_all_processes(tmp_path: Path) -> None:
+    pair = [children.call(average, tmp_path, environment=environment) for environment in children.together(2)]
+
+    assert [children.finish(process) for process in pair] == [0, 0]
+    assert all(torch.load(tmp_path / f"{rank}.pt").tolist() == [3, 4] for rank in range(2))
 
 
 def test_processes_that_are_started_anew_go_on_to_where_undisturbed_ones_end(source: Path, tmp_path: Path) -> None:
@@ -128,10 +155,16 @@ def test_the_parts_make_up_the_whole_and_differ_by_one_at_most(n: int, size: int
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(source: Path, tmp_path: Path) -> None:
-    checkpoint, _ = make_run(tmp_path / "run", source, architecture="plain", batch_size=2)
+    checkpoint, _ = make_run(tmp_path / "run", source, architecture="plain", batch_size=5)
 
-    with pytest.raises(RecipeError, match="a batch has 2 images for 3 processes: raise batch_size"):
-        train.check_processes(checkpoint, Processes(0, 3))
+    with pytest.raises(
+        RecipeError, match="a batch has 5 images for 3 processes, each of which needs 2: raise batch_size or start fewer"
+    ):
+        train.check_processes(checkpoint, Device("cpu", None), Processes(0, 3))
+    with pytest.raises(
+        RecipeError, match="a batch has 5 images for 6 processes, each of which needs 1: raise batch_size or start fewer"
+    ):
+        train.check_processes(checkpoint, Device("cuda", None), Processes(0, 6))
 
 
 def test_only_the_first_process_says_something(capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,12 +219,13 @@ def torchrun(source: Path, tmp_path: Path) -> Iterator[Launch]:
 
 @pytest.mark.long
 def test_torchrun_trains_with_two_processes_of_which_one_speaks(torchrun: Launch, source: Path, tmp_path: Path) -> None:
-    assert torchrun(tmp_path / "run", epochs=2).wait(300) == 0
+    without_norm = {"architecture": "vgg11-small", "input": {"height": 32, "width": 32, "resize": 32}}
+    assert torchrun(tmp_path / "run", epochs=2, **without_norm).wait(300) == 0
 
     assert json.loads((tmp_path / "run.out").read_text())["epochs"] == 2
     said = (tmp_path / "run.err").read_text()
     assert said.count("epoch 1  loss ") == said.count("epoch 2  loss ") == 1
-    one = train.train(source, tmp_path / "one", make_recipe(epochs=2), say=False)
+    one = train.train(source, tmp_path / "one", make_recipe(epochs=2, **without_norm), say=False)
     loss, expected = (checkpoint.history[0]["loss"] for checkpoint in (checkpoints.load(tmp_path / "run")[0], one))
     assert loss == pytest.approx(expected, abs=1e-3)
 
