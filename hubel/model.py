@@ -51,5 +51,5 @@ class Model:
 
 
 def load(name: str = "cifar10", store: str | os.PathLike[str] = registry.STORE, device: str = "auto") -> Model:
-    """The package NAME:VERSION of ``store``, or the version of NAME in service."""
+    """The package NAME:VERSION of ``store``, or the live version of NAME."""
     return Model(registry.resolve(Path(store), name), device)

@@ -91,7 +91,7 @@ def _add_promote(collection: Commands) -> None:
 def _add_candidate(command: argparse.ArgumentParser) -> None:
     group, bounds = command.add_argument_group("on trial first"), Bounds()
     way = group.add_mutually_exclusive_group()
-    way.add_argument("--shadow", action="store_true", help="compute requests beside the version in service, answer none")
+    way.add_argument("--shadow", action="store_true", help="compute requests beside the live version, answer none")
     way.add_argument("--canary", type=float, metavar="PERCENT", help="answer that share of the requests")
     group.add_argument("--percent", type=float, default=100.0, help="share of the requests with --shadow (default: %(default)g)")
     group.add_argument("--requests", type=int, default=REQUESTS, help="after which it goes into service (default: %(default)s)")

@@ -29,7 +29,7 @@ class WorkerStatus(Struct):
 
 
 class Status(Struct):
-    """models: what is in service and what computes it. readiness: "ready", or why not. candidate: what is on trial; refused:
+    """models: what is live and what computes it. readiness: "ready", or why not. candidate: what is on trial; refused:
     what was not put into service, and why; both empty where there is none.
     """
 

@@ -39,7 +39,7 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the model tiny:1 in service. To be read, not changed."""
+    """A store with the model tiny:1 live. To be read, not changed."""
     store = tmp_path_factory.mktemp("served") / "store"
     make_package(store)
     return store

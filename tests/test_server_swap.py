@@ -60,8 +60,8 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
     until(lambda: versions_served(server) == [1, 1] and server.output().count("is ready after") == 3, server)
     assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
     assert counts['hubel_swaps_total{result="refused"}'] == 1
-    assert server.output().count("is in service in place of") == 5
-    assert "tiny:3 is refused, tiny:1 stays in service: " in server.output()
+    assert server.output().count("is live in place of") == 5
+    assert "tiny:3 is refused, tiny:1 stays live: " in server.output()
     assert server.stop() == 0
 
 
@@ -132,5 +132,5 @@ def seen_of(store: Path) -> int:
 
 
 def copy_of(shelf: Path, folder: Path) -> Path:
-    """A store to be changed, with tiny:1 in service."""
+    """A store to be changed, with tiny:1 live."""
     return Path(shutil.copytree(shelf, folder / "store"))

@@ -129,7 +129,7 @@ def test_a_worse_version_is_stopped_at_the_gate_and_forced_past_it_meets_its_sha
     figures = {
         "gate": f"refused: {reasons}" if refused else "passed",
         "accuracy": next((check.found for check in verdict.checks if check.rule == "accuracy"), "none"),
-        "canary": f"version {pointer.version} in service: {pointer.history[-1].reason}",
+        "canary": f"version {pointer.version} live: {pointer.history[-1].reason}",
         "answered by it": f"{given.count(2)} of {len(given)} until its end; {len(clients.answers)} requests, none failed",
         "seconds": f"{time.monotonic() - began:.0f}",
     }

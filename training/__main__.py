@@ -290,7 +290,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
 
 
 def _add_retrain(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", help="of the package; its version in service must have been published --with-weights")
+    command.add_argument("name", help="of the package; its live version must have been published --with-weights")
     command.add_argument("data", help="the data that it was trained on, in any form: see docs/training.md")
     command.add_argument("feedback", type=Path, help="folder of kept images, or what 'feedback' made of it")
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME-after-VERSION)")

@@ -20,12 +20,12 @@ Row = dict[str, Any]
 
 
 def state(root: Path, name: str, version: int) -> str:
-    """ "in service", "shadow 100 %", "canary 10 %", "rollback target", "retired", or nothing of these."""
+    """ "live", "shadow 100 %", "canary 10 %", "rollback target", "retired", or nothing of these."""
     pointer = registry.pointer(root, name)
     if pointer is None:
         return ""
     if pointer.version == version:
-        return "in service"
+        return "live"
     running = candidate.read(root, name)
     if running is not None and running.version == version:
         return f"{running.mode} {running.percent:g} %"

@@ -1,4 +1,4 @@
-"""A version on trial beside the one in service: <store>/<name>/candidate.json, and progress.json, what was seen of it so far.
+"""A version on trial beside the live one: <store>/<name>/candidate.json, and progress.json, what was seen of it so far.
 
 ``hubel models promote --shadow`` or ``--canary`` starts one, the service runs it, counts and ends it. Each file is replaced by
 one rename.
@@ -27,7 +27,7 @@ Requests = Annotated[int, Meta(ge=1, le=10**9)]
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a candidate may cost before it is stopped, each against the version in service in the same time.
+    """What a candidate may cost before it is stopped, each against the live version in the same time.
 
     errors and unsure: rise of the share of requests that fail and of answers that are "unsure"; latency: ratio of the 95th
     percentiles; disagreement: share of compared images that get another class.
@@ -142,7 +142,7 @@ def start(
     for; check: whether the pointer, while nobody changes it, still is what the candidate was judged against.
 
     Raises:
-        PackageError: the version does not verify, is in service or retired, or another candidate is there.
+        PackageError: the version does not verify, is live or retired, or another candidate is there.
     """
     registry.verify(registry.resolve(root, f"{name}:{candidate.version}"), key)
     try:
@@ -154,7 +154,7 @@ def start(
         check(old)
         registry.check_present(root, name, candidate.version)
         if old is None or old.version == candidate.version:
-            what = "is in service" if old else "would be the first in service"
+            what = "is live" if old else "would be the first live one"
             raise PackageError(f"{name}:{candidate.version} {what}; a candidate needs another to be compared with")
         if candidate.version in old.retired:
             raise PackageError(f"{name}:{candidate.version} is retired; promote it with --force to take it back into use")
@@ -203,7 +203,7 @@ def end(
 
     def finish(old: Pointer | None) -> Pointer:
         if old is None:
-            raise PackageError(f"no version of {name} is in service; promote one first")
+            raise PackageError(f"no version of {name} is live; promote one first")
         check(old)
         if of(root, name, old) != found:
             raise PackageError(f"the candidate of {name} was ended or replaced meanwhile; nothing was changed, look again")

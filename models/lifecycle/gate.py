@@ -28,7 +28,7 @@ AGAIN = 2  # times that both are timed anew before one counts as slower; another
 
 
 class Gate(Struct, frozen=True):
-    """A verdict. ``rival``: the version in service that was compared with; ``compared``: on which images; ``trial``: what the
+    """A verdict. ``rival``: the live version that was compared with; ``compared``: on which images; ``trial``: what the
     version did when it was run; ``disagreement``: share of these images that get another class, None where no image was."""
 
     model: Line
@@ -74,7 +74,7 @@ class Side(NamedTuple):
 
 
 def judge(root: Path, name: str, version: int, question: Question) -> Gate:
-    """Every rule for ``name``:``version`` against the version in service. Changes nothing. Raises PackageError where there
+    """Every rule for ``name``:``version`` against the live version. Changes nothing. Raises PackageError where there
     is no such version; what is wrong with it is a row of the table."""
     folder = registry.resolve(root, f"{name}:{version}")
     try:
@@ -97,7 +97,7 @@ def judge(root: Path, name: str, version: int, question: Question) -> Gate:
     if after is not None:
         checks += [rules.speed(before, after, question.rules), rules.memory(before, after, question.rules)]
     if old is not None and old.trial is None:
-        checks.append(Check("in service", "skip", f"{old.manifest.id} does not run here: {old.reason}"))
+        checks.append(Check("live", "skip", f"{old.manifest.id} does not run here: {old.reason}"))
     verdict = _gate(new.manifest.id, old and old.manifest.id, compared, checks, after, question)
     return msgspec.structs.replace(verdict, disagreement=disagreement)
 
@@ -118,15 +118,15 @@ def _side(folder: Path, manifest: Manifest) -> Side:
 
 
 def _in_service(root: Path, name: str, version: int) -> tuple[Side | None, str]:
-    """The rival; None for a first version, for the one in service itself, and where that one is damaged, and which it is."""
+    """The rival; None for a first version, for the live one itself, and where that one is damaged, and which it is."""
     try:
         pointer = registry.pointer(root, name)
         if pointer is None or pointer.version == version:
-            return None, "nothing: no version was in service" if pointer is None else "nothing: it is in service"
+            return None, "nothing: no version was live" if pointer is None else "nothing: it is live"
         folder = registry.resolve(root, f"{name}:{pointer.version}")
         return _side(folder, registry.verify(folder)), ""
     except PackageError as err:
-        return None, f"nothing: the version in service is damaged: {err}"
+        return None, f"nothing: the live version is damaged: {err}"
 
 
 def _run(side: Side, place: Path, question: Question) -> Side:

@@ -31,8 +31,8 @@ def promote(
 
     Raises:
         Refused: the gate is against it, or its files are not what they should be, which cannot be forced.
-        PackageError: there is no such version, it is retired, or it cannot be a candidate; or what it was compared with is not
-            in service any more.
+        PackageError: there is no such version, it is retired, or it cannot be a candidate; or what it was compared with is no
+            longer live.
     """
     now = _pointer(root, name)
     registry.resolve(root, f"{name}:{version}")
@@ -75,7 +75,7 @@ def _pointer(root: Path, name: str) -> Pointer | None:
 
 def _refusal(verdict: Gate, now: Pointer | None, whole: bool) -> str:
     name = verdict.model.partition(":")[0]
-    stays = f"{name}:{now.version} stays in service" if now else "nothing was put into service"
+    stays = f"{name}:{now.version} stays live" if now else "nothing was put into service"
     way_out = "--force promotes it all the same" if whole else "publish or copy it anew"
     return f"{verdict.model} is not promoted: {verdict.reasons()}; {stays}; {way_out}"
 
@@ -95,7 +95,7 @@ def _put_into_service(
 def roll_back(root: Path, name: str, reason: str = "") -> Pointer:
     """Put the version before back into service and end what is on trial; raises PackageError where there is none before."""
     pointer = registry.roll_back(root, name, reason)
-    with suppress(PackageError):  # whatever is wrong with the candidate, the version before is in service
+    with suppress(PackageError):  # whatever is wrong with the candidate, the version before is live
         if candidate.read(root, name) is not None:
             return candidate.end(root, name, False, "rolled back")
     return pointer

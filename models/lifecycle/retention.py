@@ -40,13 +40,13 @@ def retire(root: Path, name: str, version: int, reason: str, force: bool = False
     """Take a version out of use: it is not promoted or rolled back to any more, and gc removes it.
 
     Raises:
-        PackageError: it is in service or a candidate, or, without ``force``, the one that a rollback would bring back.
+        PackageError: it is live or a candidate, or, without ``force``, the one that a rollback would bring back.
     """
     registry.resolve(root, f"{name}:{version}")
 
     def step(now: Pointer | None) -> Pointer:
         if now is None or now.version == version:
-            raise PackageError(f"{name}:{version} is in service, or none is; promote another version first")
+            raise PackageError(f"{name}:{version} is live, or none is; promote another version first")
         running = candidate.of(root, name, now)
         if running is not None and running.version == version:
             end = program.command("models", "end", name, *program.store(root))
@@ -66,11 +66,11 @@ def retire(root: Path, name: str, version: int, reason: str, force: bool = False
 def collect(root: Path, name: str, keep: int = KEEP, dry_run: bool = False) -> list[Removed]:
     """Remove retired and old versions of ``name``; with ``dry_run`` only say which.
 
-    What is in service, a candidate, what a rollback would bring back, and the newest ``keep`` that are not retired stay.
+    What is live, a candidate, what a rollback would bring back, and the newest ``keep`` that are not retired stay.
     """
     now = registry.pointer(root, name)
     if now is None:
-        raise PackageError(f"no version of {name} is in service, so none is known to be old; promote one first")
+        raise PackageError(f"no version of {name} is live, so none is known to be old; promote one first")
     going = _going(root, name, now, keep)
     found = [Removed(f"{name}:{version}", _size(root / name / str(version)), why) for version, why in going.items()]
     if going and not dry_run:

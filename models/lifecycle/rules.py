@@ -21,7 +21,7 @@ Verdict = Literal["pass", "fail", "skip"]
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is allowed, against the version in service. Shares of 1; speed and memory are ratios."""
+    """What is allowed, against the live version. Shares of 1; speed and memory are ratios."""
 
     margin: Share = 0.01
     strict: bool = False

@@ -1,6 +1,6 @@
-"""<store>/<name>/current.json: which version of a name is in service, and everything that was done to get there.
+"""<store>/<name>/current.json: which version of a name is live, and everything that was done to get there.
 
-Pointer and history are one file that one rename replaces, so no version is in service without a record of who put it there.
+Pointer and history are one file that one rename replaces, so no version is live without a record of who put it there.
 """
 
 import getpass
@@ -33,7 +33,7 @@ Event = Literal["promote", "rollback", "retire", "shadow", "canary", "end", "rem
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
-    """Something that was done to ``version``. ``before``: what was in service until then; ``forced``: past the gate or a
+    """Something that was done to ``version``. ``before``: what was live until then; ``forced``: past the gate or a
     warning."""
 
     event: Event
@@ -49,7 +49,7 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pointer(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which version is in service, since when, why and by whom.
+    """Which version is live, since when, why and by whom.
 
     ``before`` holds the versions it followed, oldest first; ``history`` what was done, newest last; ``retired`` the versions
     that are out of use.

@@ -1,7 +1,7 @@
-"""The store of model packages: <root>/<name>/<version>/, and <root>/<name>/current.json, the version in service.
+"""The store of model packages: <root>/<name>/<version>/, and <root>/<name>/current.json, the live version.
 
-A version is written beside its place and renamed into it; the pointer is replaced by one rename. So whoever reads, at any
-moment, finds whole versions and a whole pointer.
+A version is written beside its place and renamed into it; the pointer is replaced by one rename. Readers
+therefore never see a partial version or pointer.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def pointer(root: Path, name: str) -> Pointer | None:
 
 
 def resolve(root: Path, reference: str) -> Path:
-    """Folder of "name:version", or of "name", the version in service. Raises PackageError, naming what there is."""
+    """Folder of "name:version", or of "name", the live version. Raises PackageError, naming what there is."""
     name, _, wanted = reference.partition(":")
     have = versions(root, name) if NAME.fullmatch(name) else []
     if not have:
@@ -64,9 +64,7 @@ def resolve(root: Path, reference: str) -> Path:
     if not wanted:
         promoted = pointer(root, name)
         if promoted is None:
-            raise PackageError(
-                f"no version of {name} is in service; name one ({name}:{have[-1]}) or promote one. There is {listing}"
-            )
+            raise PackageError(f"no version of {name} is live; name one ({name}:{have[-1]}) or promote one. There is {listing}")
         wanted = str(promoted.version)
     number = wanted.lstrip("0")
     if not VERSION.fullmatch(number) or int(number) not in have:
@@ -170,7 +168,7 @@ def publish(root: Path, folder: Path, draft: Manifest) -> Manifest:
 
 
 def _put(root: Path, folder: Path, draft: Manifest) -> Manifest:
-    """The version in its place, not in service."""
+    """The version in its place, not live."""
     place = root / draft.name
     root.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".publish-", dir=root))
@@ -251,7 +249,7 @@ def check_present(root: Path, name: str, version: int) -> None:
 
 
 def promoted(old: Pointer | None, version: int, reason: str, by: str = "", forced: bool = False) -> Pointer:
-    """The pointer after ``old`` that has ``version`` in service."""
+    """The pointer after ``old`` that has ``version`` live."""
     entry = history.change("promote", version, old, reason, by, forced)
     if old is None:
         return Pointer(version, entry.at, entry.reason, [], entry.by, [entry])
@@ -261,12 +259,12 @@ def promoted(old: Pointer | None, version: int, reason: str, by: str = "", force
 
 
 def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
-    """Put the version before the one in service back; raises PackageError where there is none or it is damaged."""
+    """Put the version before the live one back; raises PackageError where there is none or it is damaged."""
     old = pointer(root, name)
     target = None if old is None else previous(root, name, old)
     if old is None or target is None:
         listing = ", ".join(f"{name}:{version}" for version in versions(root, name)) or "nothing of that name"
-        raise PackageError(f"no version of {name} was in service before; there is {listing}")
+        raise PackageError(f"no version of {name} was live before; there is {listing}")
     verify(resolve(root, f"{name}:{target}"))
 
     def step(now: Pointer | None) -> Pointer:

@@ -32,7 +32,7 @@ TRAINING = {
     "probe": "see how well a linear layer tells new classes apart by given features",
     "publish": "put an evaluated and exported run into the store as a package",
     "feedback": "make a folder to review and to train on of the images that a service kept",
-    "retrain": "train the version in service further with feedback, and publish the next one",
+    "retrain": "train the live version further with feedback, and publish the next one",
     "reference": "publish a package again with what its images are like, to notice drift",
 }
 STORE = {

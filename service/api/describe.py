@@ -9,11 +9,11 @@ from service.rollout.loaded import Held, Holding, Network
 from service.settings import Settings
 from service.telemetry import metrics
 
-ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was in service
+ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was live
 
 
 def announce(held: Held) -> None:
-    """Say in the metrics what is in service and what computes it."""
+    """Say in the metrics what is live and what computes it."""
     network, manifest = held.network, held.manifest
     sha256 = manifest.files[GRAPHS[cast(Precision, network.precision)]]
     what = (manifest.name, str(manifest.version), sha256, network.provider, network.precision)
@@ -26,7 +26,7 @@ def announce(held: Held) -> None:
 
 
 def describe_models(holding: Holding) -> dict[str, object]:
-    """The version in service; the candidate, as far as it is ready; and what was refused, with its reason."""
+    """The live version; the candidate, as far as it is ready; and what was refused, with its reason."""
     described: dict[str, object] = {"models": [describe_model(holding.serving.manifest)], "candidate": None, "refused": None}
     if holding.trial is not None:
         trial, held = holding.trial
@@ -38,7 +38,7 @@ def describe_models(holding: Holding) -> dict[str, object]:
 
 
 def describe_model(manifest: Manifest) -> dict[str, object]:
-    """What a caller needs to know of the model in service."""
+    """What a caller needs to know of the live model."""
     return {
         "name": manifest.name,
         "version": manifest.version,

@@ -1,4 +1,4 @@
-"""python -m service.engine: the process in which a version is loaded beside the one in service.
+"""python -m service.engine: the process in which a version is loaded beside the live one.
 
 It gives way from its first moment: what it imports takes as long as what it loads.
 """
@@ -16,7 +16,7 @@ REST = 0.5  # seconds without work for each second of warming up, where it canno
 
 
 def import_aside() -> None:
-    """Import NumPy, ONNX Runtime and what else it takes in a thread that gives way and ends: it need not take its place back."""
+    """Do the slow imports in a short-lived thread at nice 19; the other threads of the process keep their normal priority."""
 
     def work() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, LOWEST)  # on Linux of this thread

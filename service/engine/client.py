@@ -1,7 +1,7 @@
 """A version that a process of its own computes, as the worker sees it: start it, have it compute, end it.
 
 ONNX Runtime keeps Python's interpreter to itself while it opens a graph, for 0.8 s with the bundled one and in seconds with a
-large one, and nobody would be answered meanwhile. So what is loaded beside a version in service is loaded elsewhere; a graph
+large one, and nobody would be answered meanwhile. So what is loaded beside a live version is loaded elsewhere; a graph
 that crashes or has no memory left then ends that process alone. Pixels and results lie in memory that both see.
 """
 

@@ -4,8 +4,8 @@ import os
 import threading
 from contextlib import suppress
 
-# Idle: whoever else wakes up takes its place at once. A low priority alone lets it end its slice of 3 ms first, at each step of
-# each request. Later, as it would take for ever on a busy machine: a third of the time that others get (a nice value of Linux).
+# First SCHED_IDLE: any other thread preempts it at once, whereas nice 19 would let it finish its slice of 3 ms at each step of
+# each request. After LATER_SECONDS nice +5, about a third of a normal thread's time, so that loading ends on a busy machine too.
 LATER_BY, LOWEST = 5, 19
 LATER_SECONDS = 5.0
 

@@ -34,7 +34,7 @@ def explain(error: Exception) -> Failed:
     if isinstance(error, PackageError | DeviceError | OutOfMemory | DeviceLost):
         return Failed(type(error).__name__, cut(str(error)))
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
-        return Failed("OutOfMemory", "there is no memory left to hold it beside the one in service")
+        return Failed("OutOfMemory", "there is no memory left to hold it beside the live one")
     first = next(iter(str(error).splitlines()), "")
     return Failed(type(error).__name__, cut(f"{type(error).__name__}: {first}"))
 

@@ -29,10 +29,10 @@ Reason = Literal["disconnected", "deadline"]
 
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
-RECENT_SECONDS = 1.0  # how long ago what others give way to may have come
+RECENT_SECONDS = 1.0  # a class of work yields to a more important one that arrived within this time
 ADMITTED_SECONDS = 10.0  # and for how long places are kept for more of it
 AHEAD = 2  # batches handed to the thread: one that runs, one that is ready
-SPARE_SHARE = 0.1  # of the time, at most, goes to what nobody waits for: who comes meanwhile has to wait for that
+SPARE_SHARE = 0.1  # of the time, at most, goes to background (shadow) work: a request that arrives during it has to wait
 
 
 @dataclass(eq=False)

@@ -30,7 +30,7 @@ class Keeper(Protocol):
 
 
 class Verdicts:
-    """labels: of a version of ``model``, which it is in service or was; raises PackageError. count: told of each feedback the
+    """labels: of a version of ``model`` that is or was live; raises PackageError. count: told of each feedback the
     version, whether it was right, and whether a later one replaced this one. keeper: where images are kept.
     """
 

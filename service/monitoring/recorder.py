@@ -1,4 +1,4 @@
-"""What is done with an answer beside sending it: it is remembered for feedback, its image may be kept, its drift is noted.
+"""Records each answer after it was computed: for feedback, for image capture, for drift.
 
 Nothing here waits, and nothing here can fail a request.
 """

@@ -77,7 +77,7 @@ class Worker:
 
 
 class Supervisor:
-    """folder: of the metrics. watch: of what is in service; follows: whether changes of it are obeyed. workers: how many;
+    """folder: of the metrics. watch: of what is live; follows: whether changes of it are obeyed. workers: how many;
     loading: how many of them may load a version at a time. hang_seconds: of silence after which one is killed. stop_seconds:
     what they may take to stop. command: starts one, with its place and the file descriptors of socket and pipe as arguments.
     """

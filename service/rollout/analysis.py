@@ -47,7 +47,7 @@ def errors(progress: Progress, bounds: Bounds, z: float) -> str | None:
     if rise(new.errors, new.requests, old.errors, old.requests, z) <= bounds.errors:
         return None
     return (
-        f"errors: {new.errors} of {new.requests} requests failed, {old.errors} of {old.requests} by the version in service; "
+        f"errors: {new.errors} of {new.requests} requests failed, {old.errors} of {old.requests} by the live version; "
         f"the bound is a rise of {bounds.errors:.1%}"
     )
 
@@ -64,7 +64,7 @@ def unsure(progress: Progress, bounds: Bounds, z: float) -> str | None:
     if rise(new.unsure, new.images, old.unsure, old.images, z) <= bounds.unsure:
         return None
     return (
-        f"unsure: {share(new.unsure, new.images)} of the answers, {share(old.unsure, old.images)} by the version in service; "
+        f"unsure: {share(new.unsure, new.images)} of the answers, {share(old.unsure, old.images)} by the live version; "
         f"the bound is a rise of {bounds.unsure:.1%}"
     )
 
@@ -75,7 +75,7 @@ def latency(progress: Progress, bounds: Bounds, z: float) -> str | None:
     if new is None or old is None or new <= max(bounds.latency * old, old + LEAST_SLOWER):
         return None
     return (
-        f"latency: the 95th percentile is {1000 * new:.1f} ms, {1000 * old:.1f} ms by the version in service; "
+        f"latency: the 95th percentile is {1000 * new:.1f} ms, {1000 * old:.1f} ms by the live version; "
         f"the bound is {bounds.latency:g} times that"
     )
 

@@ -34,7 +34,7 @@ UNUSABLE, LATE = (
     "it cannot be used; the log of the service says why",
     "it was not ready in time; the log of the service says more",
 )
-LOAD_SECONDS = 150.0  # for a version to be loaded and warmed, beside the one in service, by those that do so at a time
+LOAD_SECONDS = 150.0  # for a version to be loaded and warmed, beside the live one, by those that do so at a time
 log = logging.getLogger("hubel")
 
 
@@ -167,7 +167,7 @@ class Rollout:
             if found.version != self.watch.version:
                 self.rejected.pop(found.version, None)
         if faults and faults != self.faults:
-            log.error("%s:%d stays in service: %s", self.watch.name, self.serving, "; ".join(faults))
+            log.error("%s:%d stays live: %s", self.watch.name, self.serving, "; ".join(faults))
         elif self.faults and not faults:
             log.info("the store can be read again")
         self.faults = faults
@@ -181,7 +181,7 @@ class Rollout:
         return found
 
     def target(self) -> int:
-        """The version that is to be in service."""
+        """The version that is to be live."""
         return self.serving if self.watch.version in self.rejected else self.watch.version
 
     def advance(self) -> None:
@@ -226,7 +226,9 @@ class Rollout:
         return Trial(self.trial.version, self.trial.mode, self.trial.percent, self.trial.started, self.shown, self.trial.requests)
 
     def all_hold(self, version: int) -> bool:
-        """Every worker, also one that only just begins, for a while: it would serve what the others do no more."""
+        """True when every worker holds the version. One that is still starting is waited for (half of ``patience()``), or it
+        would come up on the old version.
+        """
         now = self.awake.now()
         late = now - self.noticed.get(version, now) > self.patience() / 2
         crew = [worker for worker in self.workers() if worker.ready or not late]
@@ -257,7 +259,7 @@ class Rollout:
         metrics.SWAPS.labels("refused").inc()
         metrics.REFUSED_VERSION.set(version)
         name = self.watch.name
-        log.error("%s:%d is refused, %s:%d stays in service: %s", name, version, name, self.serving, reason)
+        log.error("%s:%d is refused, %s:%d stays live: %s", name, version, name, self.serving, reason)
 
     def put_into_service(self, version: int) -> None:
         """All workers are prepared: they swap when they hear of it, each between two batches."""
@@ -278,7 +280,7 @@ class Rollout:
             metrics.SWAPS.labels("done").inc()
             metrics.SWAP_SECONDS.observe(seconds)
             name, swap = self.watch.name, self.swap
-            log.info("%s:%d is in service in place of %s:%d, after %.1f s", name, swap.version, name, swap.before, seconds)
+            log.info("%s:%d is live in place of %s:%d, after %.1f s", name, swap.version, name, swap.before, seconds)
             self.swap = None
 
     def begin(self, found: Candidate) -> None:

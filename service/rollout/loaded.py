@@ -1,6 +1,6 @@
 """The versions that a worker holds in memory: the one that answers, and those that are made ready beside it.
 
-A version is loaded while the others go on, and replaces the one in service between two batches: a request keeps the version
+A version is loaded while the others go on, and replaces the live one between two batches: a request keeps the version
 that it began with.
 """
 
@@ -54,8 +54,8 @@ class Beside(Network, Protocol):
 
 
 class Held:
-    """A version in memory. users: requests that are being answered from it. lost: called when its process is. answer: call
-    it before it answers requests.
+    """A loaded version. users: requests in flight on it. lost: called when its engine process has died. answer: called before
+    requests are routed to it.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ def _close(network: Network) -> None:
 
 
 class Holding:
-    """first: what is in service to begin with. start: has another version loaded; called in a thread, raises RemoteError and
-    PackageError. announce: told what is in service. changed: called, in the event loop, when there is something new to report.
+    """first: what is live to begin with. start: has another version loaded; called in a thread, raises RemoteError and
+    PackageError. announce: told what is live. changed: called, in the event loop, when there is something new to report.
     """
 
     def __init__(self, first: Network, start: Callable[[int], Beside], announce: Callable[[Held], object]) -> None:
@@ -208,7 +208,7 @@ class Holding:
             self.opening = None
 
     def _lose(self, held: Held, error: RemoteError) -> None:
-        """In the thread that computes: a version's process is gone. Without the one in service, this process ends too."""
+        """In the thread that computes: a version's process is gone. Without the live one, this process ends too."""
         log.critical("%s is lost: %s", held.manifest.id, error)
         if held is self.serving:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""What supervisor and worker say to each other: lines of JSON on the pipe between them.
+"""Messages between supervisor and worker: lines of JSON on the pipe between them.
 
-The supervisor says what a worker shall hold, the worker what it holds; each says all of it every time, so that a line that is
-lost, or a worker that is new, needs no story retold.
+The supervisor sends the desired state, the worker the observed one. Messages carry the full state, so a lost message or a new
+worker needs no replay.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger("hubel")
 
 
 class Trial(Struct, frozen=True):
-    """The candidate beside the version in service. requests: seen of it so far, by all workers, of ``wanted``."""
+    """The candidate beside the live version. requests: seen of it so far, by all workers, of ``wanted``."""
 
     version: int
     mode: Mode

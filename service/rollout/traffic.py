@@ -1,4 +1,4 @@
-"""A candidate beside the version in service, in one worker: which of them answers, and what is seen of both.
+"""A candidate beside the live version, in one worker: which of them answers, and what is seen of both.
 
 As a shadow the candidate computes what the other answered; as a canary it answers its share, and the other computes that too,
 so that they can be compared. Such second passes are made one at a time and only when there is nothing else to do.
@@ -81,7 +81,7 @@ class Contest:
             count(tally, answers, seconds)
 
     def _tally(self, held: Held) -> Tally | None:
-        """Where a canary's answers and those of the version in service are counted; a shadow's are with the comparison."""
+        """Where a canary's answers and those of the live version are counted; a shadow's are with the comparison."""
         progress, found = self.progress(), self.holding.trial
         if progress is None or found is None or found[0].mode == "shadow":
             return None
@@ -166,7 +166,7 @@ def row_of(job: Job) -> Row:
 
 
 def likeness(old: Classification, new: Classification, known: Sequence[str]) -> str:
-    """Whether a candidate gives the class that the version in service, which knows ``known``, gives. A class that it has more
+    """Whether a candidate gives the class that the live version, which knows ``known``, gives. A class that it has more
     cannot be compared; one that it lacks is a loss, as it gives such images another."""
     if new.label not in known:
         return "incomparable"

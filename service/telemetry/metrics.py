@@ -74,7 +74,7 @@ KEYS_FILE_FAULTY = Gauge(
 )
 MODEL_INFO = Gauge(
     "hubel_model_info",
-    "1: the labels say which model is in service and what computes it; 0: it was.",
+    "1 for the live model, 0 for models that were live earlier in the life of this process.",
     ["name", "version", "sha256", "provider", "precision"],
     multiprocess_mode="livemax",
 )
@@ -84,7 +84,7 @@ PASSED_OVER = Gauge(
     multiprocess_mode="livemax",
 )
 MODEL_LOADED = Gauge(
-    "hubel_model_loaded_timestamp_seconds", "When the model in service was loaded, Unix time.", multiprocess_mode="livemax"
+    "hubel_model_loaded_timestamp_seconds", "When the live model was loaded, Unix time.", multiprocess_mode="livemax"
 )
 MODEL_VERSION = Gauge(
     "hubel_model_version",
@@ -110,7 +110,7 @@ VERSION_SECONDS = Histogram(
 CANDIDATE_VERSION = Gauge("hubel_candidate_version", "Version on trial; 0: none.", multiprocess_mode="livemax")
 CANDIDATE_IMAGES = Counter(
     "hubel_candidate_images_total",
-    "Images that a candidate and the version in service were to be compared on, by what came of it.",
+    "Images that a candidate and the live version were to be compared on, by what came of it.",
     ["version", "result"],
 )
 CANDIDATES_ENDED = Counter(

@@ -88,7 +88,7 @@ def test_a_store_that_is_taken_away_and_a_lock_that_is_kept_are_told_and_pass(st
     server = start_server(store)
     store.rename(store.with_name("away"))
     until(lambda: metrics(server)["hubel_store_faulty"] == 1, server)
-    assert server.output().count("tiny:1 stays in service: ") == 1
+    assert server.output().count("tiny:1 stays live: ") == 1
     store.with_name("away").rename(store)
     until(lambda: metrics(server)["hubel_store_faulty"] == 0, server)
     command = [sys.executable, "-m", "models", "retire", "tiny:2", "--store", str(store)]

@@ -53,7 +53,7 @@ OF_ALL = ("[" * 100_000, '{"a":' * 50_000, "nul")
 
 @pytest.fixture
 def store(make_store: MakeStore) -> Path:
-    """tiny:1 in service, tiny:2 on trial with a verdict of the gate, so that each kind of file is there."""
+    """tiny:1 live, tiny:2 on trial with a verdict of the gate, so that each kind of file is there."""
     store, now = make_store(tiny=2), datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
     registry.promote(store, "tiny", 2, "test")
     registry.roll_back(store, "tiny", "test")
@@ -269,7 +269,7 @@ def test_a_promotion_is_followed_whatever_is_wrong_with_the_candidate_and_that_i
     registry.promote(store, "tiny", 2, "test")
     scene.turns()
     assert scene.worker.report.serves == 2
-    assert caplog.text.count("stays in service: ") == 1
+    assert caplog.text.count("stays live: ") == 1
     path = store / "tiny/candidate.json"
     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     scene.turns()
@@ -309,7 +309,7 @@ def test_a_store_or_package_that_is_gone_is_told_and_what_is_in_service_goes_on(
         scene.turns()
         assert (gauge(), scene.worker.report.serves) == (1, 1)
         assert caplog.text.count("is gone") in (1, 2)
-        assert caplog.text.count("stays in service") == 1
+        assert caplog.text.count("stays live") == 1
         (store / "away").rename(store / what)
         scene.turns()
         assert gauge() == 0
@@ -328,5 +328,5 @@ def test_a_fault_that_becomes_another_is_told_again_and_the_end_of_it_too(
         for content in (b"{", b"[]", whole):
             (store / "tiny/current.json").write_bytes(content)
             scene.turns()
-    assert caplog.text.count("stays in service") == 2
+    assert caplog.text.count("stays live") == 2
     assert caplog.text.count("can be read again") == 1

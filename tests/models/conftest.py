@@ -27,7 +27,7 @@ MakeStore = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Store of tiny:1 to tiny:3 and other:1; the first of each is in service. To be copied, not changed."""
+    """Store of tiny:1 to tiny:3 and other:1; the first of each is live. To be copied, not changed."""
     store = tmp_path_factory.mktemp("shelf")
     for name in ("tiny", "tiny", "tiny", "other"):
         make_package(store, name)
@@ -36,7 +36,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_store(shelf: Path, tmp_path: Path) -> MakeStore:
-    """``make_store(tiny=2, other=1)``: a store of that many versions of each name, the first in service."""
+    """``make_store(tiny=2, other=1)``: a store of that many versions of each name, the first of each live."""
 
     def make(**versions: int) -> Path:
         store = tmp_path / "store"

@@ -1,4 +1,4 @@
-"""From the version in service, its data and feedback to the next version: train, evaluate, export, report, publish, promote.
+"""From the live version, its data and feedback to the next version: train, evaluate, export, report, publish, promote.
 
 What the version before was held out from stays held out, also where the data grew: their new images are placed as in every
 training. Images of feedback are trained on alone, and those that are among the old ones already are left out.
@@ -66,7 +66,7 @@ def retrain(
     promotion: Promotion | None = None,
     anyway: bool = False,
 ) -> dict[str, Any]:
-    """Train ``name`` anew from the version in service, on ``source``, which that was trained on, and on ``feedback``: a
+    """Train ``name`` anew from the live version, on ``source``, which that was trained on, and on ``feedback``: a
     folder of kept images, or the one that ``hubel feedback`` made of it and a person looked at.
 
     ``overrides`` are keys of the recipe. Returns what was published; promotes it with ``promotion`` alone. ``anyway`` as in

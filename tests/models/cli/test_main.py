@@ -26,14 +26,14 @@ def run(store: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str
     return code, out, err
 
 
-def test_list_shows_every_package_and_which_is_in_service(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_package_and_which_is_live(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_store(tiny=2, other=1)
     code, out, err = run(store, ["list"], capsys)
     assert (code, err) == (0, "")
     assert [line.split()[:3] for line in out.splitlines()] == [
         ["model", "state", "architecture"],
-        ["other:1", "in", "service"],
-        ["tiny:1", "in", "service"],
+        ["other:1", "live", "tiny"],
+        ["tiny:1", "live", "tiny"],
         ["tiny:2", "tiny", "3"],
     ]
 
@@ -47,7 +47,7 @@ def test_list_as_json(make_store: MakeStore, capsys: pytest.CaptureFixture[str])
         {
             "model": "tiny:1",
             "in_service": True,
-            "state": "in service",
+            "state": "live",
             "architecture": "tiny",
             "classes": 3,
             "top1": 0.9,
@@ -110,7 +110,7 @@ def test_list_shows_a_damaged_package_as_a_row_with_its_fault_beside_the_others(
     assert all(row.keys() == whole[0].keys() for row in rows)
     shown = run(store, ["list"], capsys)[1]
     assert "fault" in shown.splitlines()[0]
-    assert re.search(r"^other:1 +in service +tiny", shown, re.M)
+    assert re.search(r"^other:1 +live +tiny", shown, re.M)
 
 
 def test_a_package_that_cannot_be_read_says_whether_it_is_in_service(
@@ -119,7 +119,7 @@ def test_a_package_that_cannot_be_read_says_whether_it_is_in_service(
     store = make_store(tiny=2)
     cut_short(store / "tiny/1")
     rows = json.loads(run(store, ["list", "--json"], capsys)[1])
-    assert [(row["state"], row["architecture"]) for row in rows] == [("in service", None), ("", "tiny")]
+    assert [(row["state"], row["architecture"]) for row in rows] == [("live", None), ("", "tiny")]
     (store / "tiny/current.json").write_text("{}")
     rows = json.loads(run(store, ["list", "--json"], capsys)[1])
     assert [(row["state"], row["architecture"]) for row in rows] == [("", None), ("", "tiny")]
@@ -170,7 +170,7 @@ def test_gc_of_an_empty_store_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "checked"),
     [([], ["other:1", "tiny:1", "tiny:2"]), (["tiny"], ["tiny:1"]), (["tiny:2"], ["tiny:2"])],
-    ids=["all", "in service", "one"],
+    ids=["all", "live", "one"],
 )
 def test_verify_names_what_is_whole(
     make_store: MakeStore, arguments: list[str], checked: list[str], capsys: pytest.CaptureFixture[str]
@@ -215,8 +215,7 @@ def test_what_the_gate_refuses_prints_its_table_and_changes_nothing_but_the_gate
     assert code == 1
     assert re.search(r"^classes +fail +without blue; new violet", out, re.M)
     assert err == (
-        "error: tiny:2 is not promoted: classes: without blue; new violet; tiny:1 stays in service; "
-        "--force promotes it all the same\n"
+        "error: tiny:2 is not promoted: classes: without blue; new violet; tiny:1 stays live; --force promotes it all the same\n"
     )
     assert contents(store).keys() - before.keys() == {"tiny/2.gate.json"}
     assert run(store, ["promote", "tiny:2", "--json"], capsys)[1].startswith('[\n {\n  "gate": {\n   "model": "tiny:2"')
@@ -243,7 +242,7 @@ def test_show_and_diff_tell_everything_about_packages(make_store: MakeStore, cap
     make_package(store, labels=("red", "green", "violet", "black"), threshold=0.25)
     assert run(store, ["promote", "tiny:2", "--classes-change", "blue was wrong"], capsys)[0] == 0
     out = run(store, ["show", "tiny"], capsys)[1]
-    for expected in (r"state +in service", r"labels +red, green, violet, black", r"named: blue was wrong", r"promote +2 +1"):
+    for expected in (r"state +live", r"labels +red, green, violet, black", r"named: blue was wrong", r"promote +2 +1"):
         assert re.search(expected, out), expected
     shown = json.loads(run(store, ["show", "tiny", "--json"], capsys)[1])[0]
     assert (shown["gate"]["passed"], shown["gate"]["classes_change"]) == (True, "blue was wrong")
@@ -313,19 +312,19 @@ def test_rollback_puts_the_version_before_back(make_store: MakeStore, capsys: py
         (["end", "tiny"], "tiny has no candidate"),
         (["show", "tiny:7"], "no version '7' of model tiny"),
         (["diff", "tiny:1", "large"], "no model 'large'"),
-        (["retire", "tiny:1"], "tiny:1 is in service"),
+        (["retire", "tiny:1"], "tiny:1 is live"),
         (["rename", "tiny:1", "cat", "dog"], "tiny:1 has no class 'cat'; it has red, green, blue"),
         (["rename", "tiny:1", "red", "blue"], "tiny:1 has a class 'blue' already, and two cannot have one name"),
         (["rename", "tiny:1", "red", "red"], "tiny:1 has a class 'red' already"),
         (["rename", "tiny:1", "red", " "], "a class cannot be called ' ': a name needs letters"),
         (["rename", "tiny:1", "red", "a\nb"], "a class cannot be called 'a\\nb': a name needs letters"),
         (["rename", "tiny:7", "red", "dog"], "no version '7' of model tiny"),
-        (["gc", "large"], "no version of large is in service"),
+        (["gc", "large"], "no version of large is live"),
         (["pull", "/nowhere/tiny/2"], "there is no package in /nowhere/tiny/2"),
         (["pull", "/nowhere/tiny"], "/nowhere/tiny names no package"),
         (["push", "tiny:7", "/nowhere"], "no version '7' of model tiny"),
-        (["rollback", "tiny"], "no version of tiny was in service before; there is tiny:1"),
-        (["rollback", "large"], "no version of large was in service before; there is nothing of that name"),
+        (["rollback", "tiny"], "no version of tiny was live before; there is tiny:1"),
+        (["rollback", "large"], "no version of large was live before; there is nothing of that name"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )

@@ -1,4 +1,4 @@
-"""Every kind of bad candidate is stopped by ``promote``, with a reason that names the cause; what is in service is untouched."""
+"""Every kind of bad candidate is stopped by ``promote``, with a reason that names the cause; what is live is untouched."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def refuse(store: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> 
     assert {path: after[path] for path in before} == before
     out, err = capsys.readouterr()
     assert err.startswith("error: tiny:2 is not promoted: ")
-    assert re.search("tiny:[13] stays in service", err)
+    assert re.search("tiny:[13] stays live", err)
     verdict = gate.read(store, "tiny", 2)
     assert verdict is not None
     assert not verdict.passed

@@ -65,7 +65,7 @@ def test_a_file_left_by_a_killed_end_is_no_candidate(make_store: MakeStore, prom
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [(1, "tiny:1 is in service; a candidate needs another"), (3, "tiny:3 is retired"), (7, "no version '7'")],
+    [(1, "tiny:1 is live; a candidate needs another"), (3, "tiny:3 is retired"), (7, "no version '7'")],
 )
 def test_what_cannot_be_a_candidate_changes_nothing(make_store: MakeStore, version: int, message: str) -> None:
     store = make_store(tiny=3)

@@ -49,7 +49,7 @@ def test_a_first_version_is_judged_without_a_rival(make_store: MakeStore) -> Non
     (store / "tiny/current.json").unlink()
     found = promote(store, 1)
     assert found.passed
-    assert (found.rival, found.compared) == (None, "nothing: no version was in service")
+    assert (found.rival, found.compared) == (None, "nothing: no version was live")
     assert verdicts(found).keys() == {"files", "runs", "figures", "providers", "speed", "memory"}
 
 
@@ -58,7 +58,7 @@ def test_where_the_version_in_service_is_damaged_the_gate_says_that_nothing_was_
     (store / "tiny/1/card.md").write_text("another")
     found = promote(store)
     assert found.passed
-    assert found.compared.startswith("nothing: the version in service is damaged: ")
+    assert found.compared.startswith("nothing: the live version is damaged: ")
 
 
 def test_a_version_in_service_that_does_not_run_here_is_compared_by_its_figures(

@@ -72,7 +72,7 @@ def test_signature_and_verdict_go_with_their_version(make_store: MakeStore) -> N
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (2, "tiny:2 is in service, or none is; promote another version first"),
+        (2, "tiny:2 is live, or none is; promote another version first"),
         (1, "tiny:1 is what a rollback would bring back; --force retires it all the same"),
         (3, "tiny:3 is a candidate; '.*hubel models end tiny --store .*' stops it first"),
         (4, "tiny:4 is retired already"),

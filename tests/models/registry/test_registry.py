@@ -196,7 +196,5 @@ def test_a_store_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
 def test_a_name_without_a_version_in_service_asks_for_one(make_store: MakeStore) -> None:
     store = make_store(tiny=2)
     (store / "tiny/current.json").unlink()
-    with pytest.raises(
-        PackageError, match=r"no version of tiny is in service; name one \(tiny:2\) or promote one. There is 1, 2"
-    ):
+    with pytest.raises(PackageError, match=r"no version of tiny is live; name one \(tiny:2\) or promote one. There is 1, 2"):
         registry.resolve(store, "tiny")

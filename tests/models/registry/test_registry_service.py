@@ -1,4 +1,4 @@
-"""Which version is in service: promoting, rolling back, and what a damaged pointer stops."""
+"""Which version is live: promoting, rolling back, and what a damaged pointer stops."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_rolling_back_goes_step_by_step_to_the_first(make_store: MakeStore) -> N
     assert (in_service(store), pointer(store).before) == (3, [1])
     registry.roll_back(store, "tiny")
     assert (in_service(store), pointer(store).before) == (1, [])
-    with pytest.raises(PackageError, match=r"no version of tiny was in service before; there is tiny:1, tiny:2, tiny:3"):
+    with pytest.raises(PackageError, match=r"no version of tiny was live before; there is tiny:1, tiny:2, tiny:3"):
         registry.roll_back(store, "tiny")
     assert in_service(store) == 1
 

@@ -66,7 +66,7 @@ def test_versions_without_a_class_in_common_are_judged_by_the_rest() -> None:
 @pytest.mark.parametrize(
     ("seen", "cause"),
     [
-        (progress(tally(3, errors=3), tally(30)), "errors: 3 of 3 requests failed, 0 of 30 by the version in service"),
+        (progress(tally(3, errors=3), tally(30)), "errors: 3 of 3 requests failed, 0 of 30 by the live version"),
         (progress(tally(100, errors=15), tally(900)), "errors: 15 of 100"),
         (progress(tally(40), tally(400), compared=20, agreed=8), "disagreement: 12 of 20 images got another class"),
         (progress(tally(100, unsure=40), tally(900, unsure=45)), "unsure: 40.0% of the answers, 5.0% by"),

@@ -114,7 +114,7 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
 
     with caplog.at_level(logging.ERROR):
         play(scene, scenario)
-    assert caplog.text.count("tiny:2 is refused, tiny:1 stays in service: its hash is wrong") == 1
+    assert caplog.text.count("tiny:2 is refused, tiny:1 stays live: its hash is wrong") == 1
     assert gauge("hubel_refused_version") == 0
 
 
@@ -282,7 +282,7 @@ def test_a_damaged_pointer_changes_nothing_and_is_told(make_store: MakeStore, ca
         assert gauge("hubel_store_faulty") == 0
 
     play(scene, scenario)
-    assert caplog.text.count("tiny:1 stays in service: ") == 1
+    assert caplog.text.count("tiny:1 stays live: ") == 1
 
 
 @pytest.mark.parametrize("mode", ["shadow", "canary"])
@@ -457,7 +457,7 @@ def test_a_store_that_does_not_answer_is_told_and_holds_nothing_up(
         assert (scene.served(), gauge("hubel_store_faulty")) == ([2, 2], 0)
 
     play(scene, scenario)
-    assert caplog.text.count(f"tiny:1 stays in service: {scene.store} does not answer for 0.05 s") == 1
+    assert caplog.text.count(f"tiny:1 stays live: {scene.store} does not answer for 0.05 s") == 1
 
 
 def test_a_verdict_that_another_command_keeps_from_the_store_ends_the_trial(

@@ -1,4 +1,4 @@
-"""A candidate beside the version in service: who answers, what is compared, what is counted."""
+"""A candidate beside the live version: who answers, what is compared, what is counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -54,7 +54,7 @@ class Fake:
 
 
 class Scene:
-    """Version 1 in service and 2 on trial."""
+    """Version 1 live and 2 on trial."""
 
     def __init__(self, mode: Any, percent: float = 100, **manifest: Any) -> None:
         self.old, self.new = Fake(1, input=SMALL), Fake(2, **({"input": SMALL} | manifest))
