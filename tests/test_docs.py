@@ -29,7 +29,7 @@ from service.errors import HubelError
 from service.settings import Settings
 from service.telemetry import metrics
 from tests.factories import encode, make_picture
-from tests.test_imports import ORDER
+from tests.sources import ORDER
 from training.networks.catalogue import ARCHITECTURES
 from training.recipe import Recipe
 

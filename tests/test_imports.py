@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources import FOLDERS, ROOT, imported, sources
+from tests.sources import FOLDERS, ORDER, ROOT, imported, sources
 
 TRAINING_TOOLS = {"torch", "torchvision", "onnx"}
 SIGNING, STORAGE = "model_signing", "fsspec"  # extras: imported where they are used, so that all else works without
@@ -31,13 +31,6 @@ ALSO = {  # and single files more
     "training/publishing/quantize.py": {"onnxruntime"},
     "training/data/sources/huggingface.py": {DATASETS},
     "training/loop/tracking.py": {TRACKING},
-}
-ORDER = {  # of the rooms of a folder, from the top: each imports only from itself and from those after it
-    "models": "__main__ cli lifecycle registry package captures image files errors terminal",
-    "service": "__main__ processes bento app api status rollout engine monitoring dry_run http inference telemetry settings "
-    "stopwatch errors",
-    "training": "__main__ workflows report publishing review evaluation loop inspection recipe_flags data recipe networks html "
-    "provenance files errors",
 }
 STAGES = ("http/body", "inference/decode", "inference/batcher", "inference/session", "inference/postprocess")
 

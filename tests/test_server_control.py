@@ -16,10 +16,10 @@ PATHS = {  # where other servers can be controlled
     "Triton's memory, log and traces": ["/v2/systemsharedmemory/region/r/register", "/v2/logging", "/v2/trace/setting"],
     "TorchServe": ["/models?url=http://127.0.0.1:1/m.mar", "/models/tiny", "/models/tiny/1/set-default", "/workflows"],
     "TF Serving": ["/v1/models/tiny", "/v1/models/tiny/versions/1", "/v1/config", "/monitoring/prometheus/metrics"],
-    "BentoML": ["/schema.json", "/docs.json", "/admin", "/readyz/stop", "/task/submit", "/cancel"],
+    "BentoML": ["/docs.json", "/admin", "/readyz/stop", "/task/submit", "/cancel"],
     "MLflow and KServe": ["/invocations", "/v2/models/tiny/load", "/v2/models/tiny/unload", "/ping"],
     "guesses": ["/shutdown", "/reload", "/quit", "/debug", "/config", "/v1/models/tiny/promote", "/v1/rollback", "/v1/load"],
-    "ours, which are to be read": ["/v1/models", "/v1/info", "/livez", "/readyz", "/openapi.json", "/metrics"],
+    "ours, which are to be read": ["/v1/models", "/v1/info", "/livez", "/readyz", "/openapi.json", "/schema.json", "/metrics"],
 }
 EVERY = [path for paths in PATHS.values() for path in paths]
 
