@@ -66,7 +66,7 @@ async def measure_answers(runtime: Runtime, folder: Path) -> None:
     logits = runtime.run(pixels[None], ["logits"])["logits"][0]
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     answer.set_result({"logits": logits})
-    job, result = Job(pixels, ("logits",), 0.0, answer, 0.0), classify(logits, runtime.manifest)
+    job, result = Job(pixels, ("logits",), 0.0, answer, 0.0, runtime.run), classify(logits, runtime.manifest)
     captured.prepare(folder / "kept")
     counted: list[str] = []
     keeper = Keeper(folder / "kept", Bounds(10_000, DAY, 1000 * MB, 1.0, 3600), counted.append)

@@ -29,6 +29,7 @@ from PIL import Image
 
 from benchmarks.machine import others, processor
 from models.image import preprocess as hubel
+from models.image.header import ORIENTATION_TAG
 from models.image.preprocess import RESAMPLING, Header, Pixels, read_header
 from models.image.spec import InputSpec
 from models.package import manifest
@@ -309,7 +310,7 @@ def photographs(folder: Path) -> list[bytes]:
 def usable(data: bytes) -> bool:
     try:
         with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-            upright = image.getexif().get(hubel.ORIENTATION_TAG, 1) == 1
+            upright = image.getexif().get(ORIENTATION_TAG, 1) == 1
         simplejpeg.decode_jpeg(data)
     except (ValueError, OSError):
         return False
