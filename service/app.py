@@ -17,7 +17,6 @@ from service.api.pipeline import BULK_SHARE, Pipeline, RequestLimits
 from service.engine.client import Open, Remote
 from service.http.auth import Access
 from service.http.body import Buffer
-from service.http.request import Routes
 from service.inference.batcher import Batcher
 from service.inference.decode_queue import Decoding
 from service.inference.session import Runtime
@@ -59,15 +58,6 @@ class Service:
         plan = self.decoding.plan(image, spec)
         with self.decoding.admit([plan], 0.0):
             return await self.decoding.run(image, plan, spec)
-
-    def routes(self) -> Routes:
-        return self.endpoints.routes()
-
-    def check_load(self, route: str) -> None:
-        self.endpoints.check_load(route)
-
-    def busy_seconds(self) -> float:
-        return self.model.busy_seconds()
 
     def close(self) -> None:
         self.model.batcher.close()

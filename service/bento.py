@@ -58,14 +58,14 @@ class Hubel:
 
     def __init__(self) -> None:
         self.service = app.Service(CONFIG, runtime())
-        self.busy_seconds, self.check_load = self.service.busy_seconds, self.service.check_load
+        self.busy_seconds, self.check_load = self.service.model.busy_seconds, self.service.endpoints.check_load
 
     @bentoml.on_shutdown
     def close(self) -> None:
         self.service.close()
 
     def routes(self) -> Routes:
-        return {**self.service.routes(), SCHEMA: ("GET", describe)}
+        return {**self.service.endpoints.routes(), SCHEMA: ("GET", describe)}
 
     @bentoml.api(route="/v1/classify")
     async def classify(self, image: Path, /) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Hubel:
                 return {"type": "http.request", "body": part, "more_body": False}
             return await asyncio.get_running_loop().create_future()  # nobody hangs up
 
-        _, handler = self.service.routes()[path]
+        _, handler = self.service.endpoints.routes()[path]
         scope = {"method": "POST", "path": path, "query_string": b"", "headers": []}
         return msgspec.json.decode((await handler(read_head(scope, receive))).body)
 

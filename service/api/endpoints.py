@@ -36,6 +36,7 @@ class Endpoints:
         self.pipeline = pipeline
         self.feedback = feedback
         self.exposition = exposition
+        self.bentoml = version("bentoml")  # which reads files
 
     def routes(self) -> Routes:
         def get(value: Callable[[], Reply]) -> tuple[str, Handler]:
@@ -59,12 +60,12 @@ class Endpoints:
             "/metrics": ("GET", self.scrape),
         }
 
-    def check_load(self, route: str, seconds: float = math.inf) -> None:
+    def check_load(self, route: str) -> None:
         """Raises Overloaded where one more image for the route would be too many."""
         if route == feedback.PATH:
             self.feedback.check_load()
         else:
-            self.pipeline.check_load(route, seconds)
+            self.pipeline.check_load(route, math.inf)
 
     async def classify(self, request: Request) -> Reply:
         request.parameters()
@@ -73,7 +74,6 @@ class Endpoints:
     async def top_k(self, request: Request) -> Reply:
         given = request.parameters("k").get("k")
         k = None if given is None else self.parse_k(given, request)
-
         return await self.pipeline.answer(
             request, "logits", lambda logits, manifest: rank(logits, manifest, k or default_k(len(logits)))
         )
@@ -95,7 +95,7 @@ class Endpoints:
         return Reply(await self.exposition.text(), media_type=metrics.CONTENT_TYPE_LATEST)
 
     def describe(self) -> dict[str, object]:
-        return describe_service(self.model.holding.serving.network, self.config, version("bentoml"))
+        return describe_service(self.model.holding.serving.network, self.config, self.bentoml)
 
     def document(self) -> bytes:
         """The OpenAPI document, for the live version's number of classes."""

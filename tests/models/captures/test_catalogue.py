@@ -159,7 +159,7 @@ def test_writers_and_deleters_of_one_image_at_the_same_time_lose_none_that_is_ne
         for i in range(60):
             captured.write_image(tmp_path, name, b"same")
             put(tmp_path, f"stays{k}x{i}", b"same")
-            captured.write_image(tmp_path, name, b"same")  # as keep.py does
+            captured.write_image(tmp_path, name, b"same")  # as capture.py does
             delete(known[k], "", f"stays{k}x{i}")
             put(tmp_path, f"last{k}", b"same")
             captured.write_image(tmp_path, name, b"same")
