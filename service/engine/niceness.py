@@ -1,4 +1,4 @@
-"""How a process that makes a version ready gives way to those that answer, as far as the system lets it. For engine.py."""
+"""How a process that makes a version ready gives way to those that answer, as far as the system lets it. For __main__.py."""
 
 import os
 import threading

@@ -68,7 +68,7 @@ def keys(tmp_path: Path) -> Callable[[str], tuple[str, str]]:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials run in this process, which saves the seconds in which another one starts; test_trial.py has the other way."""
+    """Trials run in this process, which saves the seconds in which another one starts; test_dry_run.py has the other way."""
 
     def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = 0) -> Trial:
         try:

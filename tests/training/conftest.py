@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe may name the networks of networks.py too."""
+    """A recipe may name the networks of stand_ins.py too."""
     for name, build in NETWORKS.items():
         monkeypatch.setitem(catalogue.ARCHITECTURES, name, build)
 
