@@ -12,7 +12,7 @@ import numpy as np
 from models.image.preprocess import Pixels, preprocess
 from service import settings
 from service.inference.postprocess import classify
-from service.inference.session import Runtime
+from service.inference.session import OnnxSession
 
 MAX_BATCH = 16
 
@@ -22,7 +22,7 @@ class Classifier:
 
     def __init__(self) -> None:
         self.settings = settings.read()
-        self.runtime = Runtime(
+        self.runtime = OnnxSession(
             Path(os.environ["BENCH_PACKAGE"]),
             self.settings.device,
             self.settings.precision,

@@ -16,27 +16,27 @@ from models.image.preprocess import Pixels
 from models.package.precision import PRECISIONS
 from service import settings
 from service.inference import session
-from service.inference.session import DeviceError, Runtime
+from service.inference.session import DeviceError, OnnxSession
 
 BATCH, TURNS, SECONDS = 16, 5, 0.7
 
 
-def ways(folder: Path) -> dict[str, Runtime]:
+def ways(folder: Path) -> dict[str, OnnxSession]:
     """A session for each provider and precision that this machine and package have."""
-    found: dict[str, Runtime] = {}
+    found: dict[str, OnnxSession] = {}
     threads = settings.read().inference_threads()
     for provider in session.PROVIDERS["auto"]:
         session.PROVIDERS["cpu"] = (provider,)  # this one alone
         for precision in PRECISIONS:
             try:
-                loaded = Runtime(folder, "cpu", precision, threads)
+                loaded = OnnxSession(folder, "cpu", precision, threads)
             except DeviceError:
                 continue
             found[f"{loaded.provider.removesuffix('ExecutionProvider')} {precision}"] = loaded
     return found
 
 
-def rate(loaded: Runtime, images: Pixels) -> float:
+def rate(loaded: OnnxSession, images: Pixels) -> float:
     """Images a second, over SECONDS after one batch."""
     loaded.run(images, ("logits",))
     began, count = time.perf_counter(), 0

@@ -10,7 +10,7 @@ from models.image.preprocess import preprocess
 from models.package.prediction import Classification, Ranking
 from models.registry import registry
 from service.inference import postprocess
-from service.inference.session import Runtime
+from service.inference.session import OnnxSession
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
 Row = NDArray[np.float32]
@@ -24,7 +24,7 @@ class Model:
 
     def __init__(self, folder: Path, device: str = "auto", precision: str = "auto") -> None:
         """Raises PackageError, or DeviceError where nothing computes so here; values as HUBEL_DEVICE and HUBEL_PRECISION."""
-        self._runtime = Runtime(folder, device, precision, threads=len(os.sched_getaffinity(0)))
+        self._runtime = OnnxSession(folder, device, precision, threads=len(os.sched_getaffinity(0)))
         self.manifest = self._runtime.manifest
 
     @property

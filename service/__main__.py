@@ -197,13 +197,13 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
 
 async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path, told: Event) -> int:
     from service.processes.supervisor import Supervisor
-    from service.rollout.watcher import Watch
+    from service.rollout.watcher import RegistryWatcher
 
     stop_seconds = config.drain_ms / 1000 + config.shutdown_seconds
     supervisor = Supervisor(
         listener,
         folder_of_metrics,
-        Watch(Path(config.store), package.parent.name, int(package.name)),
+        RegistryWatcher(Path(config.store), package.parent.name, int(package.name)),
         follows=":" not in config.model,
         workers=config.workers,
         loading=max(1, available_cores() // 2),  # the others' cores are for those who ask

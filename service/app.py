@@ -3,6 +3,7 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from models.captures import captured
@@ -14,21 +15,21 @@ from service.api.describe import announce
 from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
 from service.api.pipeline import BULK_SHARE, Pipeline, RequestLimits
-from service.engine.client import Open, Remote
-from service.http.auth import Access
-from service.http.body import Buffer
+from service.engine.client import EngineClient, Load
+from service.http.auth import ApiKeyAuth
+from service.http.body import BodyBudget
 from service.inference.batcher import Batcher
-from service.inference.decode_queue import Decoding
-from service.inference.session import Runtime
-from service.monitoring.answer_log import RecentAnswers
-from service.monitoring.capture import DAY, MB, Bounds, Keeper
+from service.inference.decode_queue import DecodeQueue
+from service.inference.session import OnnxSession
+from service.monitoring.answer_log import AnswerLog
+from service.monitoring.capture import DAY, MB, Bounds, Capture
 from service.monitoring.drift import Drift
-from service.monitoring.feedback import Verdicts
-from service.monitoring.recorder import Aftermath
-from service.rollout.loaded import Holding
+from service.monitoring.feedback import FeedbackIntake
+from service.monitoring.recorder import Recorder
+from service.rollout.loaded import LoadedModels
 from service.rollout.packages import Packages
 from service.rollout.served_model import ServedModel
-from service.rollout.traffic import Contest
+from service.rollout.traffic import TrafficSplit
 from service.settings import Settings
 from service.telemetry import metrics, multiprocess
 
@@ -38,18 +39,19 @@ log = logging.getLogger("hubel")
 class Service:
     """Serves the model of the settings, whose live version is ``runtime``, until it is closed. Made in an event loop."""
 
-    def __init__(self, config: Settings, runtime: Runtime) -> None:
+    def __init__(self, config: Settings, runtime: OnnxSession) -> None:
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
-        batcher = make_batcher(config, holding := Holding(runtime, lambda version: load_beside(config, version), announce))
+        batcher = make_batcher(config, loaded := LoadedModels(runtime, lambda version: start_engine(config, version), announce))
         self.decoding = make_decoding(config, self.pool, batcher)
-        packages = Packages(Path(config.store), runtime.manifest.name, config.signature_key(), holding)
-        recent, keeper = RecentAnswers(*multiprocess.place(), config.feedback_answers), make_keeper(config)
-        aftermath = Aftermath(recent, keeper, Drift(packages.reference, metrics.DriftGauges()))
-        self.model = ServedModel(holding, batcher, Contest(holding, batcher, self.decode_spare), aftermath)
-        bodies = Buffer(config.max_buffered_bytes, metrics.BUFFERED.set)
-        verdicts = Verdicts(runtime.manifest.name, recent, packages.labels, metrics.count_feedback, keeper)
+        packages = Packages(Path(config.store), runtime.manifest.name, config.signature_key(), loaded)
+        recent, capture = AnswerLog(*multiprocess.place(), config.feedback_answers), make_capture(config)
+        recorder = Recorder(recent, capture, Drift(packages.reference, metrics.DriftGauges(runtime.manifest.name)))
+        self.model = ServedModel(loaded, batcher, TrafficSplit(loaded, batcher, self.decode_spare), recorder)
+        bodies = BodyBudget(config.max_buffered_bytes, metrics.BUFFERED.set)
+        count = partial(metrics.count_feedback, runtime.manifest.name)
+        intake = FeedbackIntake(runtime.manifest.name, recent, packages.labels, count, capture)
         limits = RequestLimits(config.deadline_ms, config.max_body_bytes, config.max_images)
-        self.feedback = FeedbackApi(verdicts, keeper, bodies, limits.max_images, limits.max_body_bytes, limits.deadline_ms)
+        self.feedback = FeedbackApi(intake, capture, bodies, limits.max_images, limits.max_body_bytes, limits.deadline_ms)
         pipeline = Pipeline(self.model, self.decoding, bodies, limits)
         self.endpoints = Endpoints(config, self.model, pipeline, self.feedback, metrics.Exposition(metrics.render))
 
@@ -61,19 +63,19 @@ class Service:
 
     def close(self) -> None:
         self.model.batcher.close()
-        self.model.holding.close()
+        self.model.loaded.close()
         self.pool.shutdown()
         self.decoding.close()
         self.feedback.close()
-        self.model.aftermath.close()
+        self.model.recorder.close()
 
 
-def load(config: Settings) -> Runtime:
+def load(config: Settings) -> OnnxSession:
     """The live version, checked and warm."""
     began = time.perf_counter()
     threads = config.inference_threads()
     folder = registry.resolve(Path(config.store), config.model)
-    runtime = Runtime(folder, config.device, config.precision, threads, config.signature_key())
+    runtime = OnnxSession(folder, config.device, config.precision, threads, config.signature_key())
     runtime.warm(config.max_batch)
     seconds = time.perf_counter() - began
     what = (runtime.manifest.id, runtime.provider, runtime.precision)
@@ -81,21 +83,21 @@ def load(config: Settings) -> Runtime:
     return runtime
 
 
-def load_beside(config: Settings, version: int) -> Remote:
+def start_engine(config: Settings, version: int) -> EngineClient:
     """Another version of the model, which begins to load in a process of its own while one is live here."""
     folder = registry.resolve(Path(config.store), f"{config.model.partition(':')[0]}:{version}")
     how = (config.device, config.precision, config.inference_threads(), config.require_signature, config.max_batch)
-    return Remote(Open(str(folder), *how, config.log_level), config.hang_seconds / 2)
+    return EngineClient(Load(str(folder), *how, config.log_level), config.hang_seconds / 2)
 
 
-def make_access(config: Settings) -> Access | None:
+def make_auth(config: Settings) -> ApiKeyAuth | None:
     """Who may ask, as far as this process knows; None: everyone."""
-    return Access(Path(config.api_keys_file), config.workers) if config.api_keys_file else None
+    return ApiKeyAuth(Path(config.api_keys_file), config.workers) if config.api_keys_file else None
 
 
-def make_batcher(config: Settings, holding: Holding) -> Batcher:
+def make_batcher(config: Settings, loaded: LoadedModels) -> Batcher:
     return Batcher(
-        holding.serving.compute,
+        loaded.serving.compute,
         max_batch=config.max_batch,
         max_wait=config.max_wait_ms / 1000,
         max_queue=config.max_queue,
@@ -105,8 +107,8 @@ def make_batcher(config: Settings, holding: Holding) -> Batcher:
     )
 
 
-def make_decoding(config: Settings, pool: ThreadPoolExecutor, batcher: Batcher) -> Decoding:
-    return Decoding(
+def make_decoding(config: Settings, pool: ThreadPoolExecutor, batcher: Batcher) -> DecodeQueue:
+    return DecodeQueue(
         pool,
         config.decoding_threads(),
         Limits(config.max_pixels, config.max_side_pixels),
@@ -120,7 +122,7 @@ def make_decoding(config: Settings, pool: ThreadPoolExecutor, batcher: Batcher) 
     )
 
 
-def make_keeper(config: Settings) -> Keeper | None:
+def make_capture(config: Settings) -> Capture | None:
     """What keeps images in HUBEL_FEEDBACK_DIR; None where that is not set."""
     if not config.feedback_dir:
         return None
@@ -136,4 +138,4 @@ def make_keeper(config: Settings) -> Keeper | None:
         share=config.feedback_share,
         wait=config.feedback_wait_minutes * 60,
     )
-    return Keeper(folder, bounds, lambda outcome: metrics.KEPT_IMAGES.labels(outcome).inc(), metrics.kept)
+    return Capture(folder, bounds, lambda outcome: metrics.CAPTURED_IMAGES.labels(outcome).inc(), metrics.kept)

@@ -14,12 +14,12 @@ import msgspec
 
 from service import app, settings
 from service.http import api_keys
-from service.http.asgi import Edge
-from service.http.auth import Access
+from service.http.asgi import HttpApp
+from service.http.auth import ApiKeyAuth
 from service.http.cors import Cors
 from service.http.hosts import Hosts
-from service.http.request import App, Reply, Request, Routes, read_head
-from service.inference.session import Runtime
+from service.http.request import App, Reply, Request, Routes, parse_head
+from service.inference.session import OnnxSession
 from service.rollout.served_model import ServedModel
 
 CONFIG = settings.read()
@@ -27,15 +27,15 @@ SCHEMA = "/schema.json"  # where BentoML's client looks for the endpoints
 
 
 @cache
-def runtime() -> Runtime:
+def runtime() -> OnnxSession:
     """The live version, loaded once in a process."""
     return app.load(CONFIG)
 
 
 @cache
-def access() -> Access | None:
+def access() -> ApiKeyAuth | None:
     """Who may ask; None: everyone."""
-    return app.make_access(CONFIG)
+    return app.make_auth(CONFIG)
 
 
 class FrontedService(bentoml.Service[Any]):
@@ -48,8 +48,8 @@ class FrontedService(bentoml.Service[Any]):
 
     def fronted(self, is_main: bool = True) -> App:
         hosts = Hosts(CONFIG.own_hosts(), CONFIG.allowed_origins())
-        edge = Edge(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts)
-        return Cors(edge, origins) if (origins := CONFIG.allowed_origins()) else edge
+        http_app = HttpApp(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts)
+        return Cors(http_app, origins) if (origins := CONFIG.allowed_origins()) else http_app
 
 
 @bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.workers, metrics={"enabled": False})
@@ -93,7 +93,7 @@ class Hubel:
 
         _, handler = self.service.endpoints.routes()[path]
         scope = {"method": "POST", "path": path, "query_string": b"", "headers": []}
-        return msgspec.json.decode((await handler(read_head(scope, receive))).body)
+        return msgspec.json.decode((await handler(parse_head(scope, receive))).body)
 
 
 async def describe(request: Request) -> Reply:
@@ -106,6 +106,6 @@ def running() -> ServedModel:
     return bentoml.get_current_service().service.model
 
 
-def application() -> Edge | Cors:
+def application() -> HttpApp | Cors:
     """The ASGI application that a worker process runs."""
-    return cast("Edge | Cors", cast(Any, Hubel).fronted())
+    return cast("HttpApp | Cors", cast(Any, Hubel).fronted())

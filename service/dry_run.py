@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from models.errors import ImageError, PackageError
 from models.image.clutter import is_clutter, is_hidden
 from models.image.preprocess import Pixels, preprocess
-from models.lifecycle.dry_run import SECONDS, Speed, Trial
+from models.lifecycle.dry_run import SECONDS, DryRun, Speed
 from models.package import held_out_answers
 from models.package.held_out_answers import UNKNOWN, Answers, identity
 from models.package.manifest import OUTPUTS, Manifest
 from service import settings
 from service.errors import OutOfMemory
-from service.inference.session import DeviceError, Runtime
+from service.inference.session import DeviceError, OnnxSession
 from service.settings import Settings, SettingsError
 
 PARTS = ("test", "val", "validation", "valid")  # where a folder holds parts, the first of these is measured
@@ -35,24 +35,24 @@ LEAST_RUNS, MOST_RUNS = 5, 50
 FAILED = 1
 
 
-def try_out(folder: Path, config: Settings, images: Path | None = None, target: Path | None = None) -> Trial:
+def try_out(folder: Path, config: Settings, images: Path | None = None, target: Path | None = None) -> DryRun:
     """Load and warm the package in ``folder``, try pictures on it that no photograph is like, and time it.
 
     Raises:
         PackageError, DeviceError: it would not be served; the reason.
     """
     began = time.perf_counter()
-    runtime = Runtime(folder, config.device, config.precision, config.inference_threads(), config.signature_key())
+    runtime = OnnxSession(folder, config.device, config.precision, config.inference_threads(), config.signature_key())
     _check_extremes(runtime, config.max_batch)
     loaded = time.perf_counter() - began
     one = _time(runtime, 1, ONE_SECONDS)
     largest = _time(runtime, config.max_batch, LARGEST_SECONDS)
     given, left_out = (0, 0) if images is None or target is None else _answer(runtime, images, target, config.max_batch)
-    return Trial(
+    return DryRun(
         runtime.manifest.id,
         runtime.provider,
         runtime.precision,
-        runtime.passed_over,
+        runtime.skipped_backends,
         loaded,
         one,
         largest,
@@ -62,7 +62,7 @@ def try_out(folder: Path, config: Settings, images: Path | None = None, target: 
     )
 
 
-def _check_extremes(runtime: Runtime, max_batch: int) -> None:
+def _check_extremes(runtime: OnnxSession, max_batch: int) -> None:
     """Every size of batch works, and black, white and noise give numbers."""
     spec, name = runtime.manifest.input, runtime.manifest.id
     noise = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3)).astype(np.uint8)
@@ -80,7 +80,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _time(runtime: Runtime, size: int, budget: float) -> Speed:
+def _time(runtime: OnnxSession, size: int, budget: float) -> Speed:
     """Median over as many batches as fit into ``budget`` seconds."""
     spec = runtime.manifest.input
     batch = np.random.default_rng(1).integers(0, 256, (size, spec.height, spec.width, 3)).astype(np.uint8)
@@ -92,7 +92,7 @@ def _time(runtime: Runtime, size: int, budget: float) -> Speed:
     return Speed(size, statistics.median(taken), len(taken))
 
 
-def _answer(runtime: Runtime, folder: Path, target: Path, size: int) -> tuple[int, int]:
+def _answer(runtime: OnnxSession, folder: Path, target: Path, size: int) -> tuple[int, int]:
     """Answer the images of ``folder`` and write them; how many, and how many cannot be decoded."""
     parts: list[Answers] = []
     left_out = 0
@@ -134,18 +134,18 @@ def _list(folder: Path, manifest: Manifest) -> list[tuple[Path, int]]:
     if not part.is_dir():
         raise PackageError(f"--data {folder} is not a folder; give one with a folder of images for each class")
     number = {label: i for i, label in enumerate(manifest.labels)}
-    folders = sorted(path for path in part.iterdir() if path.is_dir() and not _is_passed_over(path.name))
+    folders = sorted(path for path in part.iterdir() if path.is_dir() and not _is_skipped(path.name))
     if not any(path.name in number for path in folders):
         raise PackageError(f"{part} has no folder that is called as a class of {manifest.id}: {', '.join(manifest.labels[:10])}")
     return [
         (path, number.get(place.name, UNKNOWN))
         for place in folders
         for path in sorted(place.rglob("*"))
-        if path.suffix.lower() in ENDINGS and path.is_file() and not any(map(_is_passed_over, path.relative_to(place).parts))
+        if path.suffix.lower() in ENDINGS and path.is_file() and not any(map(_is_skipped, path.relative_to(place).parts))
     ]
 
 
-def _is_passed_over(name: str) -> bool:
+def _is_skipped(name: str) -> bool:
     """As training passes them over."""
     return is_hidden(name) or is_clutter(name)
 

@@ -73,7 +73,7 @@ def ask(host: str, port: int, key: str = "") -> Status:
         address=f"{where}:{port}",
         readiness=readiness,
         models=[
-            "{name}:{version} on {provider} in {precision}".format(**labels)
+            "{model}:{version} on {provider} in {precision}".format(**labels)
             for labels, there in values("hubel_model_info")
             if there
         ],

@@ -103,8 +103,8 @@ def test_a_container_is_confined_and_reached_from_this_machine_alone(name: str) 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_cannot_write_to_anything_of_this_machine_unless_it_is_told_to(name: str) -> None:
     writable = [volume for volume in COMPOSE["services"][name]["volumes"] if not volume.endswith((":ro", ":${STORE_ACCESS:-ro}"))]
-    assert writable == ["${KEPT_FOLDER:-kept}:/app/kept"]
-    assert EXAMPLE["KEPT_FOLDER"] in COMPOSE["volumes"]  # Docker's own
+    assert writable == ["${CAPTURE_FOLDER:-kept}:/app/kept"]
+    assert EXAMPLE["CAPTURE_FOLDER"] in COMPOSE["volumes"]  # Docker's own
 
 
 def test_the_images_run_as_a_user_without_rights_and_hold_no_tool_to_install_with() -> None:

@@ -97,7 +97,7 @@ def test_the_service_describes_its_limits_and_formats(client: httpx.Client) -> N
     info = client.get("/v1/info").json()
     assert info["model"] == "tiny:1"
     assert info["provider"] in ("CPUExecutionProvider", "OpenVINOExecutionProvider", "CUDAExecutionProvider")
-    assert (info["precision"], info["passed_over"]) == ("fp32", [])
+    assert (info["precision"], info["skipped_backends"]) == ("fp32", [])
     assert info["formats"] == ["jpeg", "png", "webp"]
     assert info["limits"] == {
         "max_body_bytes": 32 * 1024 * 1024,
@@ -168,9 +168,9 @@ def test_metrics_count_requests_images_and_stages(client: httpx.Client) -> None:
 def test_metrics_name_the_model_and_what_computes_it(client: httpx.Client, tiny_store: Path) -> None:
     sha256 = manifests.read(tiny_store / "tiny" / "1").files[MODEL]
     provider = client.get("/v1/info").json()["provider"]
-    what = f'{{name="tiny",precision="fp32",provider="{provider}",sha256="{sha256}",version="1"}}'
+    what = f'{{model="tiny",precision="fp32",provider="{provider}",sha256="{sha256}",version="1"}}'
     assert samples(client)["hubel_model_info" + what] == 1
-    assert samples(client)["hubel_passed_over_providers"] == 0
+    assert samples(client)['hubel_skipped_backends{model="tiny"}'] == 0
 
 
 def test_unknown_paths_do_not_make_new_series(client: httpx.Client) -> None:

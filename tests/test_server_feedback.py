@@ -70,7 +70,7 @@ def test_feedback_on_an_answer_of_any_worker_is_counted_by_version(keeping: Serv
                 "right": bool(i % 4),
             }
         after = samples(client)
-    names = [f'hubel_feedback_total{{right="{right}",version="1"}}' for right in ("true", "false")]
+    names = [f'hubel_feedback_total{{model="tiny",right="{right}",version="1"}}' for right in ("true", "false")]
     assert [after[name] - before.get(name, 0) for name in names] == [18, 6]
 
 
@@ -226,6 +226,7 @@ def test_traffic_unlike_the_reference_raises_the_gauges_of_drift(
         images = [make_image("PNG", 20, 20, color="blue", seed=i) for i in range(25)]
         for _ in range(10):
             results_of(send(client, "/v1/classify", images))
-        found = wait_for(lambda: (s := samples(client)) and 'hubel_drift_stability{of="classes",version="1"}' in s and s)
-    assert found['hubel_drift_answers{version="1"}'] == 251
-    assert found['hubel_drift_stability{of="classes",version="1"}'] > 0.25
+        psi = 'hubel_drift_psi{feature="classes",model="tiny",version="1"}'
+        found = wait_for(lambda: (s := samples(client)) and psi in s and s)
+    assert found['hubel_drift_answers{model="tiny",version="1"}'] == 251
+    assert found[psi] > 0.25

@@ -52,14 +52,15 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
         clients.wait_for(2)
         registry.roll_back(store, "tiny")
         clients.wait_for(1)
-        until(lambda: samples(client)["hubel_workers_agree"] == 1, server)  # the other worker may swap a moment later
+        in_sync = 'hubel_workers_in_sync{model="tiny"}'
+        until(lambda: samples(client)[in_sync] == 1, server)  # the other worker may swap a moment later
         counts = samples(client)
     registry.promote(store, "tiny", 3, "refused again")
     until(lambda: server.output().count("tiny:3 is refused") == 2, server)
     os.kill(server.processes()[1], signal.SIGKILL)
     until(lambda: versions_served(server) == [1, 1] and server.output().count("is ready after") == 3, server)
     assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
-    assert counts['hubel_swaps_total{result="refused"}'] == 1
+    assert counts['hubel_swaps_total{model="tiny",result="refused"}'] == 1
     assert server.output().count("is live in place of") == 5
     assert "tiny:3 is refused, tiny:1 stays live: " in server.output()
     assert server.stop() == 0
@@ -85,8 +86,8 @@ def test_a_shadow_answers_nobody_and_is_promoted_when_it_agrees_and_a_pinned_ver
     assert {version for version, _ in clients.answers[:swapped]} == {1}
     with server.client() as client:
         counts = samples(client)
-    assert counts['hubel_candidate_images_total{result="agreed",version="5"}'] >= 30
-    assert counts['hubel_candidates_ended_total{result="promoted"}'] == 1
+    assert counts['hubel_candidate_images_total{model="tiny",result="agreed",version="5"}'] >= 30
+    assert counts['hubel_candidates_ended_total{model="tiny",result="promoted"}'] == 1
     with pinned.client() as client:
         assert client.post("/v1/classify", content=RED).json()["version"] == 1
     assert server.stop() == pinned.stop() == 0

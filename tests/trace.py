@@ -63,11 +63,11 @@ def main(store: str, picture: str) -> None:
     os.environ |= {"HUBEL_STORE": store, "HUBEL_MODEL": "tiny", "PROMETHEUS_MULTIPROC_DIR": metrics}
     trace = Trace()
     from service.processes import worker
-    from service.rollout.messages import Line, Orders
+    from service.rollout.messages import Channel, DesiredState
 
     listener = socket.create_server(("127.0.0.1", 0))
     ours, theirs = socket.socketpair()
-    Line(ours).say(Orders(1))
+    Channel(ours).send(DesiredState(1))
     threading.Thread(target=ask, args=(trace, listener.getsockname()[1], Path(picture).read_bytes())).start()
     sys.exit(worker.main(["0", str(listener.fileno()), str(theirs.fileno())]))
 

@@ -83,4 +83,4 @@ def until(condition: Callable[[], Any], server: Server, every: float = 0.1, pati
 def versions_served(server: Server) -> list[float]:
     with server.client() as client:
         found = samples(client)
-    return [found.get(f'hubel_model_version{{worker="{place}"}}', 0) for place in range(2)]
+    return [found.get(f'hubel_model_version{{model="tiny",worker="{place}"}}', 0) for place in range(2)]

@@ -25,7 +25,7 @@ WITHDRAWN = ".withdrawn"
 ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
-class Kept(Struct, frozen=True):
+class CapturedAnswer(Struct, frozen=True):
     """One answer, and the feedback on it. ``image``: the name of its file. ``client``: the name of its key, or nothing.
     ``right``: whether people said that the answer is right; ``given``: the label that they gave."""
 
@@ -105,7 +105,7 @@ def write_image(folder: Path, name: str, data: bytes) -> bool:
     return False
 
 
-def write_answer(folder: Path, kept: Kept) -> bool:
+def write_answer(folder: Path, kept: CapturedAnswer) -> bool:
     """Write an answer, or write it anew; False, and nothing is left, where it was deleted since it was given. Raises OSError."""
     path = answer_path(folder, kept.client, kept.answer_id, kept.index)
     _write(path, msgspec.json.encode(kept))
@@ -119,15 +119,15 @@ def write_answer(folder: Path, kept: Kept) -> bool:
     return False
 
 
-def read_answer(path: Path) -> Kept | None:
+def read_answer(path: Path) -> CapturedAnswer | None:
     """None where it is gone or damaged."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return msgspec.json.decode(path.read_bytes(), type=CapturedAnswer)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def read_all(folder: Path) -> Iterator[Kept]:
+def read_all(folder: Path) -> Iterator[CapturedAnswer]:
     """All answers whose image is there, in the order of their names."""
     for path in sorted((folder / ANSWERS).glob("*.json")):
         kept = read_answer(path)
@@ -147,5 +147,5 @@ def _withdrawal(folder: Path, client: str, answer_id: str) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Not made durable: an answer that a power cut damages is passed over, and no request waits for the disk."""
+    """Not made durable: an answer that a power cut damages is skipped, and no request waits for the disk."""
     files.write_atomic(path, data, prefix=BESIDE, mode=0o600, durable=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.captures import captured
-from models.captures.captured import ANSWERS, IMAGES, Kept
+from models.captures.captured import ANSWERS, IMAGES, CapturedAnswer
 
 FRESH_SECONDS = 60.0  # an image without an answer, or the reverse, may be on its way for so long
 WITHDRAWN_SECONDS = 3600.0  # how long it is remembered that a request was deleted, for what is still on its way
@@ -66,7 +66,7 @@ class Catalogue:
                         remove_old(Path(file.path), now - FRESH_SECONDS)
                 elif self._is_known(file, thorough) or self._read(Path(file.path), thorough, now):
                     found.add(file.name)
-        for name in self.answers.keys() - found:  # looked for by name: one that is just written anew may be passed over
+        for name in self.answers.keys() - found:  # looked for by name: one that is just written anew may be skipped
             if not self._read(self.folder / ANSWERS / name, thorough, now):
                 self.forget(name)
         self.marks, self.looked = marks, began
@@ -93,7 +93,7 @@ class Catalogue:
         self.put(path.name, answer, facts.st_ino, facts.st_mtime_ns)
         return True
 
-    def put(self, name: str, answer: Kept, inode: int = 0, changed: int = 0) -> None:
+    def put(self, name: str, answer: CapturedAnswer, inode: int = 0, changed: int = 0) -> None:
         """Take up an answer; without inode it is read at the next look."""
         self.forget(name)
         worth = CORRECTED if answer.right is False else UNSURE if answer.unsure else USUAL

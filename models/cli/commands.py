@@ -12,7 +12,7 @@ from models.cli.views import Row
 from models.errors import PackageError
 from models.lifecycle import candidate, promotion, rename, retention
 from models.lifecycle.candidate import Bounds, Candidate, Mode
-from models.lifecycle.gate import Gate, Question
+from models.lifecycle.gate import Gate, GateRequest
 from models.lifecycle.rules import Rules
 from models.package import manifest as manifests
 from models.package import signature
@@ -92,7 +92,7 @@ def run_promote(args: Namespace) -> list[Row]:
     folder = registry.resolve(args.store, args.model)
     name, version = folder.parent.name, int(folder.name)
     rules = Rules(args.margin, args.strict, args.calibration, args.recall, args.speed, args.memory)
-    question = Question(rules, args.data, args.classes_change, args.key, args.seconds)
+    question = GateRequest(rules, args.data, args.classes_change, args.key, args.seconds)
     trial = _candidate(args, version)
     verdict = promotion.promote(args.store, name, version, question, _reason(args), args.force, trial)
     row = {"model": name, "version": version, **_in_service(registry.pointer(args.store, name))}

@@ -35,9 +35,9 @@ FRAME = re.compile(rb"\xff([\xc0-\xc3\xc9\xca])\x00[\x0b\x11\x14]\x08")  # of 1,
 ARITHMETIC = (b"\xc9", b"\xca")
 RESTART, START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = 0xD0, 0xD8, 0xD9, 0xDA
 JFIF, EXIF, ADOBE, COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
-PASSED_OVER = {*range(0xE0, 0xF0), COMMENT}  # what libjpeg passes over or only looks into
+SKIPPED_BACKENDS = {*range(0xE0, 0xF0), COMMENT}  # what libjpeg passes over or only looks into
 BEFORE_SCAN = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, START_OF_SCAN}
-JPEG_UNREAD = PASSED_OVER - {JFIF, ADOBE}  # those say how colours are stored
+JPEG_UNREAD = SKIPPED_BACKENDS - {JFIF, ADOBE}  # those say how colours are stored
 SHORTEST = {JFIF: 18, ADOBE: 16}  # bytes, marker and length too; libjpeg passes over a shorter one
 END = bytes((0xFF, END_OF_IMAGE))
 SCAN = bytes((0xFF, START_OF_SCAN))
@@ -96,7 +96,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at = found.end()
         if (marker := data[at - 1]) not in ALONE:
             (length,) = struct.unpack_from(">H", data, at)
-            if length < 2 and marker not in PASSED_OVER:
+            if length < 2 and marker not in SKIPPED_BACKENDS:
                 raise ValueError("not a segment")
             at += max(length, 2)  # libjpeg takes 0 and 1 for an empty segment
             yield marker, found.start(), at
@@ -229,7 +229,7 @@ def _scans(data: bytes, at: int) -> tuple[list[int], int]:
             return scans, len(data)
         start, marker = found.start(), data[found.end() - 1]
         at = found.end() + max(int.from_bytes(data[found.end() : found.end() + 2], "big"), 2)
-        cut_off = at > len(data) and marker in BEFORE_SCAN | PASSED_OVER
+        cut_off = at > len(data) and marker in BEFORE_SCAN | SKIPPED_BACKENDS
         if marker in (END_OF_IMAGE, START_OF_IMAGE) or cut_off:
             return scans, start
         if marker == START_OF_SCAN:

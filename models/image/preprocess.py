@@ -80,7 +80,7 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None, 
 
     Transparency is composited on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted; ICC profiles
     are ignored. Given a spec, a JPEG that is much larger than it needs is decoded at a fraction of its size. Harmless
-    damage is passed over: a JPEG or PNG that has all of its pixels may lack its end. header: what ``read_header`` said of
+    damage is skipped: a JPEG or PNG that has all of its pixels may lack its end. header: what ``read_header`` said of
     the file, where that was asked before.
 
     Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from models.package import manifest as manifests
 from models.package.manifest import MAX_LINE, Count, Line, Natural, Size
@@ -27,7 +27,7 @@ CGROUP = Path("/sys/fs/cgroup")  # v2: memory.max and memory.current of a contai
 RUNTIME = "No module named 'onnxruntime'"
 
 
-class TrialError(Exception):
+class DryRunError(Exception):
     """The package did not come through; ``str()`` is the reason."""
 
 
@@ -39,13 +39,13 @@ class Speed(Struct, frozen=True):
     runs: Natural
 
 
-class Trial(Struct, frozen=True):
+class DryRun(Struct, frozen=True):
     """What a package did. memory_bytes: most that its process held; left_out: images given that cannot be decoded."""
 
     model: Line
     provider: Line
     precision: Line
-    passed_over: list[Line]
+    skipped_backends: list[Line] = field(name="passed_over")  # the name in the file
     load_seconds: Size
     one: Speed
     largest: Speed
@@ -54,7 +54,7 @@ class Trial(Struct, frozen=True):
     left_out: Natural = 0
 
 
-def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = SECONDS) -> Trial:
+def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = SECONDS) -> DryRun:
     """Load the package in ``folder`` as the service would, replay its golden inputs and time it.
 
     With a folder of ``images``, one folder a class, it answers them too, and writes the file ``answers``. It gets the memory
@@ -72,11 +72,11 @@ def run(folder: Path, images: Path | None = None, answers: Path | None = None, s
     try:
         found = msgspec.json.decode(lines[0].rpartition("\n")[2], type=dict[str, Any])
         if code == 0:
-            return msgspec.convert(found, Trial)
+            return msgspec.convert(found, DryRun)
         reason = str(found["refused"])
     except (*manifests.UNREADABLE, msgspec.ValidationError, KeyError):
         reason = _why(code, lines[1], seconds)
-    raise TrialError(reason[:MAX_LINE])
+    raise DryRunError(reason[:MAX_LINE])
 
 
 def _wait(command: Sequence[str], out: IO[bytes], errors: IO[bytes], seconds: float) -> int:

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from models import files
 from models.errors import PackageError
 from models.lifecycle import dry_run, rules
-from models.lifecycle.dry_run import Trial, TrialError
+from models.lifecycle.dry_run import DryRun, DryRunError
 from models.lifecycle.rules import Check, Rules
 from models.package import comparison, held_out_answers
 from models.package.comparison import Pairs
@@ -40,7 +40,7 @@ class Gate(Struct, frozen=True):
     checks: Annotated[list[Check], Meta(max_length=MAX_FILES)]
     rules: Rules
     classes_change: Line = ""
-    trial: Trial | None = None
+    trial: DryRun | None = None
     disagreement: Share | None = None
     forced: bool = False
 
@@ -52,7 +52,7 @@ class Gate(Struct, frozen=True):
         return "; ".join(f"{c.rule}: {c.found}" for c in self.checks if c.verdict == "fail")
 
 
-class Question(NamedTuple):
+class GateRequest(NamedTuple):
     """What the gate is asked with. images: held-out ones, a folder for each class; key: that the package is signed for."""
 
     rules: Rules = Rules()
@@ -62,18 +62,18 @@ class Question(NamedTuple):
     seconds: float = dry_run.SECONDS
 
 
-class Side(NamedTuple):
+class Contender(NamedTuple):
     """One version: its folder and manifest, the answers that it holds, and what it did here: a trial, or why there is none."""
 
     folder: Path
     manifest: Manifest
     kept: Answers | None
-    trial: Trial | None = None
+    trial: DryRun | None = None
     here: Answers | None = None
     reason: str = ""
 
 
-def judge(root: Path, name: str, version: int, question: Question) -> Gate:
+def judge(root: Path, name: str, version: int, question: GateRequest) -> Gate:
     """Every rule for ``name``:``version`` against the live version. Changes nothing. Raises PackageError where there
     is no such version; what is wrong with it is a row of the table."""
     folder = registry.resolve(root, f"{name}:{version}")
@@ -102,22 +102,22 @@ def judge(root: Path, name: str, version: int, question: Question) -> Gate:
     return msgspec.structs.replace(verdict, disagreement=disagreement)
 
 
-def _gate(model: str, rival: str | None, compared: str, checks: list[Check], found: Trial | None, question: Question) -> Gate:
+def _gate(model: str, rival: str | None, compared: str, checks: list[Check], found: DryRun | None, question: GateRequest) -> Gate:
     passed = all(check.verdict != "fail" for check in checks)
     now, by = datetime.now(UTC), history.who()
     compared, change = compared[:MAX_LINE], question.classes_change[:MAX_LINE]
     return Gate(model, rival, passed, now, by, compared, checks, question.rules, change, found)
 
 
-def _side(folder: Path, manifest: Manifest) -> Side:
+def _side(folder: Path, manifest: Manifest) -> Contender:
     """A version with the answers that it holds; raises PackageError where these are damaged."""
     if ANSWERS not in manifest.files:
-        return Side(folder, manifest, None)
+        return Contender(folder, manifest, None)
     data = registry.load(folder, manifest, ANSWERS)
-    return Side(folder, manifest, held_out_answers.read(data, len(manifest.labels), folder / ANSWERS))
+    return Contender(folder, manifest, held_out_answers.read(data, len(manifest.labels), folder / ANSWERS))
 
 
-def _in_service(root: Path, name: str, version: int) -> tuple[Side | None, str]:
+def _in_service(root: Path, name: str, version: int) -> tuple[Contender | None, str]:
     """The rival; None for a first version, for the live one itself, and where that one is damaged, and which it is."""
     try:
         pointer = registry.pointer(root, name)
@@ -129,32 +129,32 @@ def _in_service(root: Path, name: str, version: int) -> tuple[Side | None, str]:
         return None, f"nothing: the live version is damaged: {err}"
 
 
-def _run(side: Side, place: Path, question: Question) -> Side:
+def _run(side: Contender, place: Path, question: GateRequest) -> Contender:
     """With what it does in a process of its own."""
     target = place / f"{side.manifest.version}.npz"
     try:
         found = dry_run.run(side.folder, question.images, target, question.seconds)
         given = target.is_file()
         here = held_out_answers.read(files.read(target), len(side.manifest.labels), target) if given else None
-    except (TrialError, PackageError) as err:
+    except (DryRunError, PackageError) as err:
         return side._replace(reason=str(err))
     return side._replace(trial=found, here=here)
 
 
-def _runs(side: Side) -> Check:
+def _runs(side: Contender) -> Check:
     """It loads, answers its golden inputs as it did when it was published, and gives numbers for odd pictures."""
     limit = "golden inputs, warm-up, black, white and noise"
     if side.trial is None:
         return Check("runs", "fail", side.reason, limit)
     found = f"in {side.trial.load_seconds:.1f} s"
-    if side.trial.passed_over:
-        found += f"; passed over {', '.join(side.trial.passed_over)}"
+    if side.trial.skipped_backends:
+        found += f"; skipped {', '.join(side.trial.skipped_backends)}"
     if side.trial.images:
         found += f"; {side.trial.images:,} images answered, {side.trial.left_out:,} left out"
     return Check("runs", "pass", found, limit)
 
 
-def _comparison(old: Side, new: Side, question: Question) -> tuple[list[Check], str, float | None]:
+def _comparison(old: Contender, new: Contender, question: GateRequest) -> tuple[list[Check], str, float | None]:
     """Classes, accuracy and calibration by the best evidence there is, which that is, and the disagreement."""
     limits, first, second = question.rules, old.manifest, new.manifest
     classes = rules.classes(first, second, question.classes_change)
@@ -177,7 +177,7 @@ def _comparison(old: Side, new: Side, question: Question) -> tuple[list[Check], 
     return [classes, *(rule(first, second, limits) for rule in stated)], compared, None
 
 
-def _pairs(old: Side, new: Side, before: Answers | None, after: Answers | None) -> Pairs | None:
+def _pairs(old: Contender, new: Contender, before: Answers | None, after: Answers | None) -> Pairs | None:
     """What both answered; None where that is too little."""
     if before is None or after is None:
         return None
@@ -186,7 +186,7 @@ def _pairs(old: Side, new: Side, before: Answers | None, after: Answers | None) 
     return pairs if len(pairs.target) >= max(1, enough) else None
 
 
-def _timed(old: Side | None, new: Side, question: Question) -> tuple[Trial | None, Trial | None]:
+def _timed(old: Contender | None, new: Contender, question: GateRequest) -> tuple[DryRun | None, DryRun | None]:
     """Both trials; where the new one seems slower, the quickest of several, by turns."""
     before, after = old and old.trial, new.trial
     for _ in range(AGAIN):
@@ -195,16 +195,16 @@ def _timed(old: Side | None, new: Side, question: Question) -> tuple[Trial | Non
         try:
             before = _quicker(before, dry_run.run(old.folder, seconds=question.seconds))
             after = _quicker(after, dry_run.run(new.folder, seconds=question.seconds))
-        except TrialError:
+        except DryRunError:
             break
     return before, after
 
 
-def _is_slower(before: Trial, after: Trial, limits: Rules) -> bool:
+def _is_slower(before: DryRun, after: DryRun, limits: Rules) -> bool:
     return any(rules.too_slow(a, b, limits) for a, b in ((before.one, after.one), (before.largest, after.largest)))
 
 
-def _quicker(first: Trial, second: Trial) -> Trial:
+def _quicker(first: DryRun, second: DryRun) -> DryRun:
     one, largest = (min(a, b, key=lambda s: s.seconds) for a, b in ((first.one, second.one), (first.largest, second.largest)))
     return msgspec.structs.replace(first, one=one, largest=largest)
 

@@ -8,7 +8,7 @@ import msgspec
 from models.errors import PackageError
 from models.lifecycle import candidate, gate
 from models.lifecycle.candidate import Candidate
-from models.lifecycle.gate import Gate, Question
+from models.lifecycle.gate import Gate, GateRequest
 from models.registry import history, registry
 from models.registry.history import Pointer
 
@@ -22,7 +22,7 @@ class Refused(PackageError):
 
 
 def promote(
-    root: Path, name: str, version: int, question: Question, reason: str, force: bool = False, trial: Candidate | None = None
+    root: Path, name: str, version: int, question: GateRequest, reason: str, force: bool = False, trial: Candidate | None = None
 ) -> Gate:
     """Ask the gate, keep its verdict beside the version, and put the version into service, or on ``trial`` beside it.
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from models.lifecycle.dry_run import Speed, Trial
+from models.lifecycle.dry_run import DryRun, Speed
 from models.package import comparison, precision, statistics
 from models.package.comparison import Difference, Pairs
 from models.package.held_out_answers import Answers
@@ -187,7 +187,7 @@ def providers(old: Manifest | None, new: Manifest, rules: Rules) -> Check:
     return Check("providers", verdict(not faults), found.replace("ExecutionProvider", ""), limit)
 
 
-def speed(old: Trial | None, new: Trial, rules: Rules) -> Check:
+def speed(old: DryRun | None, new: DryRun, rules: Rules) -> Check:
     """One image and the largest batch take not much longer."""
     pairs = [(None if old is None else a, b) for a, b in ((old and old.one, new.one), (old and old.largest, new.largest))]
     good = all(old_one is None or not too_slow(old_one, new_one, rules) for old_one, new_one in pairs)
@@ -205,7 +205,7 @@ def _speed(old: Speed | None, new: Speed) -> str:
     return text if old is None else f"{text} instead of {1000 * old.seconds:.3g}"
 
 
-def memory(old: Trial | None, new: Trial, rules: Rules) -> Check:
+def memory(old: DryRun | None, new: DryRun, rules: Rules) -> Check:
     """A process that serves it needs not much more."""
     found = f"{new.memory_bytes / 2**20:.0f} MiB" + (f" instead of {old.memory_bytes / 2**20:.0f}" if old else "")
     good = old is None or new.memory_bytes <= old.memory_bytes * rules.memory

@@ -5,14 +5,14 @@ from typing import cast
 from models.image.formats import FORMATS
 from models.package.manifest import Manifest
 from models.package.precision import GRAPHS, Precision
-from service.rollout.loaded import Held, Holding, Network
+from service.rollout.loaded import Engine, LoadedModel, LoadedModels
 from service.settings import Settings
 from service.telemetry import metrics
 
 ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was live
 
 
-def announce(held: Held) -> None:
+def announce(held: LoadedModel) -> None:
     """Say in the metrics what is live and what computes it."""
     network, manifest = held.network, held.manifest
     sha256 = manifest.files[GRAPHS[cast(Precision, network.precision)]]
@@ -21,19 +21,19 @@ def announce(held: Held) -> None:
         metrics.MODEL_INFO.labels(*before).set(0)
     ANNOUNCED.add(what)
     metrics.MODEL_INFO.labels(*what).set(1)
-    metrics.MODEL_LOADED.set(held.loaded)
-    metrics.PASSED_OVER.set(len(network.passed_over))
+    metrics.MODEL_LOADED.labels(manifest.name).set(held.loaded_at)
+    metrics.SKIPPED_BACKENDS.labels(manifest.name).set(len(network.skipped_backends))
 
 
-def describe_models(holding: Holding) -> dict[str, object]:
+def describe_models(loaded: LoadedModels) -> dict[str, object]:
     """The live version; the candidate, as far as it is ready; and what was refused, with its reason."""
-    described: dict[str, object] = {"models": [describe_model(holding.serving.manifest)], "candidate": None, "refused": None}
-    if holding.trial is not None:
-        trial, held = holding.trial
+    described: dict[str, object] = {"models": [describe_model(loaded.serving.manifest)], "candidate": None, "refused": None}
+    if loaded.trial is not None:
+        trial, held = loaded.trial
         progress = {"mode": trial.mode, "percent": trial.percent, "requests": trial.requests, "wanted": trial.wanted}
         described["candidate"] = progress | describe_model(held.manifest)
-    if holding.orders.refused is not None:
-        described["refused"] = holding.orders.refused
+    if loaded.desired.refused is not None:
+        described["refused"] = loaded.desired.refused
     return described
 
 
@@ -54,7 +54,7 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def describe_service(network: Network, settings: Settings, bentoml: str) -> dict[str, object]:
+def describe_service(network: Engine, settings: Settings, bentoml: str) -> dict[str, object]:
     """Limits, formats and what computes; bentoml: its version."""
     limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
     times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
@@ -62,7 +62,7 @@ def describe_service(network: Network, settings: Settings, bentoml: str) -> dict
         "model": network.manifest.id,
         "provider": network.provider,
         "precision": network.precision,
-        "passed_over": network.passed_over,
+        "skipped_backends": network.skipped_backends,
         "preprocessing": network.manifest.preprocessing,
         "formats": FORMATS,
         "limits": {name: getattr(settings, name) for name in limits + times},

@@ -15,7 +15,7 @@ from service.api.openapi import document
 from service.api.pipeline import Pipeline
 from service.errors import InvalidParameter
 from service.http.auth import OPEN
-from service.http.request import Handler, Reply, Request, Routes, reply_json
+from service.http.request import Handler, Reply, Request, Routes, json_response
 from service.inference.postprocess import classify, encode_features, rank
 from service.inference.results import BOOLEANS, ENCODINGS, default_k
 from service.rollout.served_model import ServedModel
@@ -52,10 +52,10 @@ class Endpoints:
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
             **self.feedback.routes(),
-            "/v1/models": get(lambda: reply_json(describe_models(self.model.holding))),
-            "/v1/info": get(lambda: reply_json(self.describe())),
-            "/livez": get(lambda: reply_json({"status": "alive"})),
-            "/readyz": get(lambda: reply_json({"status": "ready", "model": self.model.manifest.id})),
+            "/v1/models": get(lambda: json_response(describe_models(self.model.loaded))),
+            "/v1/info": get(lambda: json_response(self.describe())),
+            "/livez": get(lambda: json_response({"status": "alive"})),
+            "/readyz": get(lambda: json_response({"status": "ready", "model": self.model.manifest.id})),
             "/openapi.json": get(lambda: Reply(self.document())),
             "/metrics": ("GET", self.scrape),
         }
@@ -79,7 +79,7 @@ class Endpoints:
         )
 
     def parse_k(self, text: str, request: Request) -> int:
-        classes = len(self.model.contest.choose(request.key(), "logits").manifest.labels)
+        classes = len(self.model.traffic.choose(request.key(), "logits").manifest.labels)
         if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= classes):
             raise InvalidParameter(f"k is {text[:50]!r}, it must be a whole number from 1 to {classes}, the number of classes")
         return int(text)
@@ -95,7 +95,7 @@ class Endpoints:
         return Reply(await self.exposition.text(), media_type=metrics.CONTENT_TYPE_LATEST)
 
     def describe(self) -> dict[str, object]:
-        return describe_service(self.model.holding.serving.network, self.config, self.bentoml)
+        return describe_service(self.model.loaded.serving.network, self.config, self.bentoml)
 
     def document(self) -> bytes:
         """The OpenAPI document, for the live version's number of classes."""

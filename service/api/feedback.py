@@ -14,12 +14,12 @@ from typing import TypeVar
 from models.captures import captured
 from service.api.schemas import Failure
 from service.errors import BodyTooLarge, ClientError, DeadlineExceeded, Overloaded, RequestTimeout, UnknownAnswer
-from service.http.body import Buffer, Share, read_body
+from service.http.body import BodyBudget, Lease, read_body
 from service.http.problems import describe
-from service.http.request import Reply, Request, Routes, reply_json
+from service.http.request import Reply, Request, Routes, json_response
 from service.monitoring import feedback_json
-from service.monitoring.capture import BLIND_IMAGES, PENDING_SECONDS, Keeper
-from service.monitoring.feedback import Verdicts
+from service.monitoring.capture import BLIND_IMAGES, PENDING_SECONDS, Capture
+from service.monitoring.feedback import FeedbackIntake
 from service.monitoring.feedback_json import Deletion, FeedbackResult
 from service.monitoring.recorder import client_of
 from service.telemetry import metrics
@@ -80,10 +80,16 @@ class FeedbackApi:
     """keeper: where images are kept, if they are. max_images: of a request that asked for answers."""
 
     def __init__(
-        self, verdicts: Verdicts, keeper: Keeper | None, bodies: Buffer, max_images: int, max_body_bytes: int, deadline_ms: int
+        self,
+        intake: FeedbackIntake,
+        capture: Capture | None,
+        bodies: BodyBudget,
+        max_images: int,
+        max_body_bytes: int,
+        deadline_ms: int,
     ) -> None:
-        self.verdicts = verdicts
-        self.keeper = keeper
+        self.intake = intake
+        self.capture = capture
         self.bodies = bodies
         self.max_images = max_images
         self.max_body_bytes = max_body_bytes
@@ -109,7 +115,7 @@ class FeedbackApi:
             given = feedback_json.parse(await self.read(request, share))
             request.charge(len(given), "feedbacks")
             client = client_of(request)
-            return await self.wait_for(lambda: answer(self.verdicts.take(client, given)))
+            return await self.wait_for(lambda: answer(self.intake.take(client, given)))
 
     async def wait_for(self, work: Callable[[], T]) -> T:
         """What the thread makes of it, within the deadline."""
@@ -122,7 +128,7 @@ class FeedbackApi:
                 "with the kept images (HUBEL_FEEDBACK_DIR) does; what was asked for may be done or not; try again later"
             ) from err
 
-    async def read(self, request: Request, share: Share) -> bytes:
+    async def read(self, request: Request, share: Lease) -> bytes:
         limit = min(self.max_body_bytes, MAX_BYTES)
         try:
             async with asyncio.timeout(self.deadline_ms / 1000):
@@ -140,25 +146,25 @@ class FeedbackApi:
         self.check_load()
         request.parameters()
         answer_id, client = request.path.rpartition("/")[2], client_of(request)
-        if self.keeper is None:
+        if self.capture is None:
             raise UnknownAnswer(
                 "no image is kept here: HUBEL_FEEDBACK_DIR is not set, or could not be written to when this process started"
             )
         deleted = 0
         if captured.ANSWER_ID.fullmatch(answer_id):
-            keeper, asked = self.keeper, time.monotonic()
-            deleted = await self.wait_for(lambda: self._delete(keeper, client, answer_id, asked))
+            capture, asked = self.capture, time.monotonic()
+            deleted = await self.wait_for(lambda: self._delete(capture, client, answer_id, asked))
         if not deleted:
             raise UnknownAnswer(
                 f"nothing is kept here of the answer {answer_id[:64]!r} for you; it may have been removed already, or never "
                 "kept, or be kept by another service behind the same address: ask the one that answered, with the key that "
                 "asked, by the id that the answer holds (X-Answer-ID), not by an X-Request-ID that was sent"
             )
-        return reply_json(Deletion(answer_id, deleted))
+        return json_response(Deletion(answer_id, deleted))
 
-    def _delete(self, keeper: Keeper, client: str, answer_id: str, asked: float) -> int:
-        given = self.verdicts.recent.gave(client, answer_id, min(self.max_images, BLIND_IMAGES), PENDING_SECONDS)
-        return keeper.delete(client, answer_id, asked, self.max_images, given)
+    def _delete(self, capture: Capture, client: str, answer_id: str, asked: float) -> int:
+        given = self.intake.recent.gave(client, answer_id, min(self.max_images, BLIND_IMAGES), PENDING_SECONDS)
+        return capture.delete(client, answer_id, asked, self.max_images, given)
 
 
 def answer(results: Sequence[FeedbackResult | ClientError]) -> Reply:
@@ -167,4 +173,4 @@ def answer(results: Sequence[FeedbackResult | ClientError]) -> Reply:
         raise results[0]
     for code, n in Counter(result.code for result in results if isinstance(result, ClientError)).items():
         metrics.REJECTIONS.labels(code).inc(n)
-    return reply_json({"results": [Failure(describe(one)) if isinstance(one, ClientError) else one for one in results]})
+    return json_response({"results": [Failure(describe(one)) if isinstance(one, ClientError) else one for one in results]})

@@ -17,13 +17,13 @@ from models.package.prediction import Classification, Ranking
 from service.api.deadline import Deadline
 from service.api.schemas import Answer, Failure
 from service.errors import ClientError, DeadlineExceeded, RequestTimeout
-from service.http.body import Buffer, Share, images_in, less_than, read_body, while_connected
+from service.http.body import BodyBudget, Lease, images_in, less_than, read_body, while_connected
 from service.http.problems import describe
 from service.http.request import Reply, Request
 from service.inference.batcher import Job
-from service.inference.decode_queue import Decoding, Plan
+from service.inference.decode_queue import DecodeQueue, Plan
 from service.inference.postprocess import Row
-from service.rollout.loaded import Held
+from service.rollout.loaded import LoadedModel
 from service.rollout.served_model import ServedModel
 from service.rollout.traffic import check_finite
 from service.telemetry import metrics
@@ -48,7 +48,7 @@ class RequestLimits:
 class Pipeline:
     """model: computes. decoding: which image is decoded next. bodies: the bytes that all requests together may hold."""
 
-    def __init__(self, model: ServedModel, decoding: Decoding, bodies: Buffer, limits: RequestLimits) -> None:
+    def __init__(self, model: ServedModel, decoding: DecodeQueue, bodies: BodyBudget, limits: RequestLimits) -> None:
         self.model = model
         self.decoding = decoding
         self.bodies = bodies
@@ -98,21 +98,21 @@ class Pipeline:
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
-            self.model.aftermath.take(request, images, jobs, results, held.manifest)
+            self.model.recorder.take(request, images, jobs, results, held.manifest)
             answer = Answer(request.id, held.manifest.name, held.manifest.version, results)
             return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id, "x-answer-id": request.id})
 
     def note(
-        self, request: Request, held: Held, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
+        self, request: Request, held: LoadedModel, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
     ) -> None:
         """Count what a version answered, and have another that is on trial compute the first good image too."""
         answers = [result for result in results if isinstance(result, Classification | Ranking)]
         if answers:
-            self.model.contest.note(held, answers, request.stages["queue"] + request.stages["infer"])
+            self.model.traffic.note(held, answers, request.stages["queue"] + request.stages["infer"])
             image, job = next((image, job) for image, job in zip(images, jobs, strict=True) if isinstance(job, Job))
-            self.model.contest.compare(request.key(), held, image, job)
+            self.model.traffic.compare(request.key(), held, image, job)
 
-    async def read(self, request: Request, share: Share, less: str) -> list[bytes]:
+    async def read(self, request: Request, share: Lease, less: str) -> list[bytes]:
         with request.stage("read"):
             kind = request.headers.get("content-type", "")
             body = await read_body(request.receive, request.headers, self.limits.max_body_bytes, share, less)
@@ -138,26 +138,26 @@ class Pipeline:
 
     async def compute_by_turn(
         self, request: Request, images: list[bytes], plans: list[Plan | ClientError], output: str, deadline: float
-    ) -> tuple[Held, list[Job | ClientError]]:
+    ) -> tuple[LoadedModel, list[Job | ClientError]]:
         """By the version whose turn it is; where a candidate fails, by the live one, so that nobody else notices."""
-        contest, holding = self.model.contest, self.model.holding
-        held = contest.choose(request.key(), output)
+        traffic, loaded = self.model.traffic, self.model.loaded
+        held = traffic.choose(request.key(), output)
         try:
             with held.used():
                 return held, await self.compute(request, held, images, plans, output, deadline)
         except Exception as err:
-            if not contest.is_fault(held, err) or held is holding.serving:
+            if not traffic.is_fault(held, err) or held is loaded.serving:
                 raise
             what = (request.name(), held.manifest.id, err)
             of_requests().warning("request %s is answered by the live version: %s failed: %s", *what)
-        serving = holding.serving
+        serving = loaded.serving
         with serving.used():
             return serving, await self.compute(request, serving, images, plans, output, deadline)
 
     async def compute(
         self,
         request: Request,
-        held: Held,
+        held: LoadedModel,
         images: list[bytes],
         plans: list[Plan | ClientError],
         output: str,
@@ -180,7 +180,7 @@ class Pipeline:
     async def compute_one(
         self,
         request: Request,
-        held: Held,
+        held: LoadedModel,
         image: bytes,
         plan: Plan | ClientError,
         output: str,
@@ -192,9 +192,9 @@ class Pipeline:
         batcher = self.model.batcher
         with request.stage("decode"), nullcontext() if plan.small else batcher.aside():
             pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
-        outputs = self.model.aftermath.outputs(held.version, output)
+        outputs = self.model.recorder.outputs(held.version, output)
         job = await batcher.submit(pixels, outputs, deadline, bulk, held.compute)
-        if held is not self.model.holding.serving:
+        if held is not self.model.loaded.serving:
             check_finite([job.answer.result()[output]])
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)

@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not lowered:
         import_aside()
     from service.engine import server
-    from service.engine.ipc import Pipe
+    from service.engine.ipc import MessageSocket
 
-    return server.compute(Pipe(socket.socket(fileno=number)), 0.0 if lowered else REST, priority.raise_again)
+    return server.compute(MessageSocket(socket.socket(fileno=number)), 0.0 if lowered else REST, priority.raise_again)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.image.preprocess import Pixels
 from models.package.manifest import Manifest
 from models.terminal import program
-from service.engine.ipc import Pipe
+from service.engine.ipc import MessageSocket
 from service.errors import DeviceLost, OutOfMemory
 from service.inference.batcher import Arrays
 from service.stopwatch import Patience, step_of
@@ -36,7 +36,7 @@ COMMAND = tuple(program.module("service.engine"))
 ERRORS = {kind.__name__: kind for kind in (OutOfMemory, DeviceLost)}
 
 
-class Open(Struct, frozen=True, tag=True):
+class Load(Struct, frozen=True, tag=True):
     """What is to be loaded, and how; folder: of the package."""
 
     folder: str
@@ -54,21 +54,21 @@ class Ready(Struct, frozen=True, tag=True):
     manifest: Manifest
     provider: str
     precision: str
-    passed_over: list[str]
+    skipped_backends: list[str]
 
 
-class Run(Struct, frozen=True, tag=True):
+class Infer(Struct, frozen=True, tag=True):
     """Compute the first ``images`` in the shared memory."""
 
     images: int
     outputs: list[str]
 
 
-class Answer(Struct, frozen=True, tag=True):
+class Activate(Struct, frozen=True, tag=True):
     """It answers from now on, and gives way to nobody any more."""
 
 
-class Done(Struct, frozen=True, tag=True):
+class Result(Struct, frozen=True, tag=True):
     """The results lie behind the pixels, one after the other."""
 
 
@@ -79,32 +79,32 @@ class Failed(Struct, frozen=True, tag=True):
     reason: str
 
 
-Order: TypeAlias = Open | Run | Answer
-Reply: TypeAlias = Ready | Done | Failed
-ORDERS, REPLIES = msgspec.msgpack.Decoder(Order), msgspec.msgpack.Decoder(Reply)
+EngineRequest: TypeAlias = Load | Infer | Activate
+EngineReply: TypeAlias = Ready | Result | Failed
+REQUESTS, REPLIES = msgspec.msgpack.Decoder(EngineRequest), msgspec.msgpack.Decoder(EngineReply)
 
 
-class RemoteError(Exception):
+class EngineError(Exception):
     """The version cannot be used; ``str()`` says why."""
 
 
-class Remote:
-    """Starts the process, which begins to load. Raises RemoteError where it cannot be started.
+class EngineClient:
+    """Starts the process, which begins to load. Raises EngineError where it cannot be started.
 
-    After ``wait``: manifest, provider, precision and passed_over are as a Runtime's.
+    After ``wait``: manifest, provider, precision and skipped_backends are as an OnnxSession's.
     """
 
     manifest: Manifest
     provider: str
     precision: str
-    passed_over: list[str]
+    skipped_backends: list[str]
 
-    def __init__(self, orders: Open, pass_seconds: float, command: Sequence[str] = COMMAND) -> None:
-        self.orders = orders
+    def __init__(self, request: Load, pass_seconds: float, command: Sequence[str] = COMMAND) -> None:
+        self.request = request
         self.pass_seconds = pass_seconds
         self.lost = ""  # why it cannot be used any more
         ours, theirs = socket.socketpair()
-        self.pipe = Pipe(ours)
+        self.pipe = MessageSocket(ours)
         with theirs:
             try:
                 self.process = subprocess.Popen(
@@ -112,20 +112,20 @@ class Remote:
                 )
             except OSError as err:
                 ours.close()
-                raise RemoteError(f"no process can be started to load it: {err.strerror}") from err
+                raise EngineError(f"no process can be started to load it: {err.strerror}") from err
         self._give_way(FIRST)
 
     def wait(self, seconds: float) -> None:
-        """Until it is loaded and warm; raises RemoteError, and ends it, where that does not come."""
+        """Until it is loaded and warm; raises EngineError, and ends it, where that does not come."""
         try:
-            self.pipe.send(self.orders)
+            self.pipe.send(self.request)
             reply = self._receive(seconds, "it was loaded")
             if isinstance(reply, Failed):
-                raise RemoteError(reply.reason)
+                raise EngineError(reply.reason)
             assert isinstance(reply, Ready)
             self.manifest, self.provider, self.precision = reply.manifest, reply.provider, reply.precision
-            self.passed_over = reply.passed_over
-            size = layout(self.manifest, self.orders.max_batch)[-1]
+            self.skipped_backends = reply.skipped_backends
+            size = layout(self.manifest, self.request.max_batch)[-1]
             handle = os.memfd_create("hubel-pixels")
             os.truncate(handle, size)
             self.shared = mmap.mmap(handle, size)
@@ -133,8 +133,8 @@ class Remote:
             os.close(handle)
         except OSError as err:
             self.close()
-            raise RemoteError(f"its process cannot be spoken to: {err.strerror}") from err
-        except RemoteError:
+            raise EngineError(f"its process cannot be spoken to: {err.strerror}") from err
+        except EngineError:
             self.close()
             raise
 
@@ -142,22 +142,22 @@ class Remote:
         """It answers requests from now on, and computes as fast as the others."""
         self._give_way(BEFORE_ITS_WORKER)
         with suppress(OSError):
-            self.pipe.send(Answer())
+            self.pipe.send(Activate())
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
-        """As Runtime.run; raises RemoteError too, and from then on always, where the process crashed or hung."""
+        """As OnnxSession.run; raises EngineError too, and from then on always, where the process crashed or hung."""
         if self.lost:
-            raise RemoteError(self.lost)
-        pixels, end, _ = layout(self.manifest, self.orders.max_batch)
+            raise EngineError(self.lost)
+        pixels, end, _ = layout(self.manifest, self.request.max_batch)
         count = len(images)
         np.frombuffer(self.shared, np.uint8, count * pixels).reshape(images.shape)[:] = images
         try:
-            self.pipe.send(Run(count, list(outputs)))
+            self.pipe.send(Infer(count, list(outputs)))
             reply = self._receive(self.pass_seconds, "it computed")
-        except (OSError, RemoteError) as err:
+        except (OSError, EngineError) as err:
             self.lost = self.lost or str(err)
             self.close()
-            raise RemoteError(self.lost) from err
+            raise EngineError(self.lost) from err
         if isinstance(reply, Failed):
             raise ERRORS.get(reply.kind, RuntimeError)(reply.reason)
         return read(self.shared, end, count, {name: self.manifest.outputs[name] for name in outputs})
@@ -179,7 +179,7 @@ class Remote:
         with suppress(OSError):  # it has ended; another system than Linux
             Path(f"/proc/{self.process.pid}/oom_score_adj").write_text(str(score))
 
-    def _receive(self, seconds: float, what: str) -> Reply:
+    def _receive(self, seconds: float, what: str) -> EngineReply:
         """Its answer, waited for in time in which this process ran as well."""
         patience = Patience(step_of(seconds))
         try:
@@ -191,7 +191,7 @@ class Remote:
             self.lost = f"it answered what cannot be understood while {what}: {err}"
         except EOFError:
             self.lost = f"its process ended ({self._end()}) while {what}"
-        raise RemoteError(self.lost)
+        raise EngineError(self.lost)
 
     def _end(self) -> str:
         """How it ended, which is soon known after its pipe has."""

@@ -18,7 +18,7 @@ REASON_CHARS = 500  # of a reason in a message
 READ = 4096  # bytes that are asked for at a time, where the rest of a message is not known to be longer
 
 
-class Pipe:
+class MessageSocket:
     """An end of a stream socket that waits, on Linux."""
 
     def __init__(self, end: socket.socket) -> None:

@@ -15,17 +15,17 @@ import numpy as np
 
 from models.package.manifest import PackageError
 from service.engine import client
-from service.engine.client import Answer, Done, Failed, Open, Ready, Run, layout
-from service.engine.ipc import Pipe, cut
+from service.engine.client import Activate, Failed, Infer, Load, Ready, Result, layout
+from service.engine.ipc import MessageSocket, cut
 from service.errors import DeviceLost, OutOfMemory
-from service.inference.session import DeviceError, Runtime
+from service.inference.session import DeviceError, OnnxSession
 from service.telemetry.log import set_up
 
 
-def load(orders: Open, rest: float) -> Runtime:
-    key = Path(orders.key) if orders.key else None
-    runtime = Runtime(Path(orders.folder), orders.device, orders.precision, orders.threads, key)
-    runtime.warm(orders.max_batch, rest)
+def load(request: Load, rest: float) -> OnnxSession:
+    key = Path(request.key) if request.key else None
+    runtime = OnnxSession(Path(request.folder), request.device, request.precision, request.threads, key)
+    runtime.warm(request.max_batch, rest)
     return runtime
 
 
@@ -39,27 +39,27 @@ def explain(error: Exception) -> Failed:
     return Failed(type(error).__name__, cut(f"{type(error).__name__}: {first}"))
 
 
-def compute(pipe: Pipe, rest: float, answers: Callable[[], object]) -> int:
+def compute(pipe: MessageSocket, rest: float, answers: Callable[[], object]) -> int:
     """Load what the worker asks for, and compute it until the worker is gone; the exit code.
 
     rest: seconds without work for each second of warming up. answers: called when the worker answers requests from it.
     """
     with suppress(EOFError, BrokenPipeError):
-        orders = client.ORDERS.decode(pipe.receive())
-        assert isinstance(orders, Open)
-        set_up(orders.log_level)
+        request = client.REQUESTS.decode(pipe.receive())
+        assert isinstance(request, Load)
+        set_up(request.log_level)
         try:
-            runtime = load(orders, rest)
+            runtime = load(request, rest)
         except Exception as err:
             pipe.send(explain(err))
             return 1
         gc.freeze()
-        pipe.send(Ready(runtime.manifest, runtime.provider, runtime.precision, [cut(way) for way in runtime.passed_over]))
-        serve(pipe, runtime, orders.max_batch, answers)
+        pipe.send(Ready(runtime.manifest, runtime.provider, runtime.precision, [cut(way) for way in runtime.skipped_backends]))
+        serve(pipe, runtime, request.max_batch, answers)
     return 0
 
 
-def serve(pipe: Pipe, runtime: Runtime, max_batch: int, answers: Callable[[], object]) -> None:
+def serve(pipe: MessageSocket, runtime: OnnxSession, max_batch: int, answers: Callable[[], object]) -> None:
     """Compute what the worker puts into the memory that both see, until it is gone."""
     _, (handle,), *_ = socket.recv_fds(pipe.socket, 1, 1)
     pixels, end, size = layout(runtime.manifest, max_batch)
@@ -67,14 +67,14 @@ def serve(pipe: Pipe, runtime: Runtime, max_batch: int, answers: Callable[[], ob
     os.close(handle)
     spec = runtime.manifest.input
     while True:
-        order = client.ORDERS.decode(pipe.receive())
-        if isinstance(order, Run):
+        order = client.REQUESTS.decode(pipe.receive())
+        if isinstance(order, Infer):
             images = np.frombuffer(shared, np.uint8, order.images * pixels).reshape(-1, spec.height, spec.width, 3)
             try:
                 arrays = runtime.run(images, order.outputs)
                 client.write(shared, end, [arrays[name] for name in order.outputs])
-                pipe.send(Done())
+                pipe.send(Result())
             except Exception as err:  # of any kind: the graph is not ours
                 pipe.send(explain(err))
-        elif isinstance(order, Answer):
+        elif isinstance(order, Activate):
             answers()

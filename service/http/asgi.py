@@ -17,11 +17,11 @@ from service.errors import (
     UnknownPath,
     WrongMethod,
 )
-from service.http.auth import CLIENT, Access
+from service.http.auth import CLIENT, ApiKeyAuth
 from service.http.body import Disconnected, Receive
 from service.http.hosts import Hosts
-from service.http.problems import count_answer, count_status, refuse, respond, write_refusal
-from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, new_id, nothing, read_head
+from service.http.problems import count_answer, count_status, problem_response, respond, write_refusal
+from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, new_id, nothing, parse_head
 from service.telemetry import metrics
 from service.telemetry.log import of_requests
 
@@ -32,7 +32,7 @@ log = of_requests()
 
 
 class Application(Protocol):
-    """What stands behind the edge, once it has started."""
+    """What answers behind the front, once it has started."""
 
     def routes(self) -> Routes: ...
 
@@ -45,13 +45,13 @@ class Application(Protocol):
         ...
 
 
-class Edge:
+class HttpApp:
     """inner: BentoML's application. start: called once, when the service has started. access: None lets everyone in whom
     ``hosts`` lets. draining: the service is about to stop.
     """
 
     def __init__(
-        self, inner: App, start: Callable[[], Application], access: Access | None = None, hosts: Hosts | None = None
+        self, inner: App, start: Callable[[], Application], access: ApiKeyAuth | None = None, hosts: Hosts | None = None
     ) -> None:
         self.inner = inner
         self.start = start
@@ -62,7 +62,7 @@ class Edge:
         self.draining = False
 
     def begin(self) -> Application:
-        """What stands behind the edge, asked for its routes."""
+        """What answers behind the front, asked for its routes."""
         if self.service is None:
             self.service = self.start()
             self.routes = self.service.routes()
@@ -93,10 +93,10 @@ class Edge:
         began = time.perf_counter()
         try:
             if self.access is not None:
-                self.access.enter(scope)
+                self.access.authenticate(scope)
             self.service.check_load(scope["path"])
         except (Unauthorized, RateLimited, Overloaded) as err:
-            return write_refusal(err, read_head(scope, nothing), scope["path"], began, more, scope.get(CLIENT))
+            return write_refusal(err, parse_head(scope, nothing), scope["path"], began, more, scope.get(CLIENT))
         return None
 
     def refuse_unread(self, error: HubelError, more: Headers) -> bytes:
@@ -110,22 +110,24 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         self.begin()
-        request = read_head(scope, receive)
+        request = parse_head(scope, receive)
         route = self.route_of(request.path)
         try:
             if self.access is not None:
-                request.client = self.access.enter(scope)
+                request.client = self.access.authenticate(scope)
             elif self.hosts is not None:
                 self.hosts.check(request.method, request.headers)
             reply = await self._handler(request, route)(request)
         except HubelError as err:
-            reply = refuse(err, request)
+            reply = problem_response(err, request)
         except Disconnected:
             count_status(route, 499, request.client)  # nobody is there to get an answer
             return
         except Exception:
             log.exception("request %s to %s failed", request.name(), route)
-            reply = refuse(InternalError("the service failed to answer; the log has more under this request id"), request)
+            reply = problem_response(
+                InternalError("the service failed to answer; the log has more under this request id"), request
+            )
         await respond(reply, request, send)
         count_answer(route, reply, began, scope.get(CLIENT))
         for stage, seconds in request.stages.items():

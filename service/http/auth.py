@@ -39,7 +39,7 @@ class Client:
             self.quota.charge(images, counted, what)
 
 
-class Access:
+class ApiKeyAuth:
     """The clients of a file of keys, read again when it changes.
 
     file: read at once; raises KeysError. workers: processes that share a limit.
@@ -52,10 +52,10 @@ class Access:
         self.clients: list[Client] = []
         self.seen = files.identity(file)
         self.looked = clock()
-        self.clients = self.let_in(api_keys.read(file))
+        self.clients = self.make_clients(api_keys.read(file))
         metrics.KEYS_FILE_FAULTY.set(0)
 
-    def enter(self, scope: MutableMapping[str, Any]) -> Client | None:
+    def authenticate(self, scope: MutableMapping[str, Any]) -> Client | None:
         """Whose request this is, and one counted for it, by its head; once for a request. None where no key is needed.
 
         Raises:
@@ -69,7 +69,7 @@ class Access:
         client.charge(1)
         return client
 
-    def let_in(self, entries: list[Key]) -> list[Client]:
+    def make_clients(self, entries: list[Key]) -> list[Client]:
         log.info("API keys in force: %s", ", ".join(key.name for key in entries))
         before = {client.name: client.quota for client in self.clients}
         return [Client(key.name, key.digest(), self.quota(key, before.get(key.name))) for key in entries]
@@ -104,7 +104,7 @@ class Access:
             return
         self.seen = seen
         try:
-            self.clients = self.let_in(api_keys.read(self.file))
+            self.clients = self.make_clients(api_keys.read(self.file))
             metrics.KEYS_FILE_FAULTY.set(0)
         except KeysError as err:
             log.error("the API keys stay as they were: %s", err)

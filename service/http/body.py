@@ -50,7 +50,7 @@ class AnyList(Struct, forbid_unknown_fields=True):
     images: msgspec.Raw  # as it stands in the body
 
 
-class Buffer:
+class BodyBudget:
     """What this process holds of request bodies, in bytes; ``changed`` is called with it."""
 
     def __init__(self, limit: int, changed: Callable[[int], object] = lambda held: None) -> None:
@@ -59,19 +59,19 @@ class Buffer:
         self.held = 0
 
     @contextmanager
-    def share(self) -> Generator["Share"]:
+    def share(self) -> Generator["Lease"]:
         """One request's part, given back at the end, whatever the end is."""
-        share = Share(self)
+        share = Lease(self)
         try:
             yield share
         finally:
             share.set(0)
 
 
-class Share:
+class Lease:
     """Bytes that one request holds."""
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: BodyBudget) -> None:
         self.buffer = buffer
         self.size = 0
 
@@ -93,7 +93,7 @@ class Share:
             )
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes: int, share: Share, less: str) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes: int, share: Lease, less: str) -> bytes:
     """The body, at most ``max_body_bytes`` long, whether its length was announced or not; ``share`` counts it.
 
     less: what to send in place of one that is too large, for people.

@@ -1,6 +1,6 @@
-"""Web pages of other origins may ask, where HUBEL_CORS_ORIGINS names them: Starlette's middleware around the edge.
+"""Web pages of other origins may ask, where HUBEL_CORS_ORIGINS names them: Starlette's middleware around the application.
 
-Without the setting it is not there. Every answer has the edge's shape. A preflight needs no key: browsers send none.
+Without the setting it is not there. Every answer has the application's shape. A preflight needs no key: browsers send none.
 """
 
 import time
@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Send
 
 from service.errors import CorsRefused, HubelError
-from service.http.asgi import OTHER, Edge
-from service.http.problems import count_answer, headers_of, refuse
-from service.http.request import Headers, Reply, Scope, nothing, read_head
+from service.http.asgi import OTHER, HttpApp
+from service.http.problems import count_answer, headers_of, problem_response
+from service.http.request import Headers, Reply, Scope, nothing, parse_head
 
 METHODS = ("GET", "HEAD", "POST")
 SENT = ("Authorization", "Content-Type", "X-Deadline-Ms", "X-Request-ID")
@@ -26,29 +26,29 @@ REMEMBERED_SECONDS = 600  # how long a browser need not ask again
 class Cors(CORSMiddleware):
     """origins: as browsers name them, scheme://host[:port]; "*": all."""
 
-    def __init__(self, edge: Edge, origins: Collection[str]) -> None:
-        super().__init__(cast(ASGIApp, edge), origins, METHODS, SENT, expose_headers=SEEN, max_age=REMEMBERED_SECONDS)
-        self.edge = edge
+    def __init__(self, http_app: HttpApp, origins: Collection[str]) -> None:
+        super().__init__(cast(ASGIApp, http_app), origins, METHODS, SENT, expose_headers=SEEN, max_age=REMEMBERED_SECONDS)
+        self.http_app = http_app
 
     @property
     def draining(self) -> bool:
-        return self.edge.draining
+        return self.http_app.draining
 
     def refuse_unread(self, error: HubelError, more: Headers) -> bytes:
-        return self.edge.refuse_unread(error, more)
+        return self.http_app.refuse_unread(error, more)
 
     def refuse_early(self, scope: Scope, more: Headers) -> bytes | None:
-        """As the edge's; a page's request is refused in the ordinary way, so that the page may read why."""
-        return None if any(name == b"origin" for name, _ in scope["headers"]) else self.edge.refuse_early(scope, more)
+        """As the application's; a page's request is refused in the ordinary way, so that the page may read why."""
+        return None if any(name == b"origin" for name, _ in scope["headers"]) else self.http_app.refuse_early(scope, more)
 
     def preflight_response(self, request_headers: datastructures.Headers) -> Response:
         began = time.perf_counter()
         decided = super().preflight_response(request_headers)
-        request = read_head({"method": "OPTIONS", "path": "", "query_string": b"", "headers": request_headers.raw}, nothing)
+        request = parse_head({"method": "OPTIONS", "path": "", "query_string": b"", "headers": request_headers.raw}, nothing)
         reply = Reply(b"", 204)
         if decided.status_code != 200:
             what = bytes(decided.body).decode().removeprefix("Disallowed CORS ")
-            reply = refuse(
+            reply = problem_response(
                 CorsRefused(
                     f"not allowed to pages of {request_headers['origin'][:100]!r}: {what}; HUBEL_CORS_ORIGINS names the "
                     f"origins, the methods are {', '.join(METHODS)}, the headers {', '.join(SENT)}"

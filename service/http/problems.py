@@ -43,7 +43,7 @@ def describe(error: HubelError, request_id: str | None = None) -> Problem:
     return Problem(f"urn:hubel:error:{error.code}", error.title, error.status, error.code, str(error), request_id)
 
 
-def refuse(error: HubelError, request: Request) -> Reply:
+def problem_response(error: HubelError, request: Request) -> Reply:
     """The answer that tells of an error; counts it."""
     metrics.REJECTIONS.labels(error.code).inc()
     if isinstance(error, Overloaded):
@@ -62,8 +62,8 @@ def write_refusal(
     more: Headers = (),
     client: Client | None = None,
 ) -> bytes:
-    """``refuse``, with more headers, as the bytes of HTTP/1.1 for protocol.py; counted under ``route``."""
-    reply = refuse(error, request)
+    """``problem_response``, with more headers, as the bytes of HTTP/1.1 for protocol.py; counted under ``route``."""
+    reply = problem_response(error, request)
     count_answer(route, reply, began, client)
     lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
     lines += [b"%b: %b\r\n" % header for header in {**dict(more), **dict(headers_of(reply, request))}.items()]

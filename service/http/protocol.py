@@ -32,7 +32,7 @@ CLOSE = (b"connection", b"close")
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Front(Protocol):
+class EarlyRefusal(Protocol):
     """What the application, asgi.py, says without being called as one."""
 
     @property
@@ -66,7 +66,7 @@ class ExpectingCycle(RequestResponseCycle):
         await super().send(message)
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedConnection(HttpToolsProtocol):
     """One connection. ``front`` and ``account`` are the same for all of a process.
 
     parsed: bytes of ``unread`` that the parser has had. left: of a body whose length was said, what is still to come.
@@ -74,7 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     cycle: RequestResponseCycle | None  # type: ignore[assignment]
 
-    def __init__(self, front: Front, account: Connections, **uvicorn: Any) -> None:
+    def __init__(self, front: EarlyRefusal, account: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self.front = front
         self.account = account

@@ -104,7 +104,7 @@ Handler = Callable[[Request], Awaitable[Reply]]
 Routes = Mapping[str, tuple[str, Handler]]  # path -> its one method and what answers it; "/a/{name}" is every path of that form
 
 
-def reply_json(value: object) -> Reply:
+def json_response(value: object) -> Reply:
     return Reply(msgspec.json.encode(value))
 
 
@@ -113,7 +113,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def read_head(scope: Scope, receive: Receive) -> Request:
+def parse_head(scope: Scope, receive: Receive) -> Request:
     """The request without its body; the caller's X-Request-ID is taken where it is a safe one."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     given = headers.get("x-request-id", "")

@@ -111,7 +111,7 @@ class Pace:
         self.measured = time.perf_counter()
 
 
-class Decoding:
+class DecodeQueue:
     """Everything that this process decodes. Of one event loop.
 
     pool: decodes small images, in ``threads`` threads; as many and one more decode the others. max_bytes: of memory for the

@@ -39,7 +39,7 @@ class DeviceError(Exception):
 
 
 @dataclass(frozen=True)
-class Way:
+class Backend:
     """One way to compute a package."""
 
     provider: str
@@ -49,10 +49,10 @@ class Way:
         return f"{self.provider} in {self.precision}"
 
 
-class Runtime:
+class OnnxSession:
     """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time.
 
-    provider, precision: what computes. passed_over: faster ways that this package and machine should have but that
+    provider, precision: what computes. skipped_backends: faster ways that this package and machine should have but that
     failed, the log says why; empty where all is well. With a public ``key`` the package must be signed with the private one.
 
     Raises:
@@ -66,7 +66,7 @@ class Runtime:
         self.provider: str
         self.precision: Precision
         self.sizes: tuple[int, ...] = ()
-        self.passed_over: list[str] = []
+        self.skipped_backends: list[str] = []
         ways = choose(self.manifest, device, precision)
         for way in ways:
             try:
@@ -75,10 +75,10 @@ class Runtime:
             except (PackageError, DeviceError) as err:
                 if way == ways[-1]:
                     raise
-                self.passed_over.append(str(way))
-                log.warning("passed over %s: %s", way, err)
+                self.skipped_backends.append(str(way))
+                log.warning("skipped %s: %s", way, err)
 
-    def _open(self, folder: Path, way: Way, threads: int) -> None:
+    def _open(self, folder: Path, way: Backend, threads: int) -> None:
         self.provider, self.precision = way.provider, way.precision
         name = GRAPHS[way.precision]
         session = _session(folder / name, registry.load(folder, self.manifest, name), way, threads)
@@ -156,7 +156,7 @@ def sizes(max_batch: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def choose(manifest: Manifest, device: str, precision: str) -> list[Way]:
+def choose(manifest: Manifest, device: str, precision: str) -> list[Backend]:
     """Ways to compute the package on the device asked for, fastest first, as far as this ONNX Runtime has them.
 
     Raises:
@@ -167,7 +167,7 @@ def choose(manifest: Manifest, device: str, precision: str) -> list[Way]:
         raise DeviceError(_no_gpu(f"has no {CUDA}"))
     wanted = PRECISIONS if precision == "auto" else (precision,)
     refusals = {p: precisions.refusal(manifest, p) for p in PRECISIONS}
-    possible = [Way(provider, p) for provider in installed for p in precisions.computable(provider)]
+    possible = [Backend(provider, p) for provider in installed for p in precisions.computable(provider)]
     ways = [way for way in possible if way.precision in wanted and refusals[way.precision] is None]
     if not ways:
         offered = sorted({way.precision for way in possible if refusals[way.precision] is None})
@@ -203,7 +203,7 @@ def _check_preprocessing(manifest: Manifest) -> None:
         )
 
 
-def _session(path: Path, data: bytes, way: Way, threads: int) -> onnxruntime.InferenceSession:
+def _session(path: Path, data: bytes, way: Backend, threads: int) -> onnxruntime.InferenceSession:
     """A session on the provider named, and no other: ONNX Runtime falls back to the CPU silently.
 
     It gets the bytes that were checked, not the path, which is for the message: another file could be there by now.

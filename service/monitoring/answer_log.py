@@ -26,7 +26,7 @@ BODY = struct.Struct("<16sdIfHBI")  # key, Unix time, version, probability, labe
 ENTRY_BYTES = BODY.size + 5  # with the checksum, made even
 NUMBERS = 0xFFFF_FFFF  # numbers of entries are kept in 32 bits; the first one is 1
 # Entries that are looked at for one key. A slot has one on average, and who does not know the secret of the folder cannot
-# make keys that share one; what is passed over here is no more than what is too old.
+# make keys that share one; what is skipped here is no more than what is too old.
 PROBES = 64
 FILES, LOCK = "recent_*.ring", "recent.lock"
 NO_VERDICT, RIGHT, WRONG = 0, 1, 2
@@ -72,7 +72,7 @@ class Ring:
         if not 0 < _size(self.entries) <= len(self.memory):
             raise ValueError(f"{path} is no ring")
         self.bodies = HEAD.size + SLOT.size * self.entries
-        self.verdicts = self.bodies + ENTRY_BYTES * self.entries
+        self.intake = self.bodies + ENTRY_BYTES * self.entries
 
     def write(self, key: bytes, version: int, probability: float, label: int, unsure: bool) -> None:
         place, slot = self.written % self.entries, self._slot(key)
@@ -80,7 +80,7 @@ class Ring:
         body = BODY.pack(key, time.time(), version, probability, label, unsure, before)
         begin = self.bodies + ENTRY_BYTES * place
         self.memory[begin : begin + BODY.size + 4] = body + zlib.crc32(body).to_bytes(4, "little")
-        self.memory[self.verdicts + place] = NO_VERDICT
+        self.memory[self.intake + place] = NO_VERDICT
         self.written += 1
         HEAD.pack_into(self.memory, 0, self.entries, self.written)
         SLOT.pack_into(self.memory, slot, self.written & NUMBERS)  # last: nobody is led to what is not written yet
@@ -101,7 +101,7 @@ class Ring:
                 return None
             found, at, version, probability, label, unsure, number = body
             if found == key:
-                return place, Recent(at, version, probability, label, bool(unsure), self.memory[self.verdicts + place])
+                return place, Recent(at, version, probability, label, bool(unsure), self.memory[self.intake + place])
             last = age
         return None
 
@@ -118,10 +118,10 @@ class Ring:
     def verdict(self, place: int, key: bytes) -> int | None:
         """What feedback said of the answer there; None where another answer has taken the place."""
         body = self._body(place)
-        return self.memory[self.verdicts + place] if body and body[0] == key else None
+        return self.memory[self.intake + place] if body and body[0] == key else None
 
     def mark(self, place: int, verdict: int) -> None:
-        self.memory[self.verdicts + place] = verdict
+        self.memory[self.intake + place] = verdict
 
 
 def _size(entries: int) -> int:
@@ -158,7 +158,7 @@ class Place(NamedTuple):
     key: bytes
 
 
-class RecentAnswers:
+class AnswerLog:
     """The ring of this worker and those of the others. folder: of the metrics; None: this process is alone.
 
     What was opened stays open, so the folder may go away.

@@ -19,7 +19,7 @@ import msgspec
 
 from models import files
 from models.captures import captured
-from models.captures.captured import ANSWERS, IMAGES, Kept
+from models.captures.captured import ANSWERS, IMAGES, CapturedAnswer
 from models.captures.catalogue import FRESH_SECONDS, USUAL, Catalogue, Entry, remove_old
 from service.errors import KeptUnavailable
 from service.telemetry.log import of_requests
@@ -56,7 +56,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FeedbackEvent:
     """Feedback on an answer; until: time.monotonic."""
 
     client: str
@@ -81,7 +81,7 @@ class Found:
         return self.images > share * bounds.images or self.bytes > share * bounds.bytes or self.answers > share * bounds.answers
 
 
-class Keeper:
+class Capture:
     """folder: there and writable. count: called with what became of each image or verdict: "kept", "known" (its bytes were
     there), "dropped" (too many wait), "failed" (the disk). told: called with the folder's images, their bytes, and answers."""
 
@@ -96,8 +96,8 @@ class Keeper:
         self.bounds = bounds
         self.count = count
         self.told = told
-        self.images: deque[tuple[bytes, Kept]] = deque()
-        self.verdicts: deque[Verdict] = deque()
+        self.images: deque[tuple[bytes, CapturedAnswer]] = deque()
+        self.intake: deque[FeedbackEvent] = deque()
         self.waiting = 0  # bytes of images
         self.found = Found()
         self.catalogue, self.lock = Catalogue(folder), threading.Lock()
@@ -108,7 +108,7 @@ class Keeper:
         self.thread = threading.Thread(target=self._work, name="keep", daemon=True)
         self.thread.start()
 
-    def offer(self, image: bytes, kept: Kept) -> None:
+    def offer(self, image: bytes, kept: CapturedAnswer) -> None:
         """Have an image and its answer written soon; ``kept.image`` is set then."""
         with self.changed:
             if len(self.images) >= QUEUE_IMAGES or (self.images and self.waiting + len(image) > QUEUE_BYTES):
@@ -122,10 +122,10 @@ class Keeper:
         """Have feedback written to its answer soon."""
         until = time.monotonic() + PATIENCE_SECONDS
         with self.changed:
-            if len(self.verdicts) >= QUEUE_VERDICTS:
+            if len(self.intake) >= QUEUE_VERDICTS:
                 self.count("dropped")
                 return
-            self.verdicts.append(Verdict(client, answer_id, index, right, given, datetime.now(UTC), until))
+            self.intake.append(FeedbackEvent(client, answer_id, index, right, given, datetime.now(UTC), until))
             self.changed.notify()
 
     def delete(self, client: str, answer_id: str, asked: float, images: int = 1, given: bool = False) -> int:
@@ -188,7 +188,7 @@ class Keeper:
         finally:
             self.lock.release()
 
-    def _waiting(self, client: str, answer_id: str) -> list[tuple[bytes, Kept]]:
+    def _waiting(self, client: str, answer_id: str) -> list[tuple[bytes, CapturedAnswer]]:
         with self.changed:
             return [entry for entry in self.images if (entry[1].client, entry[1].answer_id) == (client, answer_id)]
 
@@ -212,7 +212,7 @@ class Keeper:
         while True:
             with self.changed:
                 if not (self.images or self.ending):
-                    self.changed.wait(RETRY_SECONDS if self.verdicts else CLEAR_SECONDS)
+                    self.changed.wait(RETRY_SECONDS if self.intake else CLEAR_SECONDS)
                 entry = self.images.popleft() if self.images else None
                 self.waiting -= len(entry[0]) if entry else 0
                 ending = self.ending
@@ -236,7 +236,7 @@ class Keeper:
         if counted:
             self.count("failed")
 
-    def _write(self, image: bytes, answer: Kept) -> None:
+    def _write(self, image: bytes, answer: CapturedAnswer) -> None:
         """An image, then its answer, then the image again where it was deleted in between, with the last other answer."""
         name = captured.image_name(image)
         try:
@@ -266,16 +266,16 @@ class Keeper:
         """Feedback that waits; what finds no answer waits on, for a while."""
         self.retried = time.monotonic()
         with self.changed:
-            verdicts = [self.verdicts.popleft() for _ in range(len(self.verdicts))]
-        for verdict in verdicts:
+            intake = [self.intake.popleft() for _ in range(len(self.intake))]
+        for verdict in intake:
             self._try(lambda verdict=verdict: self._note(verdict))
 
-    def _note(self, verdict: Verdict) -> None:
+    def _note(self, verdict: FeedbackEvent) -> None:
         before = captured.read_answer(captured.answer_path(self.folder, verdict.client, verdict.answer_id, verdict.index))
         if before is None:
             if time.monotonic() < verdict.until:
                 with self.changed:
-                    self.verdicts.append(verdict)
+                    self.intake.append(verdict)
         elif before.given_at is None or before.given_at < verdict.at:
             changes = {"right": verdict.right, "given": verdict.given, "given_at": verdict.at}
             if not captured.write_answer(self.folder, msgspec.structs.replace(before, **changes)):

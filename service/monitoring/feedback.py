@@ -15,7 +15,7 @@ from models.captures import captured
 from models.errors import PackageError
 from models.package import label_names
 from service.errors import ClientError, InvalidParameter, Overloaded, UnknownAnswer
-from service.monitoring.answer_log import NO_VERDICT, RIGHT, WRONG, Held, Place, RecentAnswers, Ring
+from service.monitoring.answer_log import NO_VERDICT, RIGHT, WRONG, AnswerLog, Held, Place, Ring
 from service.monitoring.feedback_json import Feedback, FeedbackResult
 
 NAMED = 20  # labels that an error lists
@@ -23,30 +23,30 @@ KNOWN = 4  # versions whose labels are kept by what they look like
 PATIENCE_SECONDS = 1.0  # how long a request waits for another process to have marked an answer, which takes it microseconds
 
 
-class Keeper(Protocol):
+class CaptureStore(Protocol):
     folder: Path
 
     def tell(self, client: str, answer_id: str, index: int, right: bool, given: str | None) -> None: ...
 
 
-class Verdicts:
+class FeedbackIntake:
     """labels: of a version of ``model`` that is or was live; raises PackageError. count: told of each feedback the
-    version, whether it was right, and whether a later one replaced this one. keeper: where images are kept.
+    version, whether it was right, and whether a later one replaced this one. capture: where images are kept.
     """
 
     def __init__(
         self,
         model: str,
-        recent: RecentAnswers,
+        recent: AnswerLog,
         labels: Callable[[int], Sequence[str]],
         count: Callable[[int, bool, bool], object],
-        keeper: Keeper | None = None,
+        capture: CaptureStore | None = None,
     ) -> None:
         self.model = model
         self.recent = recent
         self.labels = labels
         self.count = count
-        self.keeper = keeper
+        self.capture = capture
         self.forms = Forms()
 
     def take(self, client: str, feedbacks: Sequence[Feedback], until: float | None = None) -> list[FeedbackResult | ClientError]:
@@ -86,8 +86,8 @@ class Verdicts:
     def _judge_kept(self, client: str, feedback: Feedback, index: int, labels: "Labels") -> "Judged":
         """The same for an answer of which the folder alone knows: the service was started since, or had many others."""
         answer = None
-        if self.keeper is not None:
-            answer = captured.read_answer(captured.answer_path(self.keeper.folder, client, feedback.answer(), index))
+        if self.capture is not None:
+            answer = captured.read_answer(captured.answer_path(self.capture.folder, client, feedback.answer(), index))
         if answer is None:
             raise UnknownAnswer(self._unknown(feedback.answer(), index))
         given = self._given(feedback, answer.version, labels)
@@ -112,7 +112,7 @@ class Verdicts:
 
     def _unknown(self, answer_id: str, index: int) -> str:
         """The same for an answer that never was and for one of another key."""
-        kept = "" if self.keeper is None else ", and those whose image is kept (HUBEL_FEEDBACK_DIR)"
+        kept = "" if self.capture is None else ", and those whose image is kept (HUBEL_FEEDBACK_DIR)"
         return (
             f"no label of image {index} of the answer {answer_id} is known here for you; an answer goes by its id, which it "
             "holds (X-Answer-ID), not by an X-Request-ID that was sent; known are the last "
@@ -144,8 +144,8 @@ class Verdicts:
         at.ring.mark(at.place, verdict)
 
     def _tell(self, client: str, judged: "Judged") -> None:
-        if self.keeper is not None:
-            self.keeper.tell(client, judged.feedback.answer(), judged.index, judged.right, judged.given)
+        if self.capture is not None:
+            self.capture.tell(client, judged.feedback.answer(), judged.index, judged.right, judged.given)
 
 
 def _is_right(feedback: Feedback, label: str, given: str | None) -> bool:

@@ -6,25 +6,25 @@ Nothing here waits, and nothing here can fail a request.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from models.package.manifest import Manifest
 from models.package.prediction import Classification, Prediction, Ranking
 from service.http.request import Request
 from service.inference.batcher import Job
-from service.monitoring.answer_log import RecentAnswers
-from service.monitoring.capture import Keeper
+from service.monitoring.answer_log import AnswerLog
+from service.monitoring.capture import Capture
 from service.monitoring.drift import Drift, Sample
 from service.telemetry.log import of_requests
 
 log = of_requests()
 
 
-class Aftermath:
+class Recorder:
     """keeper: None where no images are kept."""
 
-    def __init__(self, recent: RecentAnswers, keeper: Keeper | None, drift: Drift) -> None:
+    def __init__(self, recent: AnswerLog, capture: Capture | None, drift: Drift) -> None:
         self.recent = recent
-        self.keeper = keeper
+        self.capture = capture
         self.drift = drift
         self.numbers: dict[int, dict[str, int]] = {}  # of the labels, by version
 
@@ -56,19 +56,19 @@ class Aftermath:
         features = job.answer.result().get("features")
         sample = None if features is None else Sample(image, job.pixels, features)
         self.drift.note(version, label, best.probability, sample)
-        if self.keeper is not None:
-            self.keeper.offer(image, self._kept(request.id, index, client, best, result.unsure, manifest))
+        if self.capture is not None:
+            self.capture.offer(image, self._kept(request.id, index, client, best, result.unsure, manifest))
 
     def _kept(
         self, answer_id: str, index: int, client: str, best: Classification | Prediction, unsure: bool, manifest: Manifest
-    ) -> Kept:
+    ) -> CapturedAnswer:
         name, version, label = manifest.name, manifest.version, best.label
-        return Kept(answer_id, index, client, "", name, version, label, best.probability, unsure, datetime.now(UTC))
+        return CapturedAnswer(answer_id, index, client, "", name, version, label, best.probability, unsure, datetime.now(UTC))
 
     def close(self) -> None:
         self.drift.close()
-        if self.keeper is not None:
-            self.keeper.close()
+        if self.capture is not None:
+            self.capture.close()
 
 
 def client_of(request: Request) -> str:

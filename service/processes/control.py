@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from service.rollout.messages import Line, Orders, Report
+from service.rollout.messages import Channel, DesiredState, ObservedState
 from service.stopwatch import Patience, step_of
 
 if TYPE_CHECKING:
-    from service.http.asgi import Edge
+    from service.http.asgi import HttpApp
 
 HANGUPS = (signal.SIGHUP, signal.SIGQUIT)
 log = logging.getLogger("hubel")
 
 
 class Controlled(Protocol):
-    """What the supervisor's orders are for: it holds versions and reports on them."""
+    """What the desired state is for: it holds versions and reports on them."""
 
-    def obey(self, orders: Orders) -> None:
+    def reconcile(self, desired: DesiredState) -> None:
         """Hold the versions that the supervisor says."""
         ...
 
-    def report(self) -> Report:
+    def report(self) -> ObservedState:
         """Which versions it holds, and what was seen of a candidate since ``reported``."""
         ...
 
@@ -35,32 +35,32 @@ class Controlled(Protocol):
         """The report was sent."""
         ...
 
-    def on_change(self, speak: Callable[[], object]) -> None:
-        """``speak`` is called when there is something new to report."""
+    def on_change(self, send_state: Callable[[], object]) -> None:
+        """``send_state`` is called when there is something new to report."""
         ...
 
 
-class Life:
-    """start: what is controlled, asked for once the server has started. orders: the first that the supervisor gave.
+class WorkerControl:
+    """start: what is controlled, asked for once the server has started. desired: the first that the supervisor gave.
     hang_seconds: how long the network may compute a batch. drain_seconds: between the word that we stop and the deed.
     upkeep: what else is to be done about once a second.
     """
 
     def __init__(
         self,
-        edge: "Edge",
+        http_app: "HttpApp",
         start: Callable[[], Controlled],
-        line: Line,
-        orders: Orders,
+        line: Channel,
+        desired: DesiredState,
         *,
         hang_seconds: float,
         drain_seconds: float,
         upkeep: Callable[[], object] = lambda: None,
     ) -> None:
-        self.edge = edge
+        self.http_app = http_app
         self.start = start
         self.line = line
-        self.orders = orders
+        self.desired = desired
         self.hang_seconds = hang_seconds
         self.drain_seconds = drain_seconds
         self.upkeep = upkeep
@@ -76,36 +76,36 @@ class Life:
         loop = asyncio.get_running_loop()
         for number in enders(signal.SIGTERM):
             loop.add_signal_handler(number, self.drain)
-        self.edge.begin()
+        self.http_app.begin()
         self.service = self.start()
-        self.service.on_change(self.speak)
+        self.service.on_change(self.send_state)
         self.beat(loop)
-        self.service.obey(self.orders)
-        loop.add_reader(self.line.pipe, self.hear)
+        self.service.reconcile(self.desired)
+        loop.add_reader(self.line.pipe, self.receive)
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(self.patience.step, self.beat, loop)
-        self.speak()
+        self.send_state()
         self.upkeep()
 
-    def speak(self) -> None:
+    def send_state(self) -> None:
         """Say how it is. What the supervisor does not take now, it hears the next time."""
         report, hung = self.service.report(), self.hangs()
-        if self.line.say(msgspec.structs.replace(report, hung=hung)):
+        if self.line.send(msgspec.structs.replace(report, hung=hung)):
             self.service.reported()
         else:
-            self.line.say(Report(hung=hung))  # a sign of life, where the other is too long
+            self.line.send(ObservedState(hung=hung))  # a sign of life, where the other is too long
 
     def hangs(self) -> bool:
         """The network has computed one batch for too long, in time in which this process ran as well."""
-        busy = self.edge.busy_seconds()
+        busy = self.http_app.busy_seconds()
         if busy == 0 or busy < self.busy:  # another batch than when this was asked last
             self.patience.restart()
         self.busy = busy
         return min(busy, self.patience.seconds()) > self.hang_seconds
 
-    def hear(self) -> None:
-        """Obey the last of the orders that have come; drain when the supervisor is gone."""
+    def receive(self) -> None:
+        """Take the last of the desired states that have come; drain when the supervisor is gone."""
         try:
             data = self.line.pipe.recv(65_536)
         except BlockingIOError:
@@ -114,15 +114,15 @@ class Life:
             data = b""
         if not data:
             self.drain()
-        elif orders := list(self.line.parse(data, Orders)):
-            self.service.obey(orders[-1])
+        elif desired := list(self.line.parse(data, DesiredState)):
+            self.service.reconcile(desired[-1])
 
     def drain(self) -> None:
         """Say on /readyz that we stop, and close connections after their answer; a moment later let nobody in."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.line.pipe)
-        if not self.edge.draining:
-            self.edge.draining = True
+        if not self.http_app.draining:
+            self.http_app.draining = True
             self.finish()
             log.info("no new connections in %g s, then the end when all requests are answered", self.drain_seconds)
             loop.call_later(self.drain_seconds, self.stop)

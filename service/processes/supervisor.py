@@ -20,9 +20,9 @@ import msgspec
 from models.terminal import program
 from service.engine.ipc import cut
 from service.processes.control import enders
-from service.rollout.controller import Rollout
-from service.rollout.messages import Line, Orders, Report
-from service.rollout.watcher import Watch
+from service.rollout.controller import RolloutController
+from service.rollout.messages import Channel, DesiredState, ObservedState
+from service.rollout.watcher import RegistryWatcher
 from service.stopwatch import Patience, step_of
 from service.telemetry import metrics, multiprocess
 
@@ -42,7 +42,7 @@ log = logging.getLogger("hubel")
 class Worker:
     """A process in a place. pipe: our end; the worker speaks regularly, and sees by its end when we are gone.
 
-    told: the last orders that are on their way to it. report: the last it said. started: Unix time; began: the same, and
+    told: the last desired state that is on its way to it. report: the last it said. started: Unix time; began: the same, and
     since: when it was ready, in seconds of time.monotonic.
     """
 
@@ -53,16 +53,16 @@ class Worker:
     began: float = field(default_factory=time.monotonic)
     ready: bool = False
     since: float = 0.0
-    told: Orders | None = None
-    report: Report = field(default_factory=Report)
+    told: DesiredState | None = None
+    report: ObservedState = field(default_factory=ObservedState)
 
     def __post_init__(self) -> None:
-        self.line = Line(self.pipe)
+        self.line = Channel(self.pipe)
 
-    def tell(self, orders: Orders) -> None:
+    def tell(self, desired: DesiredState) -> None:
         """Say what it shall hold, once; where it does not listen now, the next time this is called."""
-        if orders != self.told and self.line.say(orders):
-            self.told = orders
+        if desired != self.told and self.line.send(desired):
+            self.told = desired
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -77,7 +77,7 @@ class Worker:
 
 
 class Supervisor:
-    """folder: of the metrics. watch: of what is live; follows: whether changes of it are obeyed. workers: how many;
+    """folder: of the metrics. watcher: of what is live; follows: whether changes of it are obeyed. workers: how many;
     loading: how many of them may load a version at a time. hang_seconds: of silence after which one is killed. stop_seconds:
     what they may take to stop. command: starts one, with its place and the file descriptors of socket and pipe as arguments.
     """
@@ -86,7 +86,7 @@ class Supervisor:
         self,
         listener: socket.socket,
         folder: Path,
-        watch: Watch,
+        watcher: RegistryWatcher,
         *,
         follows: bool = True,
         workers: int,
@@ -102,7 +102,7 @@ class Supervisor:
         self.stop_seconds = stop_seconds
         self.command = command
         self.workers: set[Worker] = set()
-        self.rollout = Rollout(watch, lambda: self.workers, follows, loading)
+        self.rollout = RolloutController(watcher, lambda: self.workers, follows, loading)
         self.proven = False  # a worker has been ready, so the model can be served
         self.failed = False
         self.hurried = False  # a second signal came, so that nobody waits for what is in flight
@@ -245,10 +245,10 @@ class Supervisor:
                     continue
                 if not (said := receiving.result()):
                     return ""
-                for report in worker.line.parse(said, Report):
+                for report in worker.line.parse(said, ObservedState):
                     limit = self.hang_seconds
                     patience.restart()
-                    self.hear(worker, report)
+                    self.take_report(worker, report)
                     if report.hung:
                         return HANGS
                 receiving = self.receive(worker)
@@ -264,11 +264,11 @@ class Supervisor:
         """What it says next. A task, as one that is cut off by a timer might lose what has just come."""
         return asyncio.ensure_future(asyncio.get_running_loop().sock_recv(worker.pipe, 65_536))
 
-    def hear(self, worker: Worker, report: Report) -> None:
+    def take_report(self, worker: Worker, report: ObservedState) -> None:
         if not worker.ready and not report.hung:
             self.welcome(worker)
         if report.holds:  # silence says nothing of them
-            self.rollout.hear(worker, report)
+            self.rollout.receive(worker, report)
 
     def welcome(self, worker: Worker) -> None:
         worker.ready = self.proven = True

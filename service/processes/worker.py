@@ -19,16 +19,16 @@ from models.package.manifest import PackageError
 from service import settings
 from service.errors import DeviceLost, OutOfMemory
 from service.http.api_keys import KeysError
-from service.processes.control import Life, enders
-from service.rollout.messages import Line, Orders
+from service.processes.control import WorkerControl, enders
+from service.rollout.messages import Channel, DesiredState
 from service.settings import Settings
 from service.telemetry import multiprocess
 from service.telemetry.log import set_up
 
 if TYPE_CHECKING:
-    from service.http.asgi import Edge
+    from service.http.asgi import HttpApp
     from service.http.cors import Cors
-    from service.http.protocol import LimitedProtocol
+    from service.http.protocol import LimitedConnection
 
 FAILED = 1
 MODEL = settings.PREFIX + "MODEL"
@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def load() -> "Edge | Cors":
+def load() -> "HttpApp | Cors":
     """The application with its model loaded; where it cannot be had, the process ends and says why."""
     from service import bento  # after the metrics have their place
     from service.inference.session import DeviceError
@@ -71,26 +71,26 @@ def load() -> "Edge | Cors":
     return bento.application()
 
 
-def first_orders(line: Line) -> Orders:
+def first_orders(line: Channel) -> DesiredState:
     """What the supervisor says before anything else."""
     while select.select([line.pipe], [], [], ORDERS_SECONDS)[0] and (data := line.pipe.recv(65_536)):
-        if orders := list(line.parse(data, Orders)):
-            return orders[-1]
+        if desired := list(line.parse(data, DesiredState)):
+            return desired[-1]
     sys.exit("error: the supervisor does not say what to serve")
 
 
-def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: Line, orders: Orders) -> int:
+def serve(config: Settings, app: "HttpApp | Cors", listener: socket.socket, line: Channel, desired: DesiredState) -> int:
     from service import bento
-    from service.http.asgi import Edge
+    from service.http.asgi import HttpApp
     from service.http.connections import Connections, Limits
-    from service.http.protocol import LimitedProtocol
+    from service.http.protocol import LimitedConnection
     from service.telemetry import metrics  # after they have their place
 
-    life = Life(
-        app if isinstance(app, Edge) else app.edge,
+    control = WorkerControl(
+        app if isinstance(app, HttpApp) else app.http_app,
         bento.running,
         line,
-        orders,
+        desired,
         hang_seconds=config.hang_seconds,
         drain_seconds=config.drain_ms / 1000,
         upkeep=metrics.upkeep,
@@ -99,7 +99,7 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
     options = uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(LimitedProtocol, app, Connections(Limits(*limits))),  # type: ignore[arg-type]
+        http=partial(LimitedConnection, app, Connections(Limits(*limits))),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -115,15 +115,15 @@ def serve(config: Settings, app: "Edge | Cors", listener: socket.socket, line: L
 
     def finish() -> None:
         for connection in server.server_state.connections:
-            cast("LimitedProtocol", connection).finish()
+            cast("LimitedConnection", connection).finish()
 
     def stop() -> None:
         server.should_exit = True
 
     def begin() -> None:
-        life.begin(finish, stop)
+        control.begin(finish, stop)
         if told.is_set():
-            life.drain()
+            control.drain()
 
     server = Server(options, begin)
 
@@ -136,13 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = settings.read()
     set_up(config.log_level)
     multiprocess.open_as(multiprocess.name_of(place))
-    line = Line(socket.socket(fileno=pipe))
-    orders = first_orders(line)
-    os.environ[MODEL] = f"{config.model.partition(':')[0]}:{orders.serve}"  # what the others serve, whatever the pointer says
+    line = Channel(socket.socket(fileno=pipe))
+    desired = first_orders(line)
+    os.environ[MODEL] = f"{config.model.partition(':')[0]}:{desired.serve}"  # what the others serve, whatever the pointer says
     sys.setswitchinterval(SWITCH_SECONDS)
     app = load()
     gc.freeze()  # what the libraries made stays: to look through it again takes 100 ms, in which nobody is answered
-    return serve(config, app, socket.socket(fileno=listener), line, orders)
+    return serve(config, app, socket.socket(fileno=listener), line, desired)
 
 
 if __name__ == "__main__":

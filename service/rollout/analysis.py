@@ -18,22 +18,22 @@ TAIL = 0.95
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """The end of a candidacy."""
 
     promoted: bool
     reason: str
 
 
-def judge(progress: Progress, candidate: Candidate) -> Verdict | None:
+def analyse(progress: Progress, candidate: Candidate) -> Decision | None:
     """None: not enough was seen yet."""
     whole = is_whole(progress, candidate)
     checks = (errors, disagreement, unsure, latency)
     for reason in (check(progress, candidate.bounds, 0.0 if whole else Z) for check in checks):
         if reason is not None:
-            return Verdict(False, reason)
+            return Decision(False, reason)
     alike = f"{share(progress.agreed, progress.compared)} of {progress.compared} images got the same class"
-    return Verdict(True, f"no loss in {progress.candidate.requests} requests, {alike}") if whole else None
+    return Decision(True, f"no loss in {progress.candidate.requests} requests, {alike}") if whole else None
 
 
 def is_whole(progress: Progress, candidate: Candidate) -> bool:

@@ -19,9 +19,9 @@ from models.lifecycle import candidate as candidates
 from models.lifecycle.candidate import Candidate, Progress, Tally
 from models.registry.history import MAX_REASON
 from models.terminal.table import printable
-from service.rollout.analysis import Verdict, judge
-from service.rollout.messages import Orders, Refusal, Report, Trial
-from service.rollout.watcher import Watch
+from service.rollout.analysis import Decision, analyse
+from service.rollout.messages import ActiveCandidate, DesiredState, ObservedState, RefusedVersion
+from service.rollout.watcher import RegistryWatcher
 from service.stopwatch import Awake
 from service.telemetry import metrics
 
@@ -39,14 +39,16 @@ log = logging.getLogger("hubel")
 
 
 class Worker(Protocol):
-    """A process that serves, as supervisor.py knows it. told: its last orders; report: the last it said; ready: it serves."""
+    """A process that serves, as supervisor.py knows it. told: its last desired state; report: the last
+    it said; ready: it serves.
+    """
 
     place: int
     ready: bool
-    told: Orders | None
-    report: Report
+    told: DesiredState | None
+    report: ObservedState
 
-    def tell(self, orders: Orders) -> None: ...
+    def tell(self, desired: DesiredState) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,27 @@ class Swap:
     noticed: float
 
 
-class Rollout:
+GAUGES = (metrics.REFUSED_VERSION, metrics.REGISTRY_UNREADABLE, metrics.CANDIDATE_VERSION, metrics.DECISION_UNRECORDED)
+
+
+class RolloutController:
     """workers: those of now. follows: whether promotions and candidates are looked at, or the version is pinned. together: how
     many workers may load a version at a time.
     """
 
-    def __init__(self, watch: Watch, workers: Callable[[], Iterable[Worker]], follows: bool = True, together: int = 1) -> None:
-        self.watch = watch
+    def __init__(
+        self, watcher: RegistryWatcher, workers: Callable[[], Iterable[Worker]], follows: bool = True, together: int = 1
+    ) -> None:
+        self.watcher = watcher
         self.workers = workers
         self.follows = follows
         self.together = together
-        self.serving = watch.version
+        self.serving = watcher.version
         self.awake = Awake(AWAKE_SECONDS)
         self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of awake
         self.deaths: dict[int, int] = {}  # version -> workers that ended while they loaded it, since one held it
         self.rejected: dict[int, str] = {}  # version -> why; not tried again until the pointer changes
-        self.refusal: Refusal | None = None
+        self.refusal: RefusedVersion | None = None
         self.swap: Swap | None = None
         self.changes = 0
         self.tried: datetime | None = None  # when the last candidate that was looked at was started
@@ -86,8 +93,10 @@ class Rollout:
         self.faults: list[str] = []
         self.looking: asyncio.Task[None] | None = None
         self.failure = ""  # of the last turn
-        self.orders = Orders(self.serving)
+        self.desired = DesiredState(self.serving)
         self.something = asyncio.Event()
+        for gauge in GAUGES:  # there from the start on, so that they can be asked for
+            gauge.labels(watcher.name).set(0)
 
     async def run(self) -> None:
         """Until cancelled. What goes wrong with the store is told, and tried again."""
@@ -118,16 +127,16 @@ class Rollout:
     async def look(self) -> list[str]:
         """Have the store looked at; what is wrong with it. One that does not answer holds up nothing else."""
         if self.looking is None:
-            self.looking = asyncio.create_task(asyncio.to_thread(self.watch.look))
+            self.looking = asyncio.create_task(asyncio.to_thread(self.watcher.look))
         done, _ = await asyncio.wait([self.looking], timeout=STORE_SECONDS)
         if not done:
-            return [f"{self.watch.root} does not answer for {STORE_SECONDS:g} s"]
+            return [f"{self.watcher.root} does not answer for {STORE_SECONDS:g} s"]
         self.looking = None
         for task in done:
             task.result()
-        return self.watch.faults
+        return self.watcher.faults
 
-    def hear(self, worker: Worker, report: Report) -> None:
+    def receive(self, worker: Worker, report: ObservedState) -> None:
         """What a worker says of itself."""
         changed = (report.serves, report.holds, report.refused) != (
             worker.report.serves,
@@ -148,41 +157,41 @@ class Rollout:
         for version in worker.told.prepare if worker.told and worker.ready else ():
             if version not in worker.report.holds:
                 self.deaths[version] = self.deaths.get(version, 0) + 1
-        metrics.MODEL_VERSION.labels(str(worker.place)).set(0)
+        metrics.MODEL_VERSION.labels(self.watcher.name, str(worker.place)).set(0)
         self.compare_workers()
         self.something.set()
 
     def take_in(self, faults: list[str]) -> None:
         """What the store says now: a pointer that changed is obeyed anew, a candidate that is another begins anew. A fault is
         told when it begins and when it is another."""
-        if self.watch.changes != self.changes:
-            self.changes = self.watch.changes
+        if self.watcher.changes != self.changes:
+            self.changes = self.watcher.changes
             self.rejected.clear()
-            self.noticed.pop(self.watch.version, None)  # a candidate's time to load began when it was one
+            self.noticed.pop(self.watcher.version, None)  # a candidate's time to load began when it was one
             self.refusal = None
-            metrics.REFUSED_VERSION.set(0)
-        found = self.watch.candidate
+            metrics.REFUSED_VERSION.labels(self.watcher.name).set(0)
+        found = self.watcher.candidate
         if found is not None and found.started != self.tried:
             self.tried = found.started
-            if found.version != self.watch.version:
+            if found.version != self.watcher.version:
                 self.rejected.pop(found.version, None)
         if faults and faults != self.faults:
-            log.error("%s:%d stays live: %s", self.watch.name, self.serving, "; ".join(faults))
+            log.error("%s:%d stays live: %s", self.watcher.name, self.serving, "; ".join(faults))
         elif self.faults and not faults:
             log.info("the store can be read again")
         self.faults = faults
-        metrics.STORE_FAULTY.set(bool(faults))
+        metrics.REGISTRY_UNREADABLE.labels(self.watcher.name).set(bool(faults))
 
     def candidate(self) -> Candidate | None:
         """The one that is to be tried, or is."""
-        found = self.watch.candidate
+        found = self.watcher.candidate
         if found is None or found.version == self.serving or found.started == self.over:
             return None
         return found
 
     def target(self) -> int:
         """The version that is to be live."""
-        return self.serving if self.watch.version in self.rejected else self.watch.version
+        return self.serving if self.watcher.version in self.rejected else self.watcher.version
 
     def advance(self) -> None:
         """Swap where all workers are prepared; tell them what to hold from now on."""
@@ -198,14 +207,14 @@ class Rollout:
         wanted = {target, *({found.version} if found and found.version not in self.rejected else set())} - {self.serving}
         now = self.awake.now()
         self.noticed = {version: self.noticed.get(version, now) for version in sorted(wanted)}
-        self.orders = Orders(self.serving, sorted(wanted), self.described(), self.refusal)
+        self.desired = DesiredState(self.serving, sorted(wanted), self.described(), self.refusal)
         for worker in self.workers():
             self.tell(worker)
 
     def tell(self, worker: Worker) -> None:
-        """The orders, with those versions to prepare whose turn has come in this worker."""
-        prepare = [version for version in self.orders.prepare if worker in self.preparing(version)]
-        worker.tell(msgspec.structs.replace(self.orders, prepare=prepare))
+        """The desired state, with those versions to prepare whose turn has come in this worker."""
+        prepare = [version for version in self.desired.prepare if worker in self.preparing(version)]
+        worker.tell(msgspec.structs.replace(self.desired, prepare=prepare))
 
     def preparing(self, version: int) -> list[Worker]:
         """Workers that hold it, those that have begun to load it, and those whose turn it is to begin."""
@@ -219,11 +228,13 @@ class Rollout:
         """Seconds for a version to be loaded by all."""
         return LOAD_SECONDS * -(-max(1, len(list(self.workers()))) // self.together)
 
-    def described(self) -> Trial | None:
+    def described(self) -> ActiveCandidate | None:
         """The candidate, as the workers are told of it."""
         if self.trial is None:
             return None
-        return Trial(self.trial.version, self.trial.mode, self.trial.percent, self.trial.started, self.shown, self.trial.requests)
+        return ActiveCandidate(
+            self.trial.version, self.trial.mode, self.trial.percent, self.trial.started, self.shown, self.trial.requests
+        )
 
     def all_hold(self, version: int) -> bool:
         """True when every worker holds the version. One that is still starting is waited for (half of ``patience()``), or it
@@ -255,10 +266,10 @@ class Rollout:
             return
         self.rejected[version] = reason = printable(reason)[:MAX_REASON]
         self.deaths.pop(version, None)
-        self.refusal = Refusal(version, kind, datetime.now(UTC))
-        metrics.SWAPS.labels("refused").inc()
-        metrics.REFUSED_VERSION.set(version)
-        name = self.watch.name
+        self.refusal = RefusedVersion(version, kind, datetime.now(UTC))
+        metrics.SWAPS.labels(self.watcher.name, "refused").inc()
+        metrics.REFUSED_VERSION.labels(self.watcher.name).set(version)
+        name = self.watcher.name
         log.error("%s:%d is refused, %s:%d stays live: %s", name, version, name, self.serving, reason)
 
     def put_into_service(self, version: int) -> None:
@@ -272,23 +283,23 @@ class Rollout:
         """Say in the metrics which version each worker serves, and whether that is the same; a swap ends when it is."""
         ready = [worker for worker in self.workers() if worker.ready]
         for worker in ready:
-            metrics.MODEL_VERSION.labels(str(worker.place)).set(worker.report.serves)
+            metrics.MODEL_VERSION.labels(self.watcher.name, str(worker.place)).set(worker.report.serves)
         alike = all(worker.report.serves == self.serving for worker in ready)
-        metrics.WORKERS_AGREE.set(alike)
+        metrics.WORKERS_IN_SYNC.labels(self.watcher.name).set(alike)
         if self.swap is not None and ready and alike:
             seconds = self.awake.now() - self.swap.noticed
-            metrics.SWAPS.labels("done").inc()
-            metrics.SWAP_SECONDS.observe(seconds)
-            name, swap = self.watch.name, self.swap
+            metrics.SWAPS.labels(self.watcher.name, "done").inc()
+            metrics.SWAP_SECONDS.labels(self.watcher.name).observe(seconds)
+            name, swap = self.watcher.name, self.swap
             log.info("%s:%d is live in place of %s:%d, after %.1f s", name, swap.version, name, swap.before, seconds)
             self.swap = None
 
     def begin(self, found: Candidate) -> None:
         """All workers hold the candidate: it is tried from now on, with what was seen of it before a restart."""
         self.trial = found
-        self.progress = candidates.read_progress(self.watch.root, self.watch.name, found)
+        self.progress = candidates.read_progress(self.watcher.root, self.watcher.name, found)
         self.shown = self.progress.candidate.requests
-        what = (self.watch.name, found.version, found.mode, found.percent, self.shown, found.requests)
+        what = (self.watcher.name, found.version, found.mode, found.percent, self.shown, found.requests)
         log.info("%s:%d is tried as a %s on %g %% of the requests, %d of %d seen", *what)
 
     def add(self, seen: Progress) -> None:
@@ -306,28 +317,28 @@ class Rollout:
     async def decide(self) -> None:
         """End the candidacy where it is known how."""
         found = self.candidate()
-        metrics.CANDIDATE_VERSION.set(self.trial.version if self.trial else 0)
+        metrics.CANDIDATE_VERSION.labels(self.watcher.name).set(self.trial.version if self.trial else 0)
         if found is None:
             return
         if (reason := self.rejected.get(found.version)) is not None:
-            await self.end(found, Verdict(False, f"refused: {reason}"))
-        elif self.trial is not None and self.progress is not None and (verdict := judge(self.progress, found)):
-            await self.end(found, verdict)
+            await self.end(found, Decision(False, f"refused: {reason}"))
+        elif self.trial is not None and self.progress is not None and (decision := analyse(self.progress, found)):
+            await self.end(found, decision)
 
-    async def end(self, found: Candidate, verdict: Verdict) -> None:
+    async def end(self, found: Candidate, decision: Decision) -> None:
         """Stop the candidate at once, then have the store record it, which puts it into service or leaves it published."""
-        name, result = self.watch.name, "promoted" if verdict.promoted else "rolled back"
-        log.warning("%s:%d, tried as a %s, is %s: %s", name, found.version, found.mode, result, verdict.reason)
-        metrics.CANDIDATES_ENDED.labels(result.replace(" ", "_")).inc()
+        name, result = self.watcher.name, "promoted" if decision.promoted else "rolled back"
+        log.warning("%s:%d, tried as a %s, is %s: %s", name, found.version, found.mode, result, decision.reason)
+        metrics.CANDIDATES_ENDED.labels(name, result.replace(" ", "_")).inc()
         self.over, self.trial = found.started, None
-        if not verdict.promoted:
+        if not decision.promoted:
             self.advance()
         try:
-            what = self.watch.root, name, verdict.promoted, verdict.reason
+            what = self.watcher.root, name, decision.promoted, decision.reason
             await aside(candidates.end, *what, only=found)
-            metrics.VERDICT_UNRECORDED.set(0)
+            metrics.DECISION_UNRECORDED.labels(self.watcher.name).set(0)
         except Exception as err:  # whatever it is, the candidate is over here
-            metrics.VERDICT_UNRECORDED.set(1)
+            metrics.DECISION_UNRECORDED.labels(self.watcher.name).set(1)
             log.error(
                 "that %s:%d was %s cannot be recorded in the store, it is not tried any more: %s",
                 name,
@@ -347,7 +358,7 @@ class Rollout:
         copy = msgspec.convert(msgspec.to_builtins(self.progress), Progress)
         copy.updated = datetime.now(UTC)
         with suppress(OSError):  # a store that is mounted read-only: then a restart begins to count anew
-            await aside(candidates.write_progress, self.watch.root, self.watch.name, copy)
+            await aside(candidates.write_progress, self.watcher.root, self.watcher.name, copy)
 
 
 async def aside(call: Callable[..., object], *arguments: object, **named: object) -> None:

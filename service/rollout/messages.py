@@ -23,7 +23,7 @@ T = TypeVar("T")
 log = logging.getLogger("hubel")
 
 
-class Trial(Struct, frozen=True):
+class ActiveCandidate(Struct, frozen=True):
     """The candidate beside the live version. requests: seen of it so far, by all workers, of ``wanted``."""
 
     version: int
@@ -34,7 +34,7 @@ class Trial(Struct, frozen=True):
     wanted: int = 0
 
 
-class Refusal(Struct, frozen=True):
+class RefusedVersion(Struct, frozen=True):
     """A version that was to be put into service, or on trial, and was not."""
 
     version: int
@@ -42,16 +42,16 @@ class Refusal(Struct, frozen=True):
     at: datetime
 
 
-class Orders(Struct, frozen=True):
+class DesiredState(Struct, frozen=True):
     """serve: the version that answers. prepare: versions to be held beside it, loaded and warm. refused: for who asks."""
 
     serve: int
     prepare: list[int] = []
-    trial: Trial | None = None
-    refused: Refusal | None = None
+    trial: ActiveCandidate | None = None
+    refused: RefusedVersion | None = None
 
 
-class Report(Struct, frozen=True, omit_defaults=True):
+class ObservedState(Struct, frozen=True, omit_defaults=True):
     """hung: the network has computed one batch for too long. serves, holds: versions. refused: why each cannot be held.
     progress: what was seen of the candidate since the last report.
     """
@@ -63,7 +63,7 @@ class Report(Struct, frozen=True, omit_defaults=True):
     progress: Progress | None = None
 
 
-class Line:
+class Channel:
     """One end of the pipe. Never waits: what the other end does not take now goes before what is said next. What is longer
     than ``MAX_BYTES`` is not sent, and the log says so.
     """
@@ -75,7 +75,7 @@ class Line:
         self.second, self.lines = 0, 0  # received in which
         pipe.setblocking(False)
 
-    def say(self, message: Orders | Report) -> bool:
+    def send(self, message: DesiredState | ObservedState) -> bool:
         """Whether the message is on its way: not while the end of an earlier one is still here, when it is too long, or when
         nobody is there.
         """

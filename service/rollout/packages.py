@@ -6,7 +6,7 @@ from models.package import drift_reference
 from models.package.drift_reference import Reference
 from models.package.manifest import Manifest
 from models.registry import registry
-from service.rollout.loaded import Holding
+from service.rollout.loaded import LoadedModels
 
 KNOWN = 16  # versions whose manifests are remembered
 
@@ -14,11 +14,11 @@ KNOWN = 16  # versions whose manifests are remembered
 class Packages:
     """Of one model of the store. key: the public one that packages are signed for; None: they need not be signed."""
 
-    def __init__(self, store: Path, name: str, key: Path | None, holding: Holding) -> None:
+    def __init__(self, store: Path, name: str, key: Path | None, loaded: LoadedModels) -> None:
         self.store = store
         self.name = name
         self.key = key
-        self.holding = holding
+        self.loaded = loaded
         self.known: dict[int, Manifest] = {}
 
     def folder(self, version: int) -> Path:
@@ -31,7 +31,7 @@ class Packages:
         Raises:
             PackageError.
         """
-        held = self.holding.held.get(version)
+        held = self.loaded.held.get(version)
         known = held.manifest if held else self.known.get(version)
         manifest = known or registry.describe(self.folder(version), self.key)
         self.known[version] = manifest

@@ -7,37 +7,37 @@ import msgspec
 
 from models.package.manifest import Manifest
 from service.inference.batcher import Batcher
-from service.monitoring.recorder import Aftermath
-from service.rollout.loaded import Holding
-from service.rollout.messages import Orders, Report
-from service.rollout.traffic import Contest
+from service.monitoring.recorder import Recorder
+from service.rollout.loaded import LoadedModels
+from service.rollout.messages import DesiredState, ObservedState
+from service.rollout.traffic import TrafficSplit
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """holding: its versions in memory. batcher: its queue. contest: which version answers a request. aftermath: records it."""
+    """holding: its versions in memory. batcher: its queue. traffic: which version answers a request. recorder: records it."""
 
-    holding: Holding
+    loaded: LoadedModels
     batcher: Batcher
-    contest: Contest
-    aftermath: Aftermath
+    traffic: TrafficSplit
+    recorder: Recorder
 
     @property
     def manifest(self) -> Manifest:
         """Of the live version."""
-        return self.holding.serving.manifest
+        return self.loaded.serving.manifest
 
     def busy_seconds(self) -> float:
         return self.batcher.busy_seconds()
 
-    def obey(self, orders: Orders) -> None:
-        self.holding.obey(orders)
+    def reconcile(self, desired: DesiredState) -> None:
+        self.loaded.reconcile(desired)
 
-    def report(self) -> Report:
-        return msgspec.structs.replace(self.holding.report(), progress=self.contest.progress())
+    def report(self) -> ObservedState:
+        return msgspec.structs.replace(self.loaded.report(), progress=self.traffic.progress())
 
     def reported(self) -> None:
-        self.contest.reported()
+        self.traffic.reported()
 
-    def on_change(self, speak: Callable[[], object]) -> None:
-        self.holding.changed = speak
+    def on_change(self, send_state: Callable[[], object]) -> None:
+        self.loaded.changed = send_state

@@ -20,7 +20,7 @@ from models.terminal.table import printable
 from service.errors import HubelError, OutOfMemory
 from service.inference.batcher import Batcher, Job
 from service.inference.postprocess import Row, classify
-from service.rollout.loaded import Held, Holding
+from service.rollout.loaded import LoadedModel, LoadedModels
 from service.telemetry import metrics
 from service.telemetry.log import of_requests
 
@@ -32,26 +32,26 @@ class NotFinite(Exception):
     """A network gave logits that are no numbers."""
 
 
-class Contest:
+class TrafficSplit:
     """decode: image bytes -> pixels for a version's input, in another thread."""
 
-    def __init__(self, holding: Holding, batcher: Batcher, decode: Decode) -> None:
-        self.holding = holding
+    def __init__(self, loaded: LoadedModels, batcher: Batcher, decode: Decode) -> None:
+        self.loaded = loaded
         self.batcher = batcher
         self.decode = decode
         self.seen: Progress | None = None  # since the last report
         self.comparing: asyncio.Task[None] | None = None
 
-    def choose(self, key: str, output: str) -> Held:
+    def choose(self, key: str, output: str) -> LoadedModel:
         """The version that answers who is known by ``key``. Features of two versions cannot be used together: no canary's."""
-        found = self.holding.trial
+        found = self.loaded.trial
         if found and found[0].mode == "canary" and output == "logits" and is_in_share(key, found[0].version, found[0].percent):
             return found[1]
-        return self.holding.serving
+        return self.loaded.serving
 
     def progress(self) -> Progress | None:
         """What is counted for the candidate of now; None where there is none."""
-        found = self.holding.trial
+        found = self.loaded.trial
         if found is None:
             self.seen = None
         elif self.seen is None or (self.seen.version, self.seen.started) != (found[0].version, found[0].started):
@@ -62,7 +62,7 @@ class Contest:
         """The supervisor has the counts; new ones begin."""
         self.seen = None
 
-    def is_fault(self, held: Held, error: Exception) -> bool:
+    def is_fault(self, held: LoadedModel, error: Exception) -> bool:
         """Whether the network of a version is to blame; counts it."""
         if isinstance(error, HubelError) and not isinstance(error, OutOfMemory):
             return False
@@ -72,7 +72,7 @@ class Contest:
             tally.errors += 1
         return True
 
-    def note(self, held: Held, answers: Sequence[Classification | Ranking], seconds: float) -> None:
+    def note(self, held: LoadedModel, answers: Sequence[Classification | Ranking], seconds: float) -> None:
         """A request was answered: its good images, and how long it waited for the network and in it."""
         held.seconds.observe(seconds)
         held.images.inc(len(answers))
@@ -80,31 +80,31 @@ class Contest:
         if (tally := self._tally(held)) is not None:
             count(tally, answers, seconds)
 
-    def _tally(self, held: Held) -> Tally | None:
+    def _tally(self, held: LoadedModel) -> Tally | None:
         """Where a canary's answers and those of the live version are counted; a shadow's are with the comparison."""
-        progress, found = self.progress(), self.holding.trial
+        progress, found = self.progress(), self.loaded.trial
         if progress is None or found is None or found[0].mode == "shadow":
             return None
         return progress.candidate if held is found[1] else progress.in_service
 
-    def compare(self, key: str, held: Held, image: bytes, job: Job) -> None:
+    def compare(self, key: str, held: LoadedModel, image: bytes, job: Job) -> None:
         """Have the other version compute an image too, some time from now, if there is nothing else to do then."""
-        found = self.holding.trial
+        found = self.loaded.trial
         if found is None:
             return
         trial, candidate = found
         if trial.mode == "canary":
-            other = self.holding.serving if held is candidate else None
+            other = self.loaded.serving if held is candidate else None
         else:
-            other = candidate if held is self.holding.serving and is_in_share(key, trial.version, trial.percent) else None
+            other = candidate if held is self.loaded.serving and is_in_share(key, trial.version, trial.percent) else None
         if other is None:
             return
         if self.comparing or not self.batcher.idle():
-            metrics.CANDIDATE_IMAGES.labels(str(trial.version), "skipped").inc()
+            metrics.CANDIDATE_IMAGES.labels(candidate.manifest.name, str(trial.version), "skipped").inc()
             return
         self.comparing = asyncio.get_running_loop().create_task(self._compare(held, other, image, job))
 
-    async def _compare(self, held: Held, other: Held, image: bytes, job: Job) -> None:
+    async def _compare(self, held: LoadedModel, other: LoadedModel, image: bytes, job: Job) -> None:
         try:
             with other.used():
                 same = other.manifest.input == held.manifest.input
@@ -122,23 +122,23 @@ class Contest:
             self.comparing = None
         self._count(held, job, other, second)
 
-    def _count_failure(self, other: Held) -> None:
-        progress, found = self.progress(), self.holding.trial
+    def _count_failure(self, other: LoadedModel) -> None:
+        progress, found = self.progress(), self.loaded.trial
         if progress is not None and found is not None and other is found[1]:
             other.errors.inc()
             progress.candidate.requests += 1
             progress.candidate.errors += 1
-            metrics.CANDIDATE_IMAGES.labels(str(other.version), "failed").inc()
+            metrics.CANDIDATE_IMAGES.labels(other.manifest.name, str(other.version), "failed").inc()
 
-    def _count(self, held: Held, job: Job, other: Held, second: Job | None) -> None:
-        progress, found = self.progress(), self.holding.trial
+    def _count(self, held: LoadedModel, job: Job, other: LoadedModel, second: Job | None) -> None:
+        progress, found = self.progress(), self.loaded.trial
         if progress is None or found is None or found[1] not in (held, other):
             return
         result = "skipped"
         if second is not None:
             first, answer = (classify(row_of(j), h.manifest) for j, h in ((job, held), (second, other)))
             old, new = (first, answer) if other is found[1] else (answer, first)
-            result = likeness(old, new, self.holding.serving.manifest.labels)
+            result = likeness(old, new, self.loaded.serving.manifest.labels)
             progress.compared += result != "incomparable"
             progress.incomparable += result == "incomparable"
             progress.agreed += result == "agreed"
@@ -146,7 +146,7 @@ class Contest:
                 alone = job.together == 1  # a pass of several images takes longer than the shadow's of one
                 count(progress.in_service, [first], job.infer_seconds if alone else None)
                 count(progress.candidate, [answer], second.infer_seconds if alone else None)
-        metrics.CANDIDATE_IMAGES.labels(str(found[0].version), result).inc()
+        metrics.CANDIDATE_IMAGES.labels(other.manifest.name, str(found[0].version), result).inc()
 
 
 def is_in_share(key: str, version: int, percent: float) -> bool:

@@ -19,7 +19,7 @@ from models.terminal.table import printable
 MAX_FAULT = 500  # characters
 
 
-class Watch:
+class RegistryWatcher:
     """version: live, by the pointer, as it was read last. changes: how often something was put into service.
     faults: what is gone or cannot be read, each a line; empty where all is well.
     """

@@ -75,49 +75,67 @@ KEYS_FILE_FAULTY = Gauge(
 MODEL_INFO = Gauge(
     "hubel_model_info",
     "1 for the live model, 0 for models that were live earlier in the life of this process.",
-    ["name", "version", "sha256", "provider", "precision"],
+    ["model", "version", "sha256", "provider", "precision"],
     multiprocess_mode="livemax",
 )
-PASSED_OVER = Gauge(
-    "hubel_passed_over_providers",
+SKIPPED_BACKENDS = Gauge(
+    "hubel_skipped_backends",
     "Faster ways to compute the model that failed when it was loaded; the log says why.",
+    ["model"],
     multiprocess_mode="livemax",
 )
 MODEL_LOADED = Gauge(
-    "hubel_model_loaded_timestamp_seconds", "When the live model was loaded, Unix time.", multiprocess_mode="livemax"
+    "hubel_model_loaded_timestamp_seconds", "When the live version was loaded, Unix time.", ["model"], multiprocess_mode="livemax"
 )
 MODEL_VERSION = Gauge(
     "hubel_model_version",
     "Version that each worker answers with; 0: no worker is there.",
-    ["worker"],
+    ["model", "worker"],
     multiprocess_mode="livemax",
 )
-WORKERS_AGREE = Gauge("hubel_workers_agree", "1: all workers answer with the same version.", multiprocess_mode="livemax")
-SWAPS = Counter("hubel_swaps_total", "Versions that were to be put into service or on trial: done, or refused.", ["result"])
+WORKERS_IN_SYNC = Gauge(
+    "hubel_workers_in_sync", "1: all workers answer with the same version.", ["model"], multiprocess_mode="livemax"
+)
+SWAPS = Counter(
+    "hubel_swaps_total", "Versions that were to be put into service or on trial: done, or refused.", ["model", "result"]
+)
 SWAP_SECONDS = Histogram(
-    "hubel_swap_seconds", "Time from seeing a promotion to the last worker that answers with it.", buckets=SWAP_BUCKETS
+    "hubel_swap_seconds", "Time from seeing a promotion to the last worker that answers with it.", ["model"], buckets=SWAP_BUCKETS
 )
-REFUSED_VERSION = Gauge("hubel_refused_version", "Version that was refused last; 0: none.", multiprocess_mode="livemax")
-STORE_FAULTY = Gauge(
-    "hubel_store_faulty", "1: pointer or candidate cannot be read, the version before stays.", multiprocess_mode="livemax"
+REFUSED_VERSION = Gauge(
+    "hubel_refused_version", "Version that was refused last; 0: none.", ["model"], multiprocess_mode="livemax"
 )
-VERSION_IMAGES = Counter("hubel_version_images_total", "Images answered, by the version that did.", ["version"])
-VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered as unsure, by version.", ["version"])
-VERSION_ERRORS = Counter("hubel_version_errors_total", "Requests that a version's network failed to compute.", ["version"])
+REGISTRY_UNREADABLE = Gauge(
+    "hubel_registry_unreadable",
+    "1: pointer or candidate cannot be read, the version before stays.",
+    ["model"],
+    multiprocess_mode="livemax",
+)
+VERSION_IMAGES = Counter("hubel_version_images_total", "Images answered, by the version that did.", ["model", "version"])
+VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered as unsure, by version.", ["model", "version"])
+VERSION_ERRORS = Counter(
+    "hubel_version_errors_total", "Requests that a version's network failed to compute.", ["model", "version"]
+)
 VERSION_SECONDS = Histogram(
-    "hubel_version_duration_seconds", "Time a request waited for a version's network and in it.", ["version"], buckets=SECONDS
+    "hubel_version_duration_seconds",
+    "Time a request waited for a version's network and in it.",
+    ["model", "version"],
+    buckets=SECONDS,
 )
-CANDIDATE_VERSION = Gauge("hubel_candidate_version", "Version on trial; 0: none.", multiprocess_mode="livemax")
+CANDIDATE_VERSION = Gauge("hubel_candidate_version", "Version on trial; 0: none.", ["model"], multiprocess_mode="livemax")
 CANDIDATE_IMAGES = Counter(
     "hubel_candidate_images_total",
     "Images that a candidate and the live version were to be compared on, by what came of it.",
-    ["version", "result"],
+    ["model", "version", "result"],
 )
 CANDIDATES_ENDED = Counter(
-    "hubel_candidates_ended_total", "Candidates whose trial has ended: promoted or rolled back.", ["result"]
+    "hubel_candidates_ended_total", "Candidates whose trial has ended: promoted or rolled back.", ["model", "result"]
 )
-VERDICT_UNRECORDED = Gauge(
-    "hubel_verdict_unrecorded", "1: a candidate has ended and the store could not be written to.", multiprocess_mode="livemax"
+DECISION_UNRECORDED = Gauge(
+    "hubel_decision_unrecorded",
+    "1: a candidate has ended and the store could not be written to.",
+    ["model"],
+    multiprocess_mode="livemax",
 )
 WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
 WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
@@ -128,51 +146,59 @@ WORKER_STARTED = Gauge(
     "hubel_worker_started_timestamp_seconds", "When each worker was started, Unix time.", ["worker"], multiprocess_mode="livemax"
 )
 
-FEEDBACK = Counter("hubel_feedback_total", "Answers with feedback, and whether they were right.", ["version", "right"])
+FEEDBACK = Counter("hubel_feedback_total", "Answers with feedback, and whether they were right.", ["model", "version", "right"])
 FEEDBACK_REPLACED = Counter(
-    "hubel_feedback_replaced_total", "Of these, those on which later feedback said otherwise.", ["version", "right"]
+    "hubel_feedback_replaced_total", "Of these, those on which later feedback said otherwise.", ["model", "version", "right"]
 )
-KEPT_IMAGES = Counter(
-    "hubel_kept_images_total", "What became of images that were to be kept: kept, known, dropped or failed.", ["outcome"]
+CAPTURED_IMAGES = Counter(
+    "hubel_captured_images_total", "What became of images that were to be kept: kept, known, dropped or failed.", ["outcome"]
 )
-KEPT_FOLDER_IMAGES = Gauge("hubel_kept_folder_images", "Images in the folder of kept images.", multiprocess_mode="livemax")
-KEPT_FOLDER_BYTES = Gauge("hubel_kept_folder_bytes", "Bytes of these images.", multiprocess_mode="livemax")
-KEPT_FOLDER_ANSWERS = Gauge("hubel_kept_folder_answers", "Answers in the folder of kept images.", multiprocess_mode="livemax")
+CAPTURE_FOLDER_IMAGES = Gauge("hubel_capture_folder_images", "Images in the folder of kept images.", multiprocess_mode="livemax")
+CAPTURE_FOLDER_BYTES = Gauge("hubel_capture_folder_bytes", "Bytes of these images.", multiprocess_mode="livemax")
+CAPTURE_FOLDER_ANSWERS = Gauge(
+    "hubel_capture_folder_answers", "Answers in the folder of kept images.", multiprocess_mode="livemax"
+)
 DRIFT_ANSWERS = Gauge(
-    "hubel_drift_answers", "Recent answers that are compared with the reference.", ["version"], multiprocess_mode="livesum"
+    "hubel_drift_answers",
+    "Recent answers that are compared with the reference.",
+    ["model", "version"],
+    multiprocess_mode="livesum",
 )
-DRIFT_STABILITY = Gauge(
-    "hubel_drift_stability",
+DRIFT_PSI = Gauge(
+    "hubel_drift_psi",
     "Population stability index of recent answers beside the reference, of the worker where it is highest.",
-    ["version", "of"],
+    ["model", "version", "feature"],
     multiprocess_mode="livemax",
 )
 DRIFT_DISTANCE = Gauge(
     "hubel_drift_feature_distance",
     "Frechet distance of recent features from the reference, over its variance, of the worker where it is highest.",
-    ["version"],
+    ["model", "version"],
     multiprocess_mode="livemax",
 )
 
 
 class DriftGauges:
-    """Sets the figures of a version; ``of``: "classes", "confidence", "brightness", "sharpness", "size"."""
+    """Sets the figures of a model's version; feature: "classes", "confidence", "brightness", "sharpness" or "size"."""
 
-    def stability(self, version: int, of: str, value: float) -> None:
-        DRIFT_STABILITY.labels(str(version), of).set(value)
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def stability(self, version: int, feature: str, value: float) -> None:
+        DRIFT_PSI.labels(self.model, str(version), feature).set(value)
 
     def distance(self, version: int, value: float) -> None:
-        DRIFT_DISTANCE.labels(str(version)).set(value)
+        DRIFT_DISTANCE.labels(self.model, str(version)).set(value)
 
     def compared(self, version: int, answers: int) -> None:
-        DRIFT_ANSWERS.labels(str(version)).set(answers)
+        DRIFT_ANSWERS.labels(self.model, str(version)).set(answers)
 
 
-def count_feedback(version: int, right: bool, replaced: bool) -> None:
+def count_feedback(model: str, version: int, right: bool, replaced: bool) -> None:
     for metric in (FEEDBACK, FEEDBACK_REPLACED):
         for known in ("true", "false"):
-            metric.labels(str(version), known)  # there from the first feedback on, so that differences can be asked for
-    (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(str(version), str(right).lower()).inc()
+            metric.labels(model, str(version), known)  # there from the first feedback on, so that differences can be asked for
+    (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(model, str(version), str(right).lower()).inc()
 
 
 def dropped(reason: str) -> None:
@@ -185,9 +211,9 @@ def decoding(waiting: int, held: int) -> None:
 
 
 def kept(images: int, size: int, answers: int) -> None:
-    KEPT_FOLDER_IMAGES.set(images)
-    KEPT_FOLDER_BYTES.set(size)
-    KEPT_FOLDER_ANSWERS.set(answers)
+    CAPTURE_FOLDER_IMAGES.set(images)
+    CAPTURE_FOLDER_BYTES.set(size)
+    CAPTURE_FOLDER_ANSWERS.set(answers)
 
 
 class Exposition:

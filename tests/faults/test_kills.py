@@ -237,7 +237,7 @@ def test_a_worker_whose_computing_process_was_killed_drains_ends_well_and_is_rep
         make_package(tmp_path)
     server = launched(tmp_path)
     registry.promote(tmp_path, "tiny", 2, "test")
-    wait_for(lambda: metrics(server)['hubel_model_version{worker="0"}'] == 2, FULL)
+    wait_for(lambda: metrics(server)['hubel_model_version{model="tiny",worker="0"}'] == 2, FULL)
     worker, engine = workers(server)
     os.kill(engine, signal.SIGKILL)
     is_back(server)  # that it is gone is seen when it shall compute
@@ -248,7 +248,7 @@ def test_a_worker_whose_computing_process_was_killed_drains_ends_well_and_is_rep
 
 
 GPU_LOST = """
-_run = Runtime.run
+_run = OnnxSession.run
 
 
 def _lose(self, images, outputs):
@@ -257,7 +257,7 @@ def _lose(self, images, outputs):
     return _run(self, images, outputs)
 
 
-Runtime.run = _lose
+OnnxSession.run = _lose
 """
 
 

@@ -117,12 +117,12 @@ def test_a_shadow_of_all_requests_costs_at_most_a_tenth_of_the_p99_at_half_capac
     for _ in range(PAIRS):
         alone.append(drive(plan, messages).milliseconds(99))
         candidate.start(store, "tiny", Candidate(3, "shadow", requests=10**9))
-        until(lambda: metrics(server)["hubel_candidate_version"] == 3, server, every=0.5, patience=120)
+        until(lambda: metrics(server)['hubel_candidate_version{model="tiny"}'] == 3, server, every=0.5, patience=120)
         time.sleep(2)
         beside.append(drive(plan, messages).milliseconds(99))
-        compared = metrics(server)['hubel_candidate_images_total{result="agreed",version="3"}']
+        compared = metrics(server)['hubel_candidate_images_total{model="tiny",result="agreed",version="3"}']
         candidate.end(store, "tiny", False, "test")
-        until(lambda: metrics(server)["hubel_candidate_version"] == 0, server)
+        until(lambda: metrics(server)['hubel_candidate_version{model="tiny"}'] == 0, server)
     ratio = median(with_it / without for with_it, without in zip(beside, alone, strict=True))
     figures(
         rate=rate,

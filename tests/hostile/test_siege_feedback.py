@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from models.captures import captured
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from tests.conftest import Figures, StartServer
 from tests.hostile.siege import siege
 
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
         image = hashlib.sha256(b"%d" % i).hexdigest() + ".jpg"
         (folder / captured.IMAGES / image).write_bytes(bytes(100))
         for j in range(ANSWERS):
-            answer = Kept(f"r{i}x{j}", 0, "", image, "tiny", 1, "red", 0.5, True, datetime.now(UTC))
+            answer = CapturedAnswer(f"r{i}x{j}", 0, "", image, "tiny", 1, "red", 0.5, True, datetime.now(UTC))
             (folder / captured.ANSWERS / f"~r{i}x{j}.0.json").write_bytes(msgspec.json.encode(answer))
     return folder
 

@@ -64,7 +64,7 @@ def scribble(port: int, going: Callable[[], bool]) -> None:
 
 
 def served(server: Server) -> float:
-    return metrics(server).get('hubel_model_version{worker="0"}', 0)
+    return metrics(server).get('hubel_model_version{model="tiny",worker="0"}', 0)
 
 
 @pytest.mark.parametrize("clients", [1, 20])
@@ -81,16 +81,16 @@ def test_who_writes_nonsense_into_the_store_holds_nobody_up(
     assert "Traceback" not in server.output()
     (store / "tiny/candidate.json").unlink(missing_ok=True)
     registry.promote(store, "tiny", 2, "mended")
-    until(lambda: served(server) == 2 and metrics(server)["hubel_store_faulty"] == 0, server)
+    until(lambda: served(server) == 2 and metrics(server)['hubel_registry_unreadable{model="tiny"}'] == 0, server)
 
 
 def test_a_store_that_is_taken_away_and_a_lock_that_is_kept_are_told_and_pass(start_server: StartServer, store: Path) -> None:
     server = start_server(store)
     store.rename(store.with_name("away"))
-    until(lambda: metrics(server)["hubel_store_faulty"] == 1, server)
+    until(lambda: metrics(server)['hubel_registry_unreadable{model="tiny"}'] == 1, server)
     assert server.output().count("tiny:1 stays live: ") == 1
     store.with_name("away").rename(store)
-    until(lambda: metrics(server)["hubel_store_faulty"] == 0, server)
+    until(lambda: metrics(server)['hubel_registry_unreadable{model="tiny"}'] == 0, server)
     command = [sys.executable, "-m", "models", "retire", "tiny:2", "--store", str(store)]
     with subprocess.Popen([sys.executable, "-c", HOLD, str(store / "tiny")], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

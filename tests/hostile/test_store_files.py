@@ -18,13 +18,13 @@ from models.__main__ import main
 from models.errors import PackageError
 from models.lifecycle import candidate, gate
 from models.lifecycle.candidate import Candidate, Progress
-from models.lifecycle.dry_run import Speed, Trial
+from models.lifecycle.dry_run import DryRun, Speed
 from models.lifecycle.gate import Gate
 from models.lifecycle.rules import Check, Rules
 from models.package import manifest
 from models.registry import history, json_file, registry
-from service.rollout.controller import Rollout
-from service.rollout.watcher import Watch
+from service.rollout.controller import RolloutController
+from service.rollout.watcher import RegistryWatcher
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
@@ -61,7 +61,7 @@ def store(make_store: MakeStore) -> Path:
     candidate.start(store, "tiny", wanted)
     candidate.write_progress(store, "tiny", Progress(2, wanted.started, compared=5, agreed=4))
     speed = Speed(1, 0.004, 9)
-    ran = Trial("tiny:2", "CPUExecutionProvider", "fp32", ["x"], 0.5, speed, speed, 2**28)
+    ran = DryRun("tiny:2", "CPUExecutionProvider", "fp32", ["x"], 0.5, speed, speed, 2**28)
     found = Gate("tiny:2", "tiny:1", True, now, "ann@desk", "images", [Check("files", "pass", "3 whole")], Rules(), "", ran, 0.1)
     gate.write(store, "tiny", 2, found)
     return store
@@ -127,7 +127,7 @@ def test_no_field_of_a_file_takes_what_it_cannot_be(store: Path, name: str) -> N
         for raw in wrong(value):
             path.write_bytes(changed(whole, place, raw))
             assert outcome(name, store), f"{place} may be {raw[:50]}"
-            watch = Watch(store, "tiny", 1)
+            watch = RegistryWatcher(store, "tiny", 1)
             watch.look()
             assert bool(watch.faults) == (name in ("current.json", "candidate.json"))
             tried += 1
@@ -143,7 +143,7 @@ def test_a_field_that_is_empty_null_or_missing_is_taken_or_told(store: Path, nam
         for raw in ("null", '""', "[]", "{}", "0", "false"):
             path.write_bytes(changed(whole, place, raw))
             told += bool(outcome(name, store))
-            Watch(store, "tiny", 1).look()
+            RegistryWatcher(store, "tiny", 1).look()
         copy = json.loads(json.dumps(whole))
         holder = copy
         for key in place[:-1]:
@@ -222,7 +222,7 @@ def test_a_file_that_is_none_is_told_by_readers_and_commands(
 ) -> None:
     DAMAGES[damage](store / "tiny" / name)
     assert outcome(name, store)
-    watch = Watch(store, "tiny", 1)
+    watch = RegistryWatcher(store, "tiny", 1)
     watch.look()
     assert bool(watch.faults) == (name in ("current.json", "candidate.json"))
     codes: list[int] = []
@@ -236,7 +236,7 @@ def test_a_file_that_is_none_is_told_by_readers_and_commands(
 
 
 def gauge() -> float:
-    return REGISTRY.get_sample_value("hubel_store_faulty") or 0
+    return REGISTRY.get_sample_value("hubel_registry_unreadable", {"model": "tiny"}) or 0
 
 
 class Scene:
@@ -244,13 +244,13 @@ class Scene:
 
     def __init__(self, store: Path) -> None:
         self.worker = Fake(0)
-        self.rollout = Rollout(Watch(store, "tiny", 1), lambda: [self.worker])
+        self.rollout = RolloutController(RegistryWatcher(store, "tiny", 1), lambda: [self.worker])
 
     def turns(self, count: int = 6) -> None:
         async def run() -> None:
             for _ in range(count):
                 await self.rollout.turn()
-                self.rollout.hear(self.worker, self.worker.says())
+                self.rollout.receive(self.worker, self.worker.says())
 
         asyncio.run(asyncio.wait_for(run(), 30))
 

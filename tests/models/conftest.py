@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.lifecycle import dry_run
-from models.lifecycle.dry_run import Trial, TrialError
+from models.lifecycle.dry_run import DryRun, DryRunError
 from models.package.manifest import PackageError
 from models.package.precision import CPU
 from models.registry import registry
@@ -70,11 +70,11 @@ def keys(tmp_path: Path) -> Callable[[str], tuple[str, str]]:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run in this process, which saves the seconds in which another one starts; test_dry_run.py has the other way."""
 
-    def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = 0) -> Trial:
+    def run(folder: Path, images: Path | None = None, answers: Path | None = None, seconds: float = 0) -> DryRun:
         try:
             return service_dry_run.try_out(folder, Settings(threads=1, device="cpu", max_batch=2), images, answers)
         except (PackageError, DeviceError) as err:
-            raise TrialError(str(err)) from err
+            raise DryRunError(str(err)) from err
 
     monkeypatch.setattr(dry_run, "run", run)
     monkeypatch.setitem(session.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph

@@ -22,14 +22,14 @@ import onnxruntime
 from models.package.manifest import PackageError
 from models.package.precision import CPU, OPENVINO
 from service.inference import session
-from service.inference.session import Runtime
+from service.inference.session import OnnxSession
 
 STORE = Path(sys.argv[1])
 BEST = OPENVINO if OPENVINO in onnxruntime.get_available_providers() else CPU
 
 
-def load(name: str = "good") -> Runtime:
-    return Runtime(STORE / name / "1", "cpu", "auto", threads=1)
+def load(name: str = "good") -> OnnxSession:
+    return OnnxSession(STORE / name / "1", "cpu", "auto", threads=1)
 
 
 def elsewhere(work: Callable[[], object]) -> None:
@@ -65,7 +65,7 @@ def refused_half_way_and_dropped_with_the_error_by_another_thread() -> None:
     elsewhere(errors.clear)
 
 
-def passed_over_for_another_provider() -> None:
+def skipped_for_another_provider() -> None:
     loaded = load("odd")
     assert loaded.provider == CPU
     elsewhere(loaded.close)
@@ -87,7 +87,7 @@ SCENARIOS = (
     freed_by_another_thread,
     of_two_the_last_is_freed_by_the_thread_that_loaded_it,
     refused_half_way_and_dropped_with_the_error_by_another_thread,
-    passed_over_for_another_provider,
+    skipped_for_another_provider,
     collected_by_another_thread,
     held_until_the_process_ends,
 )

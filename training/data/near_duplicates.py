@@ -84,7 +84,7 @@ NONE = Alike(np.empty((0, 2), np.int64), np.empty(0, np.float32), np.empty(0, np
 def near_copies(small: NDArray[np.uint8], exact: Sequence[Sequence[int]]) -> list[Pair]:
     """Pairs of images that are nearly the same, the likest first. small: (n, SIDE, SIDE), as ``small_copy``.
 
-    Of exact copies the first stands for all; images of one colour are passed over.
+    Of exact copies the first stands for all; images of one colour are skipped.
     """
     found = compare(small, exact)
     same = (found.likeness >= np.where(found.flat, CLOSER_FLAT, CLOSER)) & (found.details >= DETAILS)

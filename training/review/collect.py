@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.captures import captured
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from training.errors import DataError
 
 # Why an image is worth a look, the most first.
@@ -26,7 +26,7 @@ class Case:
     path: Path
     reason: str
     label: str | None
-    answer: Kept
+    answer: CapturedAnswer
 
     @property
     def rank(self) -> tuple[int, float, str]:
@@ -43,7 +43,7 @@ def collect(folder: Path) -> list[Case]:
     """
     if not captured.is_folder(folder):
         raise DataError(f"{folder} is no folder of kept images; give the one that HUBEL_FEEDBACK_DIR names")
-    answers: defaultdict[str, list[Kept]] = defaultdict(list)
+    answers: defaultdict[str, list[CapturedAnswer]] = defaultdict(list)
     for answer in captured.read_all(folder):
         answers[answer.image].append(answer)
     if not answers:
@@ -53,7 +53,7 @@ def collect(folder: Path) -> list[Case]:
     )
 
 
-def judge(path: Path, answers: Iterable[Kept]) -> Case:
+def judge(path: Path, answers: Iterable[CapturedAnswer]) -> Case:
     """What became of an image that was answered once or several times. The last feedback on it counts, unless people
     gave it different labels."""
     in_order = sorted(answers, key=lambda answer: answer.given_at or answer.time)
@@ -69,6 +69,6 @@ def judge(path: Path, answers: Iterable[Kept]) -> Case:
     return Case(path, UNSURE if last.unsure else USUAL, None, last)
 
 
-def _label(answer: Kept) -> str | None:
+def _label(answer: CapturedAnswer) -> str | None:
     """The label that a feedback says."""
     return answer.label if answer.right else answer.given

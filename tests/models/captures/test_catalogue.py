@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from models.captures import captured, catalogue
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from models.captures.catalogue import Catalogue
 
 
@@ -21,7 +21,7 @@ def put(folder: Path, answer_id: str, image: bytes = b"picture", index: int = 0,
         captured.prepare(folder)
     name = captured.image_name(image)
     captured.write_image(folder, name, image)
-    captured.write_answer(folder, Kept(answer_id, index, client, name, "tiny", 1, "red", 0.9, False, datetime.now(UTC)))
+    captured.write_answer(folder, CapturedAnswer(answer_id, index, client, name, "tiny", 1, "red", 0.9, False, datetime.now(UTC)))
     return name
 
 
@@ -198,7 +198,7 @@ def test_marks_have_a_greatest_number_and_the_newest_stay(tmp_path: Path, monkey
 
 def test_what_was_answered_a_moment_before_the_deletion_does_not_come_after_it(tmp_path: Path) -> None:
     captured.prepare(tmp_path)
-    answer = Kept("r", 0, "", "0.png", "tiny", 1, "red", 0.9, False, datetime.now(UTC))
+    answer = CapturedAnswer("r", 0, "", "0.png", "tiny", 1, "red", 0.9, False, datetime.now(UTC))
     for _ in range(100):
         answer = msgspec.structs.replace(answer, time=datetime.now(UTC))
         captured.withdraw(tmp_path, "", "r")

@@ -72,7 +72,7 @@ def test_large_webp_canvas_is_read_with_all_its_24_bits() -> None:
     "before", [b"\xff\xff\xff", b"\xff\xfe\0\x06test", b"\xff\xe1\xff\xff" + bytes(65533), b"\xff\xc4\0\x02"],
     ids=["fill bytes", "comment", "longest segment", "huffman table"],
 )  # fmt: skip
-def test_segments_before_the_frame_header_are_passed_over(before: bytes) -> None:
+def test_segments_before_the_frame_header_are_skipped(before: bytes) -> None:
     data = make_image("JPEG", 40, 30)
     at = frame_header(data)
     assert read_header(data[:at] + before + data[at:]) == Header("jpeg", 40, 30)

@@ -28,7 +28,7 @@ def with_wrong_checksum(kind: bytes, body: bytes = b"anything") -> bytes:
     "kind", [b"pHYs", b"gAMA", b"cHRM", b"cLLI", b"sRGB", b"bKGD", b"tIME", b"tEXt", b"iCCP", b"eXIf", b"prVt"]
 )
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
-def test_a_wrong_checksum_of_any_ancillary_chunk_is_passed_over(kind: bytes, before: bytes) -> None:
+def test_a_wrong_checksum_of_any_ancillary_chunk_is_skipped(kind: bytes, before: bytes) -> None:
     data = make_image("PNG")
     at = data.index(before) - 4
     assert np.array_equal(pixels(data[:at] + with_wrong_checksum(kind) + data[at:]), pixels(data))
@@ -79,7 +79,7 @@ SEGMENTS = {
 
 @pytest.mark.parametrize("segment", list(SEGMENTS))
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_segment_too_short_is_passed_over(segment: str, mode: str) -> None:
+def test_a_segment_too_short_is_skipped(segment: str, mode: str) -> None:
     data = make_image("JPEG", mode=mode)
     at = data.index(b"\xff\xdb")
     assert np.array_equal(pixels(data[:at] + SEGMENTS[segment] + data[at:]), pixels(data))
@@ -88,7 +88,7 @@ def test_a_segment_too_short_is_passed_over(segment: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("marker", [0xC0, 0xC4, 0xDA, 0xDB])
-def test_a_segment_that_pixels_depend_on_is_not_passed_over(marker: int) -> None:
+def test_a_segment_that_pixels_depend_on_is_not_skipped(marker: int) -> None:
     data = make_image("JPEG")
     at = data.index(bytes((0xFF, marker))) + 2
     with pytest.raises(ImageError, match="damaged or cut off"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.lifecycle import dry_run
-from models.lifecycle.dry_run import TrialError
+from models.lifecycle.dry_run import DryRunError
 from models.package import held_out_answers
 from tests.factories import make_image
 from tests.models.conftest import MakeStore
@@ -54,7 +54,7 @@ def test_a_process_that_goes_wrong_gives_a_reason(
     monkeypatch.setattr(dry_run, "PROGRAM", "tests.models.misbehaviour")
     monkeypatch.setattr(dry_run, "free_memory", lambda: 2**28)
     began = time.monotonic()
-    with pytest.raises(TrialError, match=f"^{reason}"):
+    with pytest.raises(DryRunError, match=f"^{reason}"):
         dry_run.run(tmp_path / what, seconds=0.5)
     assert time.monotonic() - began < 50  # no speed: what hangs would end by itself after 60 s
 
@@ -62,7 +62,7 @@ def test_a_process_that_goes_wrong_gives_a_reason(
 def test_a_process_that_does_not_end_itself_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "PROGRAM", "tests.models.misbehaviour")
     monkeypatch.setattr(dry_run, "GRACE_SECONDS", 0.2)
-    with pytest.raises(TrialError, match=r"not ready after 0.5 s"):
+    with pytest.raises(DryRunError, match=r"not ready after 0.5 s"):
         dry_run.run(tmp_path / "hangs-deaf", seconds=0.5)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from models.lifecycle import candidate, dry_run, gate, promotion, retention
 from models.lifecycle.candidate import Candidate
-from models.lifecycle.dry_run import Trial, TrialError
-from models.lifecycle.gate import Gate, Question
+from models.lifecycle.dry_run import DryRun, DryRunError
+from models.lifecycle.gate import Gate, GateRequest
 from models.lifecycle.promotion import Refused
 from models.lifecycle.rules import Rules
 from models.package import held_out_answers
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.usefixtures("here")
 TRUTH = np.repeat([0, 1, 2], 100)
 
 
-def promote(store: Path, version: int = 2, question: Question | None = None, force: bool = False) -> Gate:
-    return promotion.promote(store, "tiny", version, question or Question(), "test", force)
+def promote(store: Path, version: int = 2, question: GateRequest | None = None, force: bool = False) -> Gate:
+    return promotion.promote(store, "tiny", version, question or GateRequest(), "test", force)
 
 
-def verdicts(found: Gate) -> dict[str, str]:
+def intake(found: Gate) -> dict[str, str]:
     return {check.rule: check.verdict for check in found.checks}
 
 
@@ -36,7 +36,7 @@ def test_an_equal_version_passes_every_rule_and_goes_into_service(make_store: Ma
     store = make_store(tiny=2)
     found = promote(store)
     rules = ("files", "runs", "classes", "accuracy", "recall", "calibration", "figures", "providers", "speed", "memory")
-    assert verdicts(found) == dict.fromkeys(rules, "pass") | {"figures": "skip"}
+    assert intake(found) == dict.fromkeys(rules, "pass") | {"figures": "skip"}
     assert (found.model, found.rival, found.passed, found.forced) == ("tiny:2", "tiny:1", True, False)
     assert "@" in found.by
     assert found.trial is not None
@@ -50,7 +50,7 @@ def test_a_first_version_is_judged_without_a_rival(make_store: MakeStore) -> Non
     found = promote(store, 1)
     assert found.passed
     assert (found.rival, found.compared) == (None, "nothing: no version was live")
-    assert verdicts(found).keys() == {"files", "runs", "figures", "providers", "speed", "memory"}
+    assert intake(found).keys() == {"files", "runs", "figures", "providers", "speed", "memory"}
 
 
 def test_where_the_version_in_service_is_damaged_the_gate_says_that_nothing_was_compared(make_store: MakeStore) -> None:
@@ -66,15 +66,15 @@ def test_a_version_in_service_that_does_not_run_here_is_compared_by_its_figures(
 ) -> None:
     store, run = make_store(tiny=2), dry_run.run
 
-    def some(folder: Path, *rest: object, **more: object) -> Trial:
+    def some(folder: Path, *rest: object, **more: object) -> DryRun:
         if folder.name == "1":
-            raise TrialError("no such provider")
+            raise DryRunError("no such provider")
         return run(folder)
 
     monkeypatch.setattr(dry_run, "run", some)
     found = promote(store)
     assert found.passed
-    assert verdicts(found)["accuracy"] == "pass"
+    assert intake(found)["accuracy"] == "pass"
     assert found.checks[-1].found == "tiny:1 does not run here: no such provider"
 
 
@@ -99,7 +99,7 @@ def test_force_is_not_recorded_where_the_gate_needed_none(make_store: MakeStore)
 def test_a_change_of_classes_passes_with_a_reason(make_store: MakeStore) -> None:
     store = make_store(tiny=1)
     make_package(store, labels=("red", "green", "violet"))
-    found = promote(store, question=Question(classes_change="blue was violet"))
+    found = promote(store, question=GateRequest(classes_change="blue was violet"))
     assert found.passed
     assert found.classes_change == "blue was violet"
     assert pointer(store).version == 2
@@ -118,7 +118,7 @@ def test_a_loss_that_few_images_cannot_exclude_is_told_and_refused_only_when_str
     with_answers(store, 2, np.where(np.arange(300) < 30, (TRUTH + 1) % 3, TRUTH))
     with_answers(store, 3, np.where(np.arange(300) >= 268, (TRUTH + 1) % 3, TRUTH))
     registry.promote(store, "tiny", 2, "test")
-    question = Question(rules=Rules(strict=strict, recall=1))
+    question = GateRequest(rules=Rules(strict=strict, recall=1))
     if strict:
         with pytest.raises(Refused, match="accuracy: "):
             promote(store, 3, question)
@@ -142,7 +142,7 @@ def test_a_version_that_takes_longer_or_more_memory_is_refused_after_it_was_time
 ) -> None:
     store, run, asked = make_store(tiny=2), dry_run.run, list[str]()
 
-    def slow(folder: Path, *rest: object, **more: object) -> Trial:
+    def slow(folder: Path, *rest: object, **more: object) -> DryRun:
         asked.append(folder.name)
         found = run(folder)
         if folder.name == "1":
@@ -154,13 +154,13 @@ def test_a_version_that_takes_longer_or_more_memory_is_refused_after_it_was_time
     with pytest.raises(Refused, match=r"speed: .* instead of .*; memory: \d+ MiB instead of \d+"):
         promote(store)
     assert asked == ["2", "1", "1", "2", "1", "2"]
-    assert promote(store, question=Question(rules=Rules(speed=1000, memory=3))).passed
+    assert promote(store, question=GateRequest(rules=Rules(speed=1000, memory=3))).passed
 
 
 def test_a_version_that_only_seemed_slow_passes(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store, run, asked = make_store(tiny=2), dry_run.run, list[str]()
 
-    def slow_once(folder: Path, *rest: object, **more: object) -> Trial:
+    def slow_once(folder: Path, *rest: object, **more: object) -> DryRun:
         asked.append(folder.name)
         found = run(folder)
         if (folder.name, asked.count("2")) != ("2", 1):
@@ -189,7 +189,7 @@ def test_what_was_answered_when_it_was_published_must_come_again(make_store: Mak
 
     forge(store, change, evaluation=evaluation(store, top1=1.0))
     with pytest.raises(Refused, match=r"figures: 100.00 % of its answers are right, it states 100.00 %; 0.0 % of 15 come again"):
-        promote(store, question=Question(images=photos))
+        promote(store, question=GateRequest(images=photos))
 
 
 def test_a_verdict_against_a_version_that_is_not_in_service_any_more_does_not_count(
@@ -197,7 +197,7 @@ def test_a_verdict_against_a_version_that_is_not_in_service_any_more_does_not_co
 ) -> None:
     store, run = make_store(tiny=3), dry_run.run
 
-    def run_while_another_promotes(folder: Path, *rest: object, **more: object) -> Trial:
+    def run_while_another_promotes(folder: Path, *rest: object, **more: object) -> DryRun:
         if folder.name == "2":
             registry.promote(store, "tiny", 3, "quicker")
         return run(folder)
@@ -250,9 +250,9 @@ def test_a_candidate_starts_once_the_gate_lets_it(make_store: MakeStore) -> None
     forge(store, version=3, evaluation=evaluation(store, top1=0.1))
     before = contents(store)
     with pytest.raises(Refused, match="tiny:3 is not promoted: accuracy: "):
-        promotion.promote(store, "tiny", 3, Question(), "test", trial=Candidate(3, "canary", 50, 10))
+        promotion.promote(store, "tiny", 3, GateRequest(), "test", trial=Candidate(3, "canary", 50, 10))
     assert contents(store).keys() - before.keys() == {"tiny/3.gate.json"}
-    promotion.promote(store, "tiny", 3, Question(), "test", force=True, trial=Candidate(3, "canary", 50, 10))
+    promotion.promote(store, "tiny", 3, GateRequest(), "test", force=True, trial=Candidate(3, "canary", 50, 10))
     assert pointer(store).version == 1
     assert (pointer(store).history[-1].event, pointer(store).history[-1].forced) == ("canary", True)
     found = candidate.read(store, "tiny")
@@ -268,7 +268,7 @@ def test_a_candidate_may_disagree_on_a_tenth_more_than_it_did_at_a_gate_that_it_
     with_answers(store, 2, np.where(np.arange(300) < 30, (TRUTH + 1) % 3, TRUTH))
     with_answers(store, 3, np.where(np.arange(300) >= 268, (TRUTH + 1) % 3, TRUTH))
     registry.promote(store, "tiny", 2, "test")
-    question = Question(rules=Rules(strict=strict, recall=1))
+    question = GateRequest(rules=Rules(strict=strict, recall=1))
 
     verdict = promotion.promote(store, "tiny", 3, question, "test", force=strict, trial=Candidate(3, "canary", 50, 10))
 

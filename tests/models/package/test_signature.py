@@ -24,7 +24,7 @@ from models.__main__ import main
 from models.errors import PackageError
 from models.lifecycle import candidate, gate, promotion
 from models.lifecycle.candidate import Candidate
-from models.lifecycle.gate import Question
+from models.lifecycle.gate import GateRequest
 from models.package import manifest as manifests
 from models.package import signature
 from models.registry import archive, registry
@@ -259,7 +259,7 @@ def test_a_package_that_is_exchanged_once_the_gate_has_judged_it_is_not_promoted
 
     monkeypatch.setattr(gate, "write", exchange)
     with pytest.raises(PackageError, match="the signature of tiny:2 does not fit"):
-        promotion.promote(store, "tiny", 2, Question(key=keys[1]), "test", trial=trial)
+        promotion.promote(store, "tiny", 2, GateRequest(key=keys[1]), "test", trial=trial)
     assert registry.resolve(store, "tiny") == signed
     assert candidate.read(store, "tiny") is None
 

@@ -16,7 +16,7 @@ from models.__main__ import main
 from models.errors import PackageError
 from models.lifecycle import candidate, promotion, retention
 from models.lifecycle.candidate import Candidate
-from models.lifecycle.gate import Question
+from models.lifecycle.gate import GateRequest
 from models.registry import history, registry
 from tests.factories import make_files, make_manifest
 from tests.models.conftest import MakeStore, contents, pointer
@@ -147,7 +147,7 @@ def test_a_verdict_against_a_version_that_is_no_longer_in_service_promotes_nothi
 
     monkeypatch.setattr(history, "replace", late)
     with pytest.raises(PackageError, match="tiny:3 went into service while tiny:2 was judged; promote it again"):
-        promotion.promote(store, "tiny", 2, Question(), "test", trial=Candidate(2, "shadow", 9) if trial else None)
+        promotion.promote(store, "tiny", 2, GateRequest(), "test", trial=Candidate(2, "shadow", 9) if trial else None)
     assert pointer(store).version == 3
     assert candidate.read(store, "tiny") is None
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.__main__ import main
 from models.lifecycle import gate
-from models.lifecycle.gate import Question
+from models.lifecycle.gate import GateRequest
 from models.registry import registry
 from models.terminal.table import lines, printable, table
 from tests.factories import make_package
@@ -41,7 +41,7 @@ def test_no_command_lets_a_package_command_the_terminal(tmp_path: Path, capsys: 
     store = tmp_path / "store"
     for _ in range(2):
         make_package(store, labels=EVIL, architecture="net\x1b[8m\nx", provenance={"renamed": 7})
-    gate.write(store, "tiny", 2, gate.judge(store, "tiny", 2, Question(classes_change="why\x1b[0m")))
+    gate.write(store, "tiny", 2, gate.judge(store, "tiny", 2, GateRequest(classes_change="why\x1b[0m")))
     registry.promote(store, "tiny", 2, "because\x1b[5m\nof\x07", "eve\x1b@desk")
     commands = (["list"], ["show", "tiny:2"], ["diff", "tiny:1", "tiny:2"], ["promote", "tiny:1"], ["verify"])
     commands += (["rename", "tiny:1", EVIL[1], "green"], ["rename", "tiny:1", "x\x1b[2J\ny", "z"], ["diff", "tiny:1", "tiny:3"])

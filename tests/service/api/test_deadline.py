@@ -4,7 +4,7 @@ import pytest
 
 from service.api.deadline import Deadline
 from service.errors import InvalidParameter
-from service.http.request import nothing, read_head
+from service.http.request import nothing, parse_head
 
 LIMIT = 10_000
 
@@ -12,7 +12,7 @@ LIMIT = 10_000
 def make_deadline(header: str | None = None) -> Deadline:
     headers = [] if header is None else [(b"x-deadline-ms", header.encode())]
     scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
-    return Deadline(read_head(scope, nothing), LIMIT)
+    return Deadline(parse_head(scope, nothing), LIMIT)
 
 
 @pytest.mark.parametrize(("header", "ms"), [(None, LIMIT), ("1", 1), ("50", 50), ("10001", LIMIT), ("999999999", LIMIT)])

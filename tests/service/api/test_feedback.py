@@ -15,11 +15,11 @@ import pytest
 from models.captures import captured
 from service.api.feedback import MAX_BYTES, WAITING, FeedbackApi, Line
 from service.errors import BodyTooLarge, ClientError, DeadlineExceeded, HubelError, Overloaded, UnknownAnswer
-from service.http.body import Buffer
+from service.http.body import BodyBudget
 from service.http.request import Request
-from service.monitoring.answer_log import RecentAnswers
-from service.monitoring.capture import Bounds, Keeper
-from service.monitoring.feedback import Verdicts
+from service.monitoring.answer_log import AnswerLog
+from service.monitoring.capture import Bounds, Capture
+from service.monitoring.feedback import FeedbackIntake
 from service.monitoring.feedback_json import FeedbackResult
 
 BOUNDS = Bounds(images=10, seconds=1000, bytes=10**6, share=1, wait=100)
@@ -38,12 +38,12 @@ def ask(*ids: str) -> Request:
     return request(json.dumps([{"id": name, "wrong": True} for name in ids]).encode())
 
 
-class Slow(Verdicts):
+class Slow(FeedbackIntake):
     """Takes until it is told to go on."""
 
     def __init__(self) -> None:
         super().__init__(
-            "m", RecentAnswers(None, "alone", 16), lambda version: ("a", "b"), lambda version, right, replaced=False: None
+            "m", AnswerLog(None, "alone", 16), lambda version: ("a", "b"), lambda version, right, replaced=False: None
         )
         self.go_on = threading.Event()
 
@@ -53,8 +53,8 @@ class Slow(Verdicts):
 
 
 @contextmanager
-def serving(verdicts: Verdicts, keeper: Keeper | None = None, deadline_ms: int = 10_000) -> Generator[FeedbackApi]:
-    api = FeedbackApi(verdicts, keeper, Buffer(10**7), 32, 10**7, deadline_ms)
+def serving(intake: FeedbackIntake, capture: Capture | None = None, deadline_ms: int = 10_000) -> Generator[FeedbackApi]:
+    api = FeedbackApi(intake, capture, BodyBudget(10**7), 32, 10**7, deadline_ms)
     try:
         yield api
     finally:
@@ -69,8 +69,8 @@ async def outcome(api: FeedbackApi, what: Request) -> HubelError | bytes:
 
 
 def test_while_feedback_waits_the_loop_goes_on_and_more_than_the_limit_is_refused_at_once() -> None:
-    verdicts = Slow()
-    verdicts.recent.write("", "r1", 0, 1, 0.5, 1, False)
+    intake = Slow()
+    intake.recent.write("", "r1", 0, 1, 0.5, 1, False)
 
     async def run(api: FeedbackApi) -> list[HubelError | bytes]:
         waiting = [asyncio.create_task(outcome(api, ask("r1", "r2"))) for _ in range(WAITING)]
@@ -81,10 +81,10 @@ def test_while_feedback_waits_the_loop_goes_on_and_more_than_the_limit_is_refuse
             refused = await outcome(api, request(b"{}", path))
             assert isinstance(refused, Overloaded)
             assert "16 requests with feedback or deletions are waiting, the limit is 16" in str(refused)
-        verdicts.go_on.set()
+        intake.go_on.set()
         return await asyncio.gather(*waiting)
 
-    with serving(verdicts) as api:
+    with serving(intake) as api:
         for found in asyncio.run(run(api)):
             results = json.loads(cast(bytes, found))["results"]
             assert results[0]["label"] == "b"
@@ -94,20 +94,20 @@ def test_while_feedback_waits_the_loop_goes_on_and_more_than_the_limit_is_refuse
 
 
 def test_what_takes_longer_than_the_deadline_is_told_so_and_leaves_its_place_when_it_ends() -> None:
-    verdicts = Slow()
+    intake = Slow()
 
     async def run(api: FeedbackApi) -> None:
         found = await asyncio.gather(*(outcome(api, ask("r1")) for _ in range(3)))
         assert [type(one) for one in found] == [DeadlineExceeded] * 3
         assert api.line.pieces == 1  # those that had not begun are gone
-        verdicts.go_on.set()
+        intake.go_on.set()
         until = time.monotonic() + 5
         while api.line.pieces and time.monotonic() < until:
             await asyncio.sleep(0.01)
         assert api.line.pieces == 0
         assert isinstance(await outcome(api, ask("r1")), UnknownAnswer)
 
-    with serving(verdicts, deadline_ms=150) as api:
+    with serving(intake, deadline_ms=150) as api:
         asyncio.run(run(api))
 
 
@@ -131,7 +131,7 @@ def test_after_much_work_the_thread_rests_for_as_long() -> None:
 def test_a_body_that_would_keep_the_loop_is_refused(size: int, refused: type[HubelError]) -> None:
     body = b'{"id": "r1", "wrong": true' + b" " * (size - 27) + b"}"
     with serving(Slow()) as api:
-        cast(Slow, api.verdicts).go_on.set()
+        cast(Slow, api.intake).go_on.set()
         found = asyncio.run(outcome(api, request(body)))
     assert type(found) is refused
     assert refused is UnknownAnswer or f"more than {MAX_BYTES} bytes, the limit for feedback" in str(found)
@@ -140,10 +140,10 @@ def test_a_body_that_would_keep_the_loop_is_refused(size: int, refused: type[Hub
 def test_a_folder_that_is_gone_is_told_and_one_that_comes_back_is_used(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     captured.prepare(folder)
-    keeper, verdicts = Keeper(folder, BOUNDS), Slow()
-    verdicts.go_on.set()
-    verdicts.keeper = keeper
-    verdicts.recent.write("", "r1", 0, 1, 0.5, 1, False)
+    capture, intake = Capture(folder, BOUNDS), Slow()
+    intake.go_on.set()
+    intake.capture = capture
+    intake.recent.write("", "r1", 0, 1, 0.5, 1, False)
     folder.rename(tmp_path / "away")
 
     def codes(api: FeedbackApi) -> list[str]:
@@ -156,8 +156,8 @@ def test_a_folder_that_is_gone_is_told_and_one_that_comes_back_is_used(tmp_path:
         found = [asyncio.run(outcome(api, make())) for make in asked]
         return [one.code if isinstance(one, HubelError) else "taken" for one in found]
 
-    with serving(verdicts, keeper) as api:
+    with serving(intake, capture) as api:
         assert codes(api) == ["kept_unavailable", "kept_unavailable", "taken", "unknown_answer"]
         (tmp_path / "away").rename(folder)
         assert codes(api) == ["unknown_answer", "unknown_answer", "taken", "unknown_answer"]
-    keeper.close()
+    capture.close()

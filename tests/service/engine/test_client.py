@@ -13,7 +13,7 @@ import pytest
 
 from models.package.manifest import MODEL
 from service.engine import client as module
-from service.engine.client import Open, Remote, RemoteError, read, write
+from service.engine.client import EngineClient, EngineError, Load, read, write
 from service.stopwatch import Patience
 from tests.factories import LABELS, make_package, make_picture, run_onnx
 from tests.server import runs
@@ -44,19 +44,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def orders(store: Path, version: int = 1) -> Open:
-    return Open(str(store / "tiny" / str(version)), "cpu", "auto", 1, "", 8)
+def request(store: Path, version: int = 1) -> Load:
+    return Load(str(store / "tiny" / str(version)), "cpu", "auto", 1, "", 8)
 
 
 @pytest.fixture(scope="module")
-def remote(store: Path) -> Iterator[Remote]:
-    remote = Remote(orders(store), pass_seconds=30)
+def remote(store: Path) -> Iterator[EngineClient]:
+    remote = EngineClient(request(store), pass_seconds=30)
     remote.wait(60)
     yield remote
     remote.close()
 
 
-def test_it_computes_what_the_graph_does(remote: Remote, store: Path) -> None:
+def test_it_computes_what_the_graph_does(remote: EngineClient, store: Path) -> None:
     expected = run_onnx(store / "tiny/1" / MODEL, IMAGES)
     for count in (1, 3):
         found = remote.run(IMAGES[:count], ["logits", "features"])
@@ -65,7 +65,7 @@ def test_it_computes_what_the_graph_does(remote: Remote, store: Path) -> None:
     assert remote.run(IMAGES[:2], ["features"])["features"].shape == (2, 4)
 
 
-def test_what_it_answered_stays_when_it_answers_again(remote: Remote) -> None:
+def test_what_it_answered_stays_when_it_answers_again(remote: EngineClient) -> None:
     first = remote.run(IMAGES[:1], ["logits"])["logits"]
     kept = first.copy()
     remote.answer()
@@ -73,30 +73,30 @@ def test_what_it_answered_stays_when_it_answers_again(remote: Remote) -> None:
     assert np.array_equal(first, kept)
 
 
-def test_it_says_what_it_is(remote: Remote) -> None:
+def test_it_says_what_it_is(remote: EngineClient) -> None:
     assert (remote.manifest.id, remote.precision) == ("tiny:1", "fp32")
     assert remote.provider.endswith("ExecutionProvider")
 
 
-def test_a_batch_that_fails_fails_alone(remote: Remote) -> None:
+def test_a_batch_that_fails_fails_alone(remote: EngineClient) -> None:
     with pytest.raises(RuntimeError):
         remote.run(np.full((1, 32, 32, 3), 255, np.uint8), ["logits"])
     assert remote.run(IMAGES, ["logits"])["logits"].shape == (3, 3)
 
 
 def test_one_that_is_not_what_it_promises_is_refused_with_the_reason(store: Path) -> None:
-    refused = Remote(orders(store, 2), pass_seconds=30)
-    with pytest.raises(RemoteError, match="tiny:2 answers its golden inputs differently"):
+    refused = EngineClient(request(store, 2), pass_seconds=30)
+    with pytest.raises(EngineError, match="tiny:2 answers its golden inputs differently"):
         refused.wait(60)
     assert not runs(refused.process.pid)
 
 
 def test_one_that_is_killed_is_lost_for_good_and_says_how(store: Path) -> None:
-    lost = Remote(orders(store), pass_seconds=30)
+    lost = EngineClient(request(store), pass_seconds=30)
     lost.wait(60)
     os.kill(lost.process.pid, signal.SIGKILL)
     for _ in range(2):
-        with pytest.raises(RemoteError, match=r"its process ended \(SIGKILL, as when the system is short of memory\) while"):
+        with pytest.raises(EngineError, match=r"its process ended \(SIGKILL, as when the system is short of memory\) while"):
             lost.run(IMAGES, ["logits"])
 
 
@@ -108,18 +108,18 @@ def test_one_that_is_killed_is_lost_for_good_and_says_how(store: Path) -> None:
     ],
 )
 def test_one_that_does_not_come_is_ended(store: Path, what: str, reason: str) -> None:
-    ghost = Remote(orders(store), 30, (sys.executable, "-c", GHOST, what))
-    with pytest.raises(RemoteError, match=reason):
+    ghost = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, what))
+    with pytest.raises(EngineError, match=reason):
         ghost.wait(0.5 if what == "silent" else 30)
     assert not runs(ghost.process.pid)
 
 
 def test_one_that_hangs_while_it_computes_is_ended(store: Path) -> None:
-    hanging = Remote(orders(store), pass_seconds=0.3)
+    hanging = EngineClient(request(store), pass_seconds=0.3)
     hanging.wait(60)
     os.kill(hanging.process.pid, signal.SIGSTOP)
     began = time.monotonic()
-    with pytest.raises(RemoteError, match=r"did not end within 0\.3 s while it computed"):
+    with pytest.raises(EngineError, match=r"did not end within 0\.3 s while it computed"):
         hanging.run(IMAGES, ["logits"])
     assert time.monotonic() - began < 30  # no speed: it would hang for ever
     assert not runs(hanging.process.pid)
@@ -134,11 +134,11 @@ def test_time_in_which_both_stood_still_is_none_that_it_computed(store: Path, mo
         return now[0]
 
     monkeypatch.setattr(module, "Patience", lambda step: Patience(step, jump))
-    late = Remote(orders(store), 30, (sys.executable, "-c", GHOST, "late"))
-    with pytest.raises(RemoteError, match="too late"):
+    late = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, "late"))
+    with pytest.raises(EngineError, match="too late"):
         late.wait(8)
-    jumping = Remote(orders(store), 30, (sys.executable, "-c", GHOST, "silent"))
-    with pytest.raises(RemoteError, match=r"did not end within 0\.4 s"):
+    jumping = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, "silent"))
+    with pytest.raises(EngineError, match=r"did not end within 0\.4 s"):
         jumping.wait(0.4)
 
 
@@ -147,16 +147,16 @@ def test_one_that_talks_nonsense_is_ended(store: Path) -> None:
         ("endless", "its process ended"),
         ("nonsense", "it answered what cannot be understood while it was loaded"),
     ):
-        ghost = Remote(orders(store), 30, (sys.executable, "-c", GHOST, what))
-        with pytest.raises(RemoteError, match=reason):
+        ghost = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, what))
+        with pytest.raises(EngineError, match=reason):
             ghost.wait(30)
         assert not runs(ghost.process.pid)
 
 
-def test_where_memory_is_short_it_goes_before_its_worker(remote: Remote, store: Path) -> None:
+def test_where_memory_is_short_it_goes_before_its_worker(remote: EngineClient, store: Path) -> None:
     score = Path(f"/proc/{remote.process.pid}/oom_score_adj")
     ours = int(Path("/proc/self/oom_score_adj").read_text())
-    beside = Remote(orders(store), pass_seconds=30)
+    beside = EngineClient(request(store), pass_seconds=30)
     try:
         assert int(Path(f"/proc/{beside.process.pid}/oom_score_adj").read_text()) == 1000
     finally:
@@ -166,7 +166,7 @@ def test_where_memory_is_short_it_goes_before_its_worker(remote: Remote, store: 
 
 
 def test_it_ends_with_its_worker(store: Path) -> None:
-    orphan = Remote(orders(store), pass_seconds=30)
+    orphan = EngineClient(request(store), pass_seconds=30)
     orphan.wait(60)
     orphan.pipe.socket.close()
     assert orphan.process.wait(30) == 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from service.engine.ipc import HEAD, MAX_BYTES, Pipe
+from service.engine.ipc import HEAD, MAX_BYTES, MessageSocket
 
 
 class Note(msgspec.Struct):
@@ -16,24 +16,24 @@ class Note(msgspec.Struct):
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Pipe, Pipe]]:
+def ends() -> Iterator[tuple[MessageSocket, MessageSocket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield Pipe(ours), Pipe(theirs)
+        yield MessageSocket(ours), MessageSocket(theirs)
 
 
 def text(data: bytes) -> str:
     return msgspec.msgpack.decode(data, type=Note).text
 
 
-def test_messages_that_come_together_are_told_apart(ends: tuple[Pipe, Pipe]) -> None:
+def test_messages_that_come_together_are_told_apart(ends: tuple[MessageSocket, MessageSocket]) -> None:
     ours, theirs = ends
     for word in ("one", "", "three"):
         ours.send(Note(word))
     assert [text(theirs.receive(5)) for _ in range(3)] == ["one", "", "three"]
 
 
-def test_a_message_larger_than_the_socket_takes_at_once_comes_whole(ends: tuple[Pipe, Pipe]) -> None:
+def test_a_message_larger_than_the_socket_takes_at_once_comes_whole(ends: tuple[MessageSocket, MessageSocket]) -> None:
     ours, theirs = ends
     sender = threading.Thread(target=ours.send, args=(Note("x" * 5_000_000),))
     sender.start()
@@ -43,7 +43,7 @@ def test_a_message_larger_than_the_socket_takes_at_once_comes_whole(ends: tuple[
     assert text(ours.receive()) == "back"
 
 
-def test_a_message_that_comes_byte_by_byte_is_read(ends: tuple[Pipe, Pipe]) -> None:
+def test_a_message_that_comes_byte_by_byte_is_read(ends: tuple[MessageSocket, MessageSocket]) -> None:
     ours, theirs = ends
     data = msgspec.msgpack.encode(Note("slow"))
     for byte in len(data).to_bytes(HEAD) + data:
@@ -52,7 +52,9 @@ def test_a_message_that_comes_byte_by_byte_is_read(ends: tuple[Pipe, Pipe]) -> N
 
 
 @pytest.mark.parametrize("sent", [b"", b"\0\0", b"\0\0\0\5abc"])
-def test_what_does_not_come_is_not_waited_for_longer_than_was_said(ends: tuple[Pipe, Pipe], sent: bytes) -> None:
+def test_what_does_not_come_is_not_waited_for_longer_than_was_said(
+    ends: tuple[MessageSocket, MessageSocket], sent: bytes
+) -> None:
     ours, theirs = ends
     ours.socket.sendall(sent)
     began = time.monotonic()
@@ -61,7 +63,7 @@ def test_what_does_not_come_is_not_waited_for_longer_than_was_said(ends: tuple[P
     assert 0.15 < time.monotonic() - began < 30  # no speed: it would hang for ever
 
 
-def test_one_who_sends_a_little_again_and_again_is_not_waited_for_for_ever(ends: tuple[Pipe, Pipe]) -> None:
+def test_one_who_sends_a_little_again_and_again_is_not_waited_for_for_ever(ends: tuple[MessageSocket, MessageSocket]) -> None:
     ours, theirs = ends
     stop = threading.Event()
 
@@ -79,7 +81,7 @@ def test_one_who_sends_a_little_again_and_again_is_not_waited_for_for_ever(ends:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\0\0\0\5abc"])
-def test_the_end_of_the_other_is_told(ends: tuple[Pipe, Pipe], sent: bytes) -> None:
+def test_the_end_of_the_other_is_told(ends: tuple[MessageSocket, MessageSocket], sent: bytes) -> None:
     ours, theirs = ends
     ours.socket.sendall(sent)
     ours.socket.close()
@@ -88,7 +90,7 @@ def test_the_end_of_the_other_is_told(ends: tuple[Pipe, Pipe], sent: bytes) -> N
 
 
 @pytest.mark.parametrize("length", [MAX_BYTES + 1, 2**32 - 1])
-def test_a_message_that_would_be_endless_is_not_waited_for(ends: tuple[Pipe, Pipe], length: int) -> None:
+def test_a_message_that_would_be_endless_is_not_waited_for(ends: tuple[MessageSocket, MessageSocket], length: int) -> None:
     ours, theirs = ends
     ours.socket.sendall(length.to_bytes(HEAD) + b"x" * 100)
     with pytest.raises(EOFError, match="at most 33554432 are taken"):

@@ -9,10 +9,10 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from service.errors import ImageTooLarge, Overloaded
-from service.http.asgi import Edge
+from service.http.asgi import HttpApp
 from service.http.body import Disconnected
-from service.http.request import Reply, Request, Routes, Scope, reply_json
-from service.rollout.messages import Orders, Report
+from service.http.request import Reply, Request, Routes, Scope, json_response
+from service.rollout.messages import DesiredState, ObservedState
 
 SECRET = "/srv/secret/model.onnx"
 
@@ -30,11 +30,11 @@ class Response:
 
 
 async def echo(request: Request) -> Reply:
-    return reply_json({"called": request.request_id(), "given": request.parameters("a", "b")})
+    return json_response({"called": request.request_id(), "given": request.parameters("a", "b")})
 
 
 async def plain(request: Request) -> Reply:
-    return reply_json(request.parameters())
+    return json_response(request.parameters())
 
 
 async def timed(request: Request) -> Reply:
@@ -89,10 +89,10 @@ class Behind:
     def busy_seconds(self) -> float:
         return 1.5
 
-    def obey(self, orders: Orders) -> None: ...
+    def reconcile(self, orders: DesiredState) -> None: ...
 
-    def report(self) -> Report:
-        return Report()
+    def report(self) -> ObservedState:
+        return ObservedState()
 
     def reported(self) -> None: ...
 
@@ -117,23 +117,23 @@ async def no_body() -> MutableMapping[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def call(scope: Scope, edge: Edge | None = None) -> list[MutableMapping[str, Any]]:
+def call(scope: Scope, http_app: HttpApp | None = None) -> list[MutableMapping[str, Any]]:
     """The messages that the edge sends for a scope."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run((edge or Edge(Inner(), Behind))(scope, no_body, send))
+    asyncio.run((http_app or HttpApp(Inner(), Behind))(scope, no_body, send))
     return sent
 
 
 def request(
-    path: str, method: str = "POST", query: str = "", headers: Mapping[str, str] | None = None, edge: Edge | None = None
+    path: str, method: str = "POST", query: str = "", headers: Mapping[str, str] | None = None, http_app: HttpApp | None = None
 ) -> Response:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
     scope: Scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
-    start, body = call(scope, edge)
+    start, body = call(scope, http_app)
     assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
     decoded = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
     assert len(decoded) == len(start["headers"])

@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
-from service.http.asgi import OTHER, Edge
+from service.http.asgi import OTHER, HttpApp
 from service.http.problems import describe
-from service.http.request import nothing, read_head, reply_json
+from service.http.request import json_response, nothing, parse_head
 from tests.service.http.behind import ROUTES, SECRET, Behind, Inner, call, count, request
 
 
@@ -40,7 +40,7 @@ def test_another_request_id_is_replaced_by_a_new_one(given: str | None) -> None:
 def test_requests_that_carry_one_request_id_have_ids_of_their_own_that_do_not_count_up() -> None:
     headers = [(b"x-request-id", b"of-the-mesh")]
     scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
-    requests = [read_head(scope, nothing) for _ in range(1000)]
+    requests = [parse_head(scope, nothing) for _ in range(1000)]
     assert {request.request_id() for request in requests} == {"of-the-mesh"}
     ids = [request.id for request in requests]
     assert len(set(ids)) == 1000
@@ -128,8 +128,8 @@ def test_an_unforeseen_exception_is_told_to_the_log_and_not_to_the_client(caplog
 
 
 def test_after_an_exception_the_next_request_is_answered() -> None:
-    edge = Edge(Inner(), Behind)
-    assert [request(path, edge=edge).status for path in ("/broken", "/echo")] == [500, 200]
+    http_app = HttpApp(Inner(), Behind)
+    assert [request(path, http_app=http_app).status for path in ("/broken", "/echo")] == [500, 200]
 
 
 def test_server_timing_tells_each_stage_and_of_several_images_the_slowest() -> None:
@@ -177,14 +177,14 @@ def test_requests_stages_and_rejections_are_counted() -> None:
 
 def test_starting_and_stopping_is_left_to_the_inner_application() -> None:
     inner = Inner()
-    assert call({"type": "lifespan"}, Edge(inner, Behind)) == []
+    assert call({"type": "lifespan"}, HttpApp(inner, Behind)) == []
     assert inner.seen == ["lifespan"]
 
 
 def test_requests_do_not_reach_the_inner_application() -> None:
     inner = Inner()
-    request("/echo", edge=Edge(inner, Behind))
-    request("/nothing", edge=Edge(inner, Behind))
+    request("/echo", http_app=HttpApp(inner, Behind))
+    request("/nothing", http_app=HttpApp(inner, Behind))
     assert inner.seen == []
 
 
@@ -194,18 +194,18 @@ def test_a_websocket_is_closed() -> None:
 
 def test_the_service_is_asked_for_its_routes_once_and_only_at_the_first_request() -> None:
     behind = Behind()
-    edge = Edge(Inner(), lambda: behind)
+    http_app = HttpApp(Inner(), lambda: behind)
     assert behind.asked == 0
-    assert [request("/echo", edge=edge).status for _ in range(2)] == [200, 200]
+    assert [request("/echo", http_app=http_app).status for _ in range(2)] == [200, 200]
     assert behind.asked == 1
 
 
 def early(path: str, method: str = "POST", error: Overloaded | None = None, started: bool = True) -> bytes | None:
-    edge = Edge(Inner(), lambda: Behind(error))
+    http_app = HttpApp(Inner(), lambda: Behind(error))
     if started:
-        request("/page", "GET", edge=edge)
+        request("/page", "GET", http_app=http_app)
     headers = [(b"x-request-id", b"mine")]
-    return edge.refuse_early({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}, ())
+    return http_app.refuse_early({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}, ())
 
 
 def test_an_overloaded_service_refuses_on_the_head_with_the_same_answer_as_later() -> None:
@@ -234,20 +234,20 @@ def test_nothing_is_refused_early_without_overload_or_before_the_start() -> None
 
 
 def test_while_the_service_drains_readyz_alone_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    edge = Edge(Inner(), Behind)
-    assert request("/readyz", "GET", edge=edge).status == 200
-    edge.draining = True
-    response = request("/readyz", "GET", edge=edge)
+    http_app = HttpApp(Inner(), Behind)
+    assert request("/readyz", "GET", http_app=http_app).status == 200
+    http_app.draining = True
+    response = request("/readyz", "GET", http_app=http_app)
     assert (response.status, response.json()["code"]) == (503, "draining")
     assert "retry-after" in response.headers
-    assert request("/echo", edge=edge).status == 200
+    assert request("/echo", http_app=http_app).status == 200
     assert not caplog.records
 
 
 def test_what_cannot_be_read_gets_problem_details_and_the_connection_ends() -> None:
     before = count("hubel_requests_total", route=OTHER, status="431"), count("hubel_rejections_total", reason="head_too_large")
     head, _, body = (
-        Edge(Inner(), Behind).refuse_unread(HeadTooLarge("too long"), [(b"connection", b"close")]).partition(b"\r\n\r\n")
+        HttpApp(Inner(), Behind).refuse_unread(HeadTooLarge("too long"), [(b"connection", b"close")]).partition(b"\r\n\r\n")
     )
     lines = head.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 431 Request Header Fields Too Large"
@@ -261,15 +261,15 @@ def test_what_cannot_be_read_gets_problem_details_and_the_connection_ends() -> N
 
 
 def test_how_long_the_network_computes_is_known_once_the_service_has_started() -> None:
-    edge = Edge(Inner(), Behind)
-    assert edge.busy_seconds() == 0
-    edge.begin()
-    assert edge.busy_seconds() == 1.5
+    http_app = HttpApp(Inner(), Behind)
+    assert http_app.busy_seconds() == 0
+    http_app.begin()
+    assert http_app.busy_seconds() == 1.5
 
 
 def test_an_image_s_own_error_carries_no_request_id() -> None:
     problem = describe(ImageTooLarge("too large"))
-    assert reply_json(problem).body == (
+    assert json_response(problem).body == (
         b'{"type":"urn:hubel:error:image_too_large","title":"The image has too many pixels","status":413,'
         b'"code":"image_too_large","detail":"too large"}'
     )

@@ -19,8 +19,8 @@ from service.api.openapi import document
 from service.errors import Overloaded, RateLimited, Unauthorized
 from service.http import api_keys
 from service.http.api_keys import Key, KeysError
-from service.http.asgi import Edge
-from service.http.auth import CLIENT, Access, Client, bearer
+from service.http.asgi import HttpApp
+from service.http.auth import CLIENT, ApiKeyAuth, Client, bearer
 from service.http.rate_limit import RateLimit
 from tests.service.http.behind import Behind, Inner, count, request
 from tests.service.http.keys import OTHER_SECRET, SECRET, entry, toml
@@ -169,7 +169,7 @@ def test_a_new_key_is_let_in_by_the_block_that_comes_with_it(tmp_path: Path) -> 
     made = [api_keys.make("web", "50/second"), api_keys.make("cron")]
     path = tmp_path / "keys.toml"
     path.write_text("".join(block for _, block in made))
-    access = Access(path)
+    access = ApiKeyAuth(path)
     assert [access.identify(sent(key)).name for key, _ in made] == ["web", "cron"]
     assert [client.quota and client.quota.whole for client in access.clients] == ["50/second", None]
     assert all(len(key) == 43 and key not in path.read_text() for key, _ in made)
@@ -225,7 +225,7 @@ def test_where_the_address_is_not_known_keys_are_needed_too() -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_right_key_is_its_client(file: Path, scheme: str) -> None:
-    access = Access(file)
+    access = ApiKeyAuth(file)
     assert access.identify(sent(SECRET, scheme)).name == "web"
     assert access.identify(sent(OTHER_SECRET, scheme)).name == "cron"
 
@@ -249,9 +249,9 @@ WRONG: dict[str, list[tuple[bytes, bytes]]] = {
 @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG)
 def test_without_a_right_key_nobody_is_let_in_and_all_are_told_the_same(file: Path, headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(Unauthorized) as caught:
-        Access(file).identify(headers)
+        ApiKeyAuth(file).identify(headers)
     with pytest.raises(Unauthorized) as other:
-        Access(file).identify(sent(None))
+        ApiKeyAuth(file).identify(sent(None))
     assert str(caught.value) == str(other.value)
     assert "Authorization: Bearer KEY" in str(caught.value)
 
@@ -272,7 +272,7 @@ def test_the_work_is_the_same_for_every_key_and_for_none(tmp_path: Path, place: 
     secrets = [f"key {i}" for i in range(5)]
     path = tmp_path / "keys.toml"
     path.write_text(toml(*(entry(f"client-{i}", secret) for i, secret in enumerate(secrets))))
-    access, same = Access(path), Same()
+    access, same = ApiKeyAuth(path), Same()
     if place is None:
         with pytest.raises(Unauthorized):
             access.identify(sent("stranger"), same)
@@ -282,7 +282,7 @@ def test_the_work_is_the_same_for_every_key_and_for_none(tmp_path: Path, place: 
 
 
 def test_comparison_is_the_standard_library_s_that_takes_constant_time() -> None:
-    assert Access.identify.__defaults__ == (hmac.compare_digest,)
+    assert ApiKeyAuth.identify.__defaults__ == (hmac.compare_digest,)
 
 
 def test_bearer_takes_the_key_without_spaces_around() -> None:
@@ -294,14 +294,14 @@ def test_bearer_takes_the_key_without_spaces_around() -> None:
 
 
 def test_a_client_without_a_limit_is_never_refused(file: Path) -> None:
-    assert all(allowed(Access(file).clients[0], 32) for _ in range(100))
+    assert all(allowed(ApiKeyAuth(file).clients[0], 32) for _ in range(100))
 
 
 @pytest.mark.parametrize(("workers", "share"), [(1, 50), (2, 25), (3, 17), (4, 13), (64, 1)])
 def test_each_worker_has_its_share_rounded_up(tmp_path: Path, clock: Clock, workers: int, share: int) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="50 per 5 minutes")))
-    (client,) = Access(path, workers, clock).clients
+    (client,) = ApiKeyAuth(path, workers, clock).clients
     assert sum(allowed(client) for _ in range(60)) == share
     clock.now += 300
     assert sum(allowed(client) for _ in range(60)) == share
@@ -314,7 +314,7 @@ def test_each_worker_has_its_share_rounded_up(tmp_path: Path, clock: Clock, work
 def test_one_client_s_limit_is_not_another_s(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/minute"), entry("cron", OTHER_SECRET, limit="2/minute")))
-    web, cron = Access(path, clock=clock).clients
+    web, cron = ApiKeyAuth(path, clock=clock).clients
     assert [allowed(web) for _ in range(3)] == [True, True, False]
     assert [allowed(cron) for _ in range(3)] == [True, True, False]
 
@@ -329,13 +329,13 @@ def write(file: Path, *entries: dict[str, str]) -> None:
     new.rename(file)
 
 
-def names(access: Access) -> list[str]:
+def names(access: ApiKeyAuth) -> list[str]:
     return [client.name for client in access.clients]
 
 
 def test_a_changed_file_holds_at_the_next_request_a_second_later(file: Path) -> None:
     clock = Clock()
-    access = Access(file, clock=clock)
+    access = ApiKeyAuth(file, clock=clock)
     write(file, entry("new", "new-secret"))
     clock.now += 0.9
     assert access.identify(sent()).name == "web"
@@ -347,7 +347,7 @@ def test_a_changed_file_holds_at_the_next_request_a_second_later(file: Path) -> 
 
 def test_a_file_that_is_the_same_is_not_read_again(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    access = Access(file, clock=clock)
+    access = ApiKeyAuth(file, clock=clock)
     caplog.clear()
     with caplog.at_level(logging.INFO, "hubel"):
         for _ in range(5):
@@ -369,7 +369,7 @@ def test_a_faulty_file_changes_nothing_is_told_once_and_mended_by_a_good_one(
     file: Path, change: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    access = Access(file, clock=clock)
+    access = ApiKeyAuth(file, clock=clock)
     assert faulty() == 0
     change(file)
     for _ in range(3):
@@ -387,7 +387,7 @@ def test_a_faulty_file_changes_nothing_is_told_once_and_mended_by_a_good_one(
 
 def test_a_mode_that_is_mended_is_seen(file: Path) -> None:
     clock = Clock()
-    access = Access(file, clock=clock)
+    access = ApiKeyAuth(file, clock=clock)
     for mode, value in ((0o666, 1), (0o600, 0)):
         file.chmod(mode)
         clock.now += 2
@@ -398,7 +398,7 @@ def test_a_mode_that_is_mended_is_seen(file: Path) -> None:
 def test_a_client_that_stays_keeps_its_count(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/day")))
-    access = Access(path, clock=clock)
+    access = ApiKeyAuth(path, clock=clock)
     access.identify(sent()).charge(2)
     write(path, entry("cron", OTHER_SECRET), entry(secret="another", limit="2 per 1 day"))
     clock.now += 2
@@ -410,7 +410,7 @@ def test_a_client_that_stays_keeps_its_count(tmp_path: Path, clock: Clock) -> No
 def test_a_client_whose_limit_changes_is_counted_anew(tmp_path: Path, clock: Clock, limit: str) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/day")))
-    access = Access(path, clock=clock)
+    access = ApiKeyAuth(path, clock=clock)
     access.identify(sent()).charge(2)
     write(path, entry(limit=limit))
     clock.now += 2
@@ -420,7 +420,7 @@ def test_a_client_whose_limit_changes_is_counted_anew(tmp_path: Path, clock: Clo
 def test_of_clients_that_left_nothing_stays_in_memory(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(*(entry(f"client-{i}", str(i), limit="2/day") for i in range(100))))
-    access = Access(path, clock=clock)
+    access = ApiKeyAuth(path, clock=clock)
     buckets = [weakref.ref(client.quota.bucket) for client in access.clients if client.quota]
     assert len(buckets) == 100
     write(path, entry("client-7", "7", limit="2/day"))
@@ -432,8 +432,8 @@ def test_of_clients_that_left_nothing_stays_in_memory(tmp_path: Path, clock: Clo
 # --- at the edge
 
 
-def guarded(file: Path, error: Overloaded | None = None, clock: Callable[[], float] = time.monotonic) -> Edge:
-    return Edge(Inner(), lambda: Behind(error), Access(file, clock=clock))
+def guarded(file: Path, error: Overloaded | None = None, clock: Callable[[], float] = time.monotonic) -> HttpApp:
+    return HttpApp(Inner(), lambda: Behind(error), ApiKeyAuth(file, clock=clock))
 
 
 def auth(key: str = SECRET) -> dict[str, str]:
@@ -443,7 +443,7 @@ def auth(key: str = SECRET) -> dict[str, str]:
 @pytest.mark.parametrize("path", ["/echo", "/page", "/nothing", "/metrics", "/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
 def test_a_stranger_is_told_the_same_wherever_he_asks(file: Path, path: str, method: str) -> None:
-    response = request(path, method, edge=guarded(file))
+    response = request(path, method, http_app=guarded(file))
     assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
@@ -454,38 +454,41 @@ def test_a_stranger_is_told_the_same_wherever_he_asks(file: Path, path: str, met
 
 
 def test_with_a_key_everything_is_as_without_keys(file: Path) -> None:
-    edge = guarded(file)
-    assert request("/echo", headers=auth(), edge=edge).status == 200
-    assert request("/nothing", headers=auth(), edge=edge).status == 404
-    assert request("/echo", "GET", headers=auth(), edge=edge).status == 405
+    http_app = guarded(file)
+    assert request("/echo", headers=auth(), http_app=http_app).status == 200
+    assert request("/nothing", headers=auth(), http_app=http_app).status == 404
+    assert request("/echo", "GET", headers=auth(), http_app=http_app).status == 405
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_probes_need_no_key(file: Path, path: str) -> None:
-    assert request(path, "GET", edge=guarded(file)).status in (200, 404)  # where it is not there, a key would be asked for first
+    assert request(path, "GET", http_app=guarded(file)).status in (
+        200,
+        404,
+    )  # a key would be asked for first
 
 
 def test_a_stranger_s_body_is_not_read(file: Path) -> None:
     async def receive() -> Any:
         raise AssertionError("the body was asked for")
 
-    edge, messages = guarded(file), list[Any]()
+    http_app, messages = guarded(file), list[Any]()
 
     async def send(message: Any) -> None:
         messages.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/echo", "query_string": b"", "headers": []}
     with pytest.raises(StopIteration):
-        edge(scope, receive, send).__await__().send(None)  # it never waits
+        http_app(scope, receive, send).__await__().send(None)  # it never waits
     assert messages[0]["status"] == 401
 
 
 def test_no_key_is_ever_logged_or_answered(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    edge = guarded(file)
+    http_app = guarded(file)
     with caplog.at_level(logging.DEBUG):
         for path in ("/echo", "/broken", "/overloaded", "/nothing"):
             for key in (SECRET, "a-wrong-key"):
-                assert key.encode() not in request(path, headers=auth(key), edge=edge).body
+                assert key.encode() not in request(path, headers=auth(key), http_app=http_app).body
     assert "of web to /broken failed" in caplog.text  # its name is
     assert SECRET not in caplog.text
     assert "a-wrong-key" not in caplog.text
@@ -496,10 +499,10 @@ def test_requests_are_counted_by_the_name_of_their_key(file: Path) -> None:
         return [count("hubel_requests_by_key_total", key="web", status=status) for status in ("200", "404", "499")]
 
     before, rejected = counted(), count("hubel_rejections_total", reason="unauthorized")
-    edge = guarded(file)
-    request("/echo", headers=auth(), edge=edge)
-    request("/nothing", headers=auth(), edge=edge)
-    request("/echo", headers=auth("wrong"), edge=edge)
+    http_app = guarded(file)
+    request("/echo", headers=auth(), http_app=http_app)
+    request("/nothing", headers=auth(), http_app=http_app)
+    request("/echo", headers=auth("wrong"), http_app=http_app)
     assert counted() == [before[0] + 1, before[1] + 1, before[2]]
     assert count("hubel_rejections_total", reason="unauthorized") == rejected + 1
     keys_seen = {sample.labels["key"] for sample in samples_of("hubel_requests_by_key_total")}
@@ -513,33 +516,33 @@ def samples_of(name: str) -> Iterable[Any]:
 def test_past_the_limit_the_answer_is_429_with_the_wait(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/minute")))
-    edge = guarded(path, clock=clock)
-    assert [request("/echo", headers=auth(), edge=edge).status for _ in range(2)] == [200, 200]
+    http_app = guarded(path, clock=clock)
+    assert [request("/echo", headers=auth(), http_app=http_app).status for _ in range(2)] == [200, 200]
     before = count("hubel_rejections_total", reason="rate_limited"), count("hubel_requests_by_key_total", key="web", status="429")
-    response = request("/nothing", headers=auth(), edge=edge)
+    response = request("/nothing", headers=auth(), http_app=http_app)
     assert (response.status, response.json()["code"]) == (429, "rate_limited")
     assert int(response.headers["retry-after"]) >= 1
     after = count("hubel_rejections_total", reason="rate_limited"), count("hubel_requests_by_key_total", key="web", status="429")
     assert after == (before[0] + 1, before[1] + 1)
 
 
-def early(edge: Edge, headers: dict[str, str], path: str = "/echo") -> tuple[bytes | None, dict[str, Any]]:
+def early(http_app: HttpApp, headers: dict[str, str], path: str = "/echo") -> tuple[bytes | None, dict[str, Any]]:
     """What is answered on the head, and the scope after that."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw}
-    edge.begin()
-    return edge.refuse_early(scope, ()), scope
+    http_app.begin()
+    return http_app.refuse_early(scope, ()), scope
 
 
 def test_an_overloaded_service_tells_a_stranger_to_bring_a_key_and_nothing_of_the_load(file: Path) -> None:
-    edge = guarded(file, Overloaded("9 images wait", 3))
-    answer, _ = early(edge, {})
+    http_app = guarded(file, Overloaded("9 images wait", 3))
+    answer, _ = early(http_app, {})
     assert answer is not None
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b"www-authenticate: Bearer\r\n" in answer
     assert b"wait" not in answer
     assert b"retry-after" not in answer
-    answer, _ = early(edge, auth())
+    answer, _ = early(http_app, auth())
     assert answer is not None
     assert answer.startswith(b"HTTP/1.1 503 ")
 
@@ -553,13 +556,13 @@ def test_a_stranger_is_refused_on_the_head_without_overload_too(file: Path) -> N
 def test_what_was_counted_on_the_head_is_not_counted_again(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry(limit="2/minute")))
-    edge = guarded(path, clock=clock)
-    access = edge.access
+    http_app = guarded(path, clock=clock)
+    access = http_app.access
     assert access is not None
-    answer, scope = early(edge, auth())
+    answer, scope = early(http_app, auth())
     assert answer is None
-    assert access.enter(scope) is scope[CLIENT]
-    assert [early(edge, auth())[0] is None for _ in range(2)] == [True, False]
+    assert access.authenticate(scope) is scope[CLIENT]
+    assert [early(http_app, auth())[0] is None for _ in range(2)] == [True, False]
 
 
 # --- in the API's description

@@ -17,7 +17,7 @@ from service.errors import (
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
-from service.http.body import DRAIN_FACTOR, Buffer, Disconnected, images_in, less_than, read_body, while_connected
+from service.http.body import DRAIN_FACTOR, BodyBudget, Disconnected, images_in, less_than, read_body, while_connected
 
 LIMIT = 100  # bytes
 MULTIPART = "multipart/form-data; boundary=xyz"
@@ -41,8 +41,8 @@ class Client:
         return self.messages[self.taken - 1]
 
 
-def read(client: Client, headers: Mapping[str, str] | None = None, buffer: Buffer | None = None) -> bytes:
-    with (buffer or Buffer(LIMIT)).share() as share:
+def read(client: Client, headers: Mapping[str, str] | None = None, buffer: BodyBudget | None = None) -> bytes:
+    with (buffer or BodyBudget(LIMIT)).share() as share:
         return asyncio.run(read_body(client.receive, headers or {}, LIMIT, share, "less"))
 
 
@@ -163,7 +163,7 @@ def test_another_type_is_refused_with_those_that_are_accepted(content_type: str)
 
 def test_bodies_together_are_limited_and_places_are_given_back_whatever_the_end() -> None:
     levels: list[int] = []
-    buffer = Buffer(150, levels.append)
+    buffer = BodyBudget(150, levels.append)
     with buffer.share() as share:
         share.set(100)
         message = r"100 bytes of requests are held in memory and 60 more would pass the limit of 150 \(HUBEL_MAX_BUFFERED_BYTES\)"
@@ -182,7 +182,7 @@ def test_bodies_together_are_limited_and_places_are_given_back_whatever_the_end(
 
 
 def test_a_length_that_is_announced_and_not_sent_takes_no_place() -> None:
-    buffer = Buffer(LIMIT)
+    buffer = BodyBudget(LIMIT)
 
     async def scenario() -> None:
         with buffer.share() as share:
@@ -203,7 +203,7 @@ def test_a_length_that_is_announced_and_not_sent_takes_no_place() -> None:
 
 
 def test_what_is_read_only_to_be_forgotten_takes_no_place() -> None:
-    buffer = Buffer(LIMIT)
+    buffer = BodyBudget(LIMIT)
     held: list[int] = []
 
     async def scenario() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from service.errors import Overloaded
-from service.http.asgi import OTHER, Edge
-from service.http.auth import Access
+from service.http.asgi import OTHER, HttpApp
+from service.http.auth import ApiKeyAuth
 from service.http.cors import Cors
 from tests.service.http.behind import Behind, Inner, Response, call, count, no_body, request
 from tests.service.http.keys import SECRET, entry, toml
@@ -20,8 +20,8 @@ ALLOWED = "access-control-allow-origin"
 EXPOSED = "access-control-expose-headers"
 
 
-def make(*origins: str, error: Overloaded | None = None, access: Access | None = None) -> Cors:
-    return Cors(Edge(Inner(), lambda: Behind(error), access), origins or (PAGE,))
+def make(*origins: str, error: Overloaded | None = None, access: ApiKeyAuth | None = None) -> Cors:
+    return Cors(HttpApp(Inner(), lambda: Behind(error), access), origins or (PAGE,))
 
 
 def ask(app: Cors, path: str = "/echo", method: str = "POST", **headers: str) -> Response:
@@ -141,7 +141,7 @@ def test_several_origins_are_each_told_their_own_name() -> None:
 def test_a_preflight_needs_no_key_and_what_follows_does(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(toml(entry()))
-    app = make(access=Access(path))
+    app = make(access=ApiKeyAuth(path))
     assert preflight(app).status == 204
     refused = ask(app, origin=PAGE)
     assert (refused.status, refused.headers[ALLOWED]) == (401, PAGE)
@@ -153,7 +153,7 @@ def test_a_preflight_needs_no_key_and_what_follows_does(tmp_path: Path) -> None:
 def test_overload_is_told_on_the_head_to_all_but_pages_which_are_told_so_that_they_can_read_it() -> None:
     app = make(error=Overloaded("too much", 3))
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/overloaded", "query_string": b"", "headers": []}
-    call(scope, app.edge)  # so that it has started
+    call(scope, app.http_app)  # so that it has started
     answer = app.refuse_early(scope, ())
     assert answer is not None
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -165,4 +165,4 @@ def test_overload_is_told_on_the_head_to_all_but_pages_which_are_told_so_that_th
 def test_starting_and_stopping_goes_through() -> None:
     app = make()
     asyncio.run(app({"type": "lifespan"}, no_body, no_body))  # type: ignore[arg-type]
-    assert app.edge.inner.seen == ["lifespan"]  # type: ignore[attr-defined]
+    assert app.http_app.inner.seen == ["lifespan"]  # type: ignore[attr-defined]

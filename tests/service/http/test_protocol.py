@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from service.errors import HubelError, Overloaded
 from service.http.connections import TURN_REQUESTS, Connections, Limits, State
-from service.http.protocol import MAX_FIELDS, MAX_HEAD_BYTES, PIECE_BYTES, Headers, LimitedProtocol
+from service.http.protocol import MAX_FIELDS, MAX_HEAD_BYTES, PIECE_BYTES, Headers, LimitedConnection
 
 JAVA = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA\r\n"
 Scenario = Callable[["Door"], Awaitable[Any]]
@@ -62,7 +62,7 @@ class Front:
 
 
 class Door:
-    """A listening socket with LimitedProtocol behind it."""
+    """A listening socket with LimitedConnection behind it."""
 
     def __init__(self, front: Front, port: int, state: ServerState, account: Connections) -> None:
         self.front = front
@@ -112,7 +112,7 @@ def behind_a_door(
         account = Connections(Limits(max_connections, seconds, keep_alive, unread))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: LimitedProtocol(front, account, config=config, server_state=state, app_state={}), "127.0.0.1", 0
+            lambda: LimitedConnection(front, account, config=config, server_state=state, app_state={}), "127.0.0.1", 0
         )
         async with server:
             return await scenario(Door(front, server.sockets[0].getsockname()[1], state, account))
@@ -332,7 +332,7 @@ def test_what_is_sent_behind_a_request_waits_as_the_bytes_it_is() -> None:
         await door.until(lambda: door.front.calls == 1 and door.account.held > 10_000)
         for _ in range(50):
             await asyncio.sleep(0)
-        (connection,) = cast("set[LimitedProtocol]", door.state.connections)
+        (connection,) = cast("set[LimitedConnection]", door.state.connections)
         assert (door.front.calls, connection.heads, len(connection.pipeline)) == (1, 1, 0)
         assert connection.state is State.ANSWER
         door.front.gate.set()
@@ -466,7 +466,7 @@ def test_what_follows_a_head_that_came_in_two_parts_waits_too() -> None:
             writer.write(one[at:] + one * 2)
             await door.until(lambda calls=calls: door.front.calls > calls)
             await asyncio.sleep(0.05)
-            assert max(connection.heads for connection in cast("set[LimitedProtocol]", door.state.connections)) == 1
+            assert max(connection.heads for connection in cast("set[LimitedConnection]", door.state.connections)) == 1
             writer.close()
 
     behind_a_door(scenario, seconds=5)
@@ -611,7 +611,7 @@ def test_an_answer_that_was_begun_before_the_service_drains_ends_its_connection_
                 await asyncio.sleep(0.01)
         door.front.draining = True
         for connection in list(door.state.connections):
-            cast(LimitedProtocol, connection).finish()
+            cast(LimitedConnection, connection).finish()
         door.front.gate.set()
         return await answer
 

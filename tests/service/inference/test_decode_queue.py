@@ -18,7 +18,7 @@ from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
 from service.errors import ImageTooLarge, Overloaded, UndecodableImage
 from service.inference import decode_queue
-from service.inference.decode_queue import COSTS, Decoding, weigh
+from service.inference.decode_queue import COSTS, DecodeQueue, weigh
 from tests.factories import make_image, png_header
 from tests.server import ROOT
 
@@ -60,14 +60,14 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
 
 
 @pytest.fixture
-def make(decoder: Decoder) -> Iterator[Callable[..., Decoding]]:
-    made: list[Decoding] = []
+def make(decoder: Decoder) -> Iterator[Callable[..., DecodeQueue]]:
+    made: list[DecodeQueue] = []
     pools: list[ThreadPoolExecutor] = []
 
-    def build(threads: int = 2, **options: Any) -> Decoding:
+    def build(threads: int = 2, **options: Any) -> DecodeQueue:
         pools.append(ThreadPoolExecutor(threads))
         given: dict[str, Any] = {"max_bytes": 2**40, "max_images": 100, "max_seconds": 10.0} | options
-        made.append(Decoding(pools[-1], threads, LIMITS, **given))
+        made.append(DecodeQueue(pools[-1], threads, LIMITS, **given))
         return made[-1]
 
     yield build
@@ -78,7 +78,7 @@ def make(decoder: Decoder) -> Iterator[Callable[..., Decoding]]:
         pool.shutdown()
 
 
-async def ask(on: Decoding, *files: bytes, seconds: float = 1e6, owner: object = None) -> list[Pixels]:
+async def ask(on: DecodeQueue, *files: bytes, seconds: float = 1e6, owner: object = None) -> list[Pixels]:
     """One request."""
     plans = [on.plan(file, SPEC) for file in files]
     with on.admit(plans, seconds, owner, bulk=len(files) > 4):
@@ -101,7 +101,7 @@ def named(base: bytes, name: str) -> bytes:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_small_and_middling_images_pass_any_number_of_large_ones(
-    make: Callable[..., Decoding], decoder: Decoder, threads: int
+    make: Callable[..., DecodeQueue], decoder: Decoder, threads: int
 ) -> None:
     on = make(threads)
     large = [named(LONG, str(i)) for i in range(9)]
@@ -121,7 +121,7 @@ def test_small_and_middling_images_pass_any_number_of_large_ones(
 
 
 def test_what_runs_for_longer_than_predicted_leaves_a_thread_free_as_if_it_had_been_known(
-    make: Callable[..., Decoding], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., DecodeQueue], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on = make(1)
     slow = named(MEDIUM, "made to be slow")
@@ -143,7 +143,7 @@ def test_what_runs_for_longer_than_predicted_leaves_a_thread_free_as_if_it_had_b
 
 
 def test_whoever_asks_for_little_goes_before_the_rest_of_who_asks_for_much(
-    make: Callable[..., Decoding], decoder: Decoder
+    make: Callable[..., DecodeQueue], decoder: Decoder
 ) -> None:
     on = make(1)
     many = [named(LONG, str(i)) for i in range(4)]
@@ -161,7 +161,7 @@ def test_whoever_asks_for_little_goes_before_the_rest_of_who_asks_for_much(
     assert decoder.began == [many[0], named(LONG, "late"), *many[1:]]
 
 
-def test_what_waited_for_long_enough_goes_before_what_asks_for_less(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_what_waited_for_long_enough_goes_before_what_asks_for_less(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     on = make(1)
     first, old, new = (named(LONG, name) for name in ("first", "old", "new"))
     decoder.hold(first)
@@ -182,7 +182,7 @@ def test_what_waited_for_long_enough_goes_before_what_asks_for_less(make: Callab
     assert decoder.began == [first, named(LONG, "a"), old, new]
 
 
-def test_requests_of_one_client_count_together(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_requests_of_one_client_count_together(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     on = make(1)
     first, again, other = (named(LONG, name) for name in ("first", "again", "other"))
     decoder.hold(first)
@@ -200,7 +200,7 @@ def test_requests_of_one_client_count_together(make: Callable[..., Decoding], de
 
 
 def test_images_wait_for_memory_without_keeping_smaller_ones(
-    make: Callable[..., Decoding], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., DecodeQueue], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = weigh(LONG, decode_queue.inspect(LONG, LIMITS), SPEC)[2]
     on = make(4, max_bytes=size + size // 2)
@@ -225,7 +225,7 @@ def test_images_wait_for_memory_without_keeping_smaller_ones(
     assert on.held == 0
 
 
-def test_what_would_not_be_decoded_in_time_is_refused_at_once(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_what_would_not_be_decoded_in_time_is_refused_at_once(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     refused: list[None] = []
     on = make(2, refused=lambda: refused.append(None))
     files = [named(LONG, str(i)) for i in range(8)]
@@ -248,7 +248,7 @@ def test_what_would_not_be_decoded_in_time_is_refused_at_once(make: Callable[...
     assert not on.claims
 
 
-def test_who_meets_nobody_may_try_one_image_but_not_what_will_not_do(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_who_meets_nobody_may_try_one_image_but_not_what_will_not_do(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     on = make(2)
 
     async def scenario() -> None:
@@ -260,7 +260,7 @@ def test_who_meets_nobody_may_try_one_image_but_not_what_will_not_do(make: Calla
     assert decoder.began == [LONG]
 
 
-def test_no_more_images_wait_than_may(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_no_more_images_wait_than_may(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     on = make(1, max_images=3)
     decoder.hold(LONG)
 
@@ -277,7 +277,7 @@ def test_no_more_images_wait_than_may(make: Callable[..., Decoding], decoder: De
 
 
 def test_work_whose_client_is_gone_is_dropped_and_what_runs_for_it_counts_until_it_ends(
-    make: Callable[..., Decoding], decoder: Decoder
+    make: Callable[..., DecodeQueue], decoder: Decoder
 ) -> None:
     dropped: list[str] = []
     told: list[tuple[int, int]] = []
@@ -303,7 +303,7 @@ def test_work_whose_client_is_gone_is_dropped_and_what_runs_for_it_counts_until_
     assert max(told) == (2, max(held for _, held in told))
 
 
-def test_what_is_too_late_is_not_begun(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_what_is_too_late_is_not_begun(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     on = make(1)
     late = named(LONG, "late")
     decoder.hold(LONG)
@@ -320,7 +320,7 @@ def test_what_is_too_late_is_not_begun(make: Callable[..., Decoding], decoder: D
     assert decoder.began == [LONG]
 
 
-def test_the_line_waits_while_the_network_has_no_room(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_the_line_waits_while_the_network_has_no_room(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     full = [True]
     on = make(2, room=lambda: not full[0])
 
@@ -335,7 +335,7 @@ def test_the_line_waits_while_the_network_has_no_room(make: Callable[..., Decodi
     run(scenario())
 
 
-def test_many_small_images_wait_in_line_too_so_that_tiny_ones_pass(make: Callable[..., Decoding]) -> None:
+def test_many_small_images_wait_in_line_too_so_that_tiny_ones_pass(make: Callable[..., DecodeQueue]) -> None:
     on = make(2)
     larger = png_header(500, 500)
     assert on.plan(larger, SPEC).small
@@ -345,7 +345,7 @@ def test_many_small_images_wait_in_line_too_so_that_tiny_ones_pass(make: Callabl
     assert not on.plan(SMALL + bytes(decode_queue.TINY_BYTES), SPEC).small
 
 
-def test_small_images_are_refused_when_they_would_wait_too_long_and_bulk_first(make: Callable[..., Decoding]) -> None:
+def test_small_images_are_refused_when_they_would_wait_too_long_and_bulk_first(make: Callable[..., DecodeQueue]) -> None:
     on = make(2, max_seconds=1.0)
     on.small_seconds, on.small = 0.05, [20, 30]
     on.check()
@@ -355,7 +355,7 @@ def test_small_images_are_refused_when_they_would_wait_too_long_and_bulk_first(m
         on.check(0.4)
 
 
-def test_a_pace_is_learned_within_bounds_and_forgotten(make: Callable[..., Decoding], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pace_is_learned_within_bounds_and_forgotten(make: Callable[..., DecodeQueue], monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.perf_counter()
     monkeypatch.setattr(decode_queue, "time", SimpleNamespace(perf_counter=lambda: now))  # to decode takes no time
     on = make(1)
@@ -371,7 +371,7 @@ def test_a_pace_is_learned_within_bounds_and_forgotten(make: Callable[..., Decod
     assert on.plan(MEDIUM, SPEC).seconds < before
 
 
-async def _decoded(on: Decoding, file: bytes) -> None:
+async def _decoded(on: DecodeQueue, file: bytes) -> None:
     await ask(on, file)
 
 
@@ -418,7 +418,7 @@ def test_a_jpeg_decoded_at_an_eighth_takes_less_memory() -> None:
     assert weigh(file, header, InputSpec(height=128, width=128, resize=128))[2] < weigh(file, header, SPEC)[2] / 8
 
 
-def test_limits_and_faults_are_told_before_a_thread_has_anything(make: Callable[..., Decoding], decoder: Decoder) -> None:
+def test_limits_and_faults_are_told_before_a_thread_has_anything(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
     on = make(1)
     with pytest.raises(ImageTooLarge, match="HUBEL_MAX_PIXELS"):
         on.plan(png_header(9000, 8000), SPEC)

@@ -25,7 +25,7 @@ from models.package.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageErr
 from models.package.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
 from models.registry import registry
 from service.errors import DeviceLost, OutOfMemory
-from service.inference.session import DeviceError, Runtime, sizes
+from service.inference.session import DeviceError, OnnxSession, sizes
 from tests.factories import LABELS, make_package, make_picture, run_onnx
 from tests.models.package.external_data import hide_in_constant, tensor
 
@@ -72,12 +72,12 @@ def npz(**arrays: Any) -> bytes:
 
 def refusal(package: Path) -> str:
     with pytest.raises(PackageError) as caught:
-        Runtime(package, "cpu", "auto", threads=1)
+        OnnxSession(package, "cpu", "auto", threads=1)
     return str(caught.value)
 
 
 def test_a_package_answers_as_its_graph_does(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     images = pictures("red", "green", "blue", "red")
     expected = run_onnx(published / MODEL, images)
     given = runtime.run(images, OUTPUTS)
@@ -89,7 +89,7 @@ def test_a_package_answers_as_its_graph_does(published: Path) -> None:
 
 
 def test_only_what_was_asked_for_is_computed_and_in_any_order(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     images = pictures("red", "blue")
     assert list(runtime.run(images, ["features"])) == ["features"]
     both = runtime.run(images, ["logits", "features"])
@@ -98,7 +98,7 @@ def test_only_what_was_asked_for_is_computed_and_in_any_order(published: Path) -
 
 
 def test_a_batch_answers_as_its_images_do_alone(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     images = pictures(*LABELS, *LABELS)
     together = runtime.run(images, ["features"])["features"]
     alone = [runtime.run(images[i : i + 1], ["features"])["features"][0] for i in range(len(images))]
@@ -106,20 +106,20 @@ def test_a_batch_answers_as_its_images_do_alone(published: Path) -> None:
 
 
 def test_the_runtime_says_what_it_serves_and_on_what(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     assert runtime.manifest.id == "tiny:1"
-    assert (runtime.provider, runtime.precision, runtime.passed_over) == (BEST, "fp32", [])
+    assert (runtime.provider, runtime.precision, runtime.skipped_backends) == (BEST, "fp32", [])
 
 
 @pytest.mark.skipif(GPU, reason="this machine may have a usable GPU")
 def test_auto_takes_the_processor_where_there_is_no_gpu(published: Path) -> None:
-    assert Runtime(published, "auto", "auto", threads=1).provider == BEST
+    assert OnnxSession(published, "auto", "auto", threads=1).provider == BEST
 
 
 @pytest.mark.skipif(GPU, reason="this machine may have a usable GPU")
 def test_cuda_is_refused_where_there_is_no_gpu(published: Path) -> None:
     with pytest.raises(DeviceError, match=r"HUBEL_DEVICE is cuda but ONNX Runtime .* has no CUDAExecutionProvider"):
-        Runtime(published, "cuda", "auto", threads=1)
+        OnnxSession(published, "cuda", "auto", threads=1)
 
 
 class Recorder:
@@ -150,7 +150,7 @@ def test_small_batches_have_every_size_and_large_ones_a_few(max_batch: int, expe
 
 
 def test_every_size_that_will_occur_is_warmed(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     recorder = Recorder(cast(Any, runtime.session))
     runtime.session = cast(Any, recorder)
     runtime.warm(40)
@@ -158,14 +158,14 @@ def test_every_size_that_will_occur_is_warmed(published: Path) -> None:
 
 
 def test_one_that_was_closed_computes_nothing_more(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     runtime.close()
     with pytest.raises(RuntimeError, match="tiny:1 is not in memory any more"):
         runtime.run(pictures(*LABELS), ["logits"])
 
 
 def test_a_batch_between_two_warm_sizes_is_filled_up_and_answered_as_ever(published: Path) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     images = np.concatenate([pictures(*LABELS)] * 6)  # 18
     expected = runtime.run(images, ["features"])["features"]
     runtime.warm(40)
@@ -192,36 +192,36 @@ def offer(package: Path, precision: Precision, lost: float, graph: bool = True) 
 
 def test_auto_takes_the_fastest_precision_that_was_measured(package: Path) -> None:
     offer(package, "int8", lost=0.003)
-    runtime = Runtime(package, "cpu", "auto", threads=1)
+    runtime = OnnxSession(package, "cpu", "auto", threads=1)
     assert (runtime.provider, runtime.precision) == (BEST, "int8")
-    assert Runtime(package, "cpu", "fp32", threads=1).precision == "fp32"
+    assert OnnxSession(package, "cpu", "fp32", threads=1).precision == "fp32"
 
 
 def test_a_precision_that_loses_too_much_is_not_offered(package: Path) -> None:
     offer(package, "int8", lost=0.0031)
-    assert Runtime(package, "cpu", "auto", threads=1).precision == "fp32"
+    assert OnnxSession(package, "cpu", "auto", threads=1).precision == "fp32"
     reason = r"HUBEL_PRECISION is int8 but tiny:1 loses 0\.31 points of top-1 in int8, the limit is 0\.3; set it to auto or fp32"
     with pytest.raises(DeviceError, match=reason):
-        Runtime(package, "cpu", "int8", threads=1)
+        OnnxSession(package, "cpu", "int8", threads=1)
 
 
 def test_the_worst_provider_decides_whether_a_precision_is_offered(package: Path) -> None:
     offer(package, "int8", lost=0.0)
     offer(package, "int8", lost=0.01)
-    assert Runtime(package, "cpu", "auto", threads=1).precision == "fp32"
+    assert OnnxSession(package, "cpu", "auto", threads=1).precision == "fp32"
 
 
 def test_a_precision_that_was_not_measured_is_refused(package: Path) -> None:
     with pytest.raises(DeviceError, match=r"HUBEL_PRECISION is bf16 but the accuracy of tiny:1 was not measured in bf16"):
-        Runtime(package, "cpu", "bf16", threads=1)
+        OnnxSession(package, "cpu", "bf16", threads=1)
     with pytest.raises(DeviceError, match=r"HUBEL_PRECISION is int8 but tiny:1 holds no model\.int8\.onnx"):
-        Runtime(package, "cpu", "int8", threads=1)
+        OnnxSession(package, "cpu", "int8", threads=1)
 
 
 def test_a_precision_that_the_device_does_not_compute_in_is_refused(package: Path) -> None:
     offer(package, "fp16", lost=0.0)
     with pytest.raises(DeviceError, match=r"HUBEL_PRECISION is fp16 but nothing here computes in it \(.*CPUExecutionProvider\)"):
-        Runtime(package, "cpu", "fp16", threads=1)
+        OnnxSession(package, "cpu", "fp16", threads=1)
 
 
 @pytest.mark.skipif(BEST == CPU, reason="ONNX Runtime has no OpenVINO provider here")
@@ -229,22 +229,20 @@ def test_a_precision_that_the_device_does_not_compute_in_is_refused(package: Pat
 def test_bf16_is_taken_where_the_processor_multiplies_it(package: Path, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.package.precision.cpu_has_bf16", lambda: bf16)
     offer(package, "bf16", lost=0.0)
-    runtime = Runtime(package, "cpu", "auto", threads=1)
+    runtime = OnnxSession(package, "cpu", "auto", threads=1)
     assert (runtime.provider, runtime.precision) == (OPENVINO, "bf16" if bf16 else "fp32")
 
 
-def test_a_faster_way_that_answers_otherwise_is_passed_over_and_that_is_told(
-    package: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_faster_way_that_answers_otherwise_is_skipped_and_that_is_told(package: Path, caplog: pytest.LogCaptureFixture) -> None:
     change_graph(package, use_other_weights)
     shutil.move(package / MODEL, package / GRAPHS["int8"])
     original = make_package(package.parents[2] / "again")
     shutil.copy(original / MODEL, package / MODEL)
     offer(package, "int8", lost=0.0)
-    runtime = Runtime(package, "cpu", "auto", threads=1)
+    runtime = OnnxSession(package, "cpu", "auto", threads=1)
     assert runtime.precision == "fp32"
-    assert runtime.passed_over == [f"{BEST} in int8"]
-    assert f"passed over {BEST} in int8: tiny:1 answers its golden inputs differently on {BEST}" in caplog.text
+    assert runtime.skipped_backends == [f"{BEST} in int8"]
+    assert f"skipped {BEST} in int8: tiny:1 answers its golden inputs differently on {BEST}" in caplog.text
 
 
 class Failing:
@@ -265,7 +263,7 @@ class Failing:
     ],
 )
 def test_errors_of_a_gpu_are_told_apart(published: Path, text: str, kind: type[Exception]) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     runtime.session = cast(Any, Failing(text))
     with pytest.raises(kind):
         runtime.run(pictures("red"), ["logits"])
@@ -274,7 +272,7 @@ def test_errors_of_a_gpu_are_told_apart(published: Path, text: str, kind: type[E
 @pytest.mark.parametrize(("provider", "where"), [(CUDA, "the GPU has no"), (BEST, "there is no")])
 @pytest.mark.parametrize("text", ["Failed to allocate memory for requested buffer", "std::bad_alloc"])
 def test_a_gpu_is_named_only_where_one_computes(published: Path, text: str, provider: str, where: str) -> None:
-    runtime = Runtime(published, "cpu", "auto", threads=1)
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
     runtime.session, runtime.provider = cast(Any, Failing(text)), provider
     with pytest.raises(OutOfMemory, match=f"^{where} memory left for this batch; try again, or lower HUBEL_MAX_BATCH"):
         runtime.run(pictures("red"), ["logits"])
@@ -290,7 +288,7 @@ def test_a_package_is_not_called_damaged_where_the_device_is_out_of_memory_or_lo
     monkeypatch.setattr("service.inference.session._session", lambda *_: Failing(text))
     monkeypatch.setattr("service.inference.session._check_graph", lambda *_: None)
     with pytest.raises(DeviceError, match=rf"tiny:1 cannot answer its golden inputs on \w+, {reason}"):
-        Runtime(published, "cpu", "auto", threads=1)
+        OnnxSession(published, "cpu", "auto", threads=1)
 
 
 def test_a_package_that_was_changed_is_refused(package: Path) -> None:
@@ -326,7 +324,7 @@ def test_one_flipped_bit_in_any_file_is_refused_before_a_graph_is_opened(
     data[min(int(share * len(data)), len(data) - 1)] ^= 1
     (package / name).write_bytes(data)
     with pytest.raises(PackageError, match=f"{name} was changed|does not fit its manifest"):
-        Runtime(package, "cpu", "auto", threads=1, key=key)
+        OnnxSession(package, "cpu", "auto", threads=1, key=key)
 
 
 @pytest.fixture
@@ -343,7 +341,7 @@ def signed_package(package: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_signed_package_is_served_where_a_signature_is_required(signed_package: tuple[Path, Path]) -> None:
     package, key = signed_package
-    assert Runtime(package, "cpu", "auto", threads=1, key=key).precision == "int8"
+    assert OnnxSession(package, "cpu", "auto", threads=1, key=key).precision == "int8"
 
 
 @pytest.mark.usefixtures("unopened")
@@ -351,7 +349,7 @@ def test_an_unsigned_package_is_refused_before_a_graph_is_opened(signed_package:
     package, key = signed_package
     signature.path(package).unlink()
     with pytest.raises(PackageError, match="tiny:1 is not signed"):
-        Runtime(package, "cpu", "auto", threads=1, key=key)
+        OnnxSession(package, "cpu", "auto", threads=1, key=key)
 
 
 @pytest.mark.usefixtures("unopened")
@@ -374,13 +372,15 @@ def test_the_bytes_that_were_checked_are_opened_and_not_what_lies_there_by_then(
     monkeypatch.setattr(registry, "verify", lambda *_: verified)
     monkeypatch.setattr(registry, "load", load_and_exchange)
     images = pictures("red", "green")
-    runtime = Runtime(package, "cpu", "auto", threads=1)
+    runtime = OnnxSession(package, "cpu", "auto", threads=1)
     assert (package / MODEL).read_bytes() == b"exchanged"
     assert [LABELS[i] for i in runtime.run(images, ["logits"])["logits"].argmax(axis=1)] == ["red", "green"]
 
 
 def test_the_bytes_of_the_graph_are_not_kept(published: Path) -> None:
-    held = [value for value in vars(Runtime(published, "cpu", "auto", threads=1).session).values() if isinstance(value, bytes)]
+    held = [
+        value for value in vars(OnnxSession(published, "cpu", "auto", threads=1).session).values() if isinstance(value, bytes)
+    ]
     assert held == []
 
 
@@ -402,7 +402,7 @@ def test_golden_inputs_that_unpack_to_gigabytes_are_not_unpacked(package: Path) 
     assert len(file.getvalue()) < 2 * 2**20
     replace(package, GOLDEN, file.getvalue())
     with pytest.raises(PackageError) as caught:
-        Runtime(package, "cpu", "auto", threads=1)
+        OnnxSession(package, "cpu", "auto", threads=1)
     assert "bytes unpacked, at most 268435456" in str(caught.value.__cause__)
 
 
@@ -435,7 +435,7 @@ def test_small_differences_between_processors_are_no_fault(package: Path) -> Non
     with np.load(package / GOLDEN) as golden:
         images, logits = golden["images"], golden["logits"]
     replace(package, GOLDEN, npz(images=images, logits=logits + np.float32(0.005)))
-    assert Runtime(package, "cpu", "auto", threads=1).manifest.id == "tiny:1"
+    assert OnnxSession(package, "cpu", "auto", threads=1).manifest.id == "tiny:1"
 
 
 IMAGES, LOGITS = np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 3), np.float32)
@@ -539,6 +539,6 @@ def test_a_graph_with_other_shapes_than_its_manifest_is_refused(tmp_path: Path, 
 
 
 def test_a_package_with_an_input_that_is_not_square_is_served(tmp_path: Path) -> None:
-    runtime = Runtime(make_package(tmp_path, input=InputSpec(height=16, width=24, resize=30)), "cpu", "auto", threads=1)
+    runtime = OnnxSession(make_package(tmp_path, input=InputSpec(height=16, width=24, resize=30)), "cpu", "auto", threads=1)
     runtime.warm(2)
     assert runtime.run(np.zeros((3, 16, 24, 3), np.uint8), ["logits"])["logits"].shape == (3, 3)

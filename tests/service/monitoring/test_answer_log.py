@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from models import files
-from service.monitoring.answer_log import HEAD, NO_VERDICT, PROBES, RIGHT, WRONG, Held, RecentAnswers, Ring, key_of
+from service.monitoring.answer_log import HEAD, NO_VERDICT, PROBES, RIGHT, WRONG, AnswerLog, Held, Ring, key_of
 
 
 def test_another_worker_finds_what_one_wrote_and_its_mark(tmp_path: Path) -> None:
-    one, other = RecentAnswers(tmp_path, "worker-0", 16), RecentAnswers(tmp_path, "worker-1", 16)
+    one, other = AnswerLog(tmp_path, "worker-0", 16), AnswerLog(tmp_path, "worker-1", 16)
     one.write("web", "abc", 2, 7, 0.75, 3, True)
 
     found = other.find("web", "abc", 2)
@@ -30,7 +30,7 @@ def test_another_worker_finds_what_one_wrote_and_its_mark(tmp_path: Path) -> Non
 
 
 def test_the_newest_answer_of_an_id_that_came_twice_counts(tmp_path: Path) -> None:
-    one, other = RecentAnswers(tmp_path, "worker-0", 16), RecentAnswers(tmp_path, "worker-1", 16)
+    one, other = AnswerLog(tmp_path, "worker-0", 16), AnswerLog(tmp_path, "worker-1", 16)
     one.write("", "abc", 0, 1, 0.5, 1, False)
     other.write("", "abc", 0, 2, 0.5, 2, False)
     for reader in (one, other):
@@ -40,7 +40,7 @@ def test_the_newest_answer_of_an_id_that_came_twice_counts(tmp_path: Path) -> No
 
 
 def test_the_ring_holds_so_many_answers_and_forgets_the_oldest_with_their_marks(tmp_path: Path) -> None:
-    answers = RecentAnswers(tmp_path, "worker-0", 4)
+    answers = AnswerLog(tmp_path, "worker-0", 4)
     for i in range(4):
         answers.write("", f"r{i}", 0, 1, 0.5, i, False)
     oldest = answers.find("", "r0", 0)
@@ -54,9 +54,9 @@ def test_the_ring_holds_so_many_answers_and_forgets_the_oldest_with_their_marks(
 
 
 def test_a_worker_that_replaces_another_goes_on_in_its_ring(tmp_path: Path) -> None:
-    reader = RecentAnswers(tmp_path, "worker-1", 4)
-    RecentAnswers(tmp_path, "worker-0", 4).write("", "before", 0, 1, 0.5, 1, False)
-    again = RecentAnswers(tmp_path, "worker-0", 4)
+    reader = AnswerLog(tmp_path, "worker-1", 4)
+    AnswerLog(tmp_path, "worker-0", 4).write("", "before", 0, 1, 0.5, 1, False)
+    again = AnswerLog(tmp_path, "worker-0", 4)
     again.write("", "after", 0, 1, 0.5, 2, False)
     for name, label in (("before", 1), ("after", 2)):
         found = reader.find("", name, 0)
@@ -74,17 +74,17 @@ def test_half_an_entry_is_none(tmp_path: Path, byte: int) -> None:
 
 
 def test_where_the_disk_has_no_room_a_worker_remembers_for_itself(tmp_path: Path) -> None:
-    answers = RecentAnswers(tmp_path / "none", "worker-0", 4)
+    answers = AnswerLog(tmp_path / "none", "worker-0", 4)
     answers.write("", "abc", 0, 1, 0.5, 1, False)
     assert answers.find("", "abc", 0) is not None
 
 
-def test_a_ring_that_is_just_being_made_is_passed_over(tmp_path: Path) -> None:
-    answers = RecentAnswers(tmp_path, "worker-0", 4)
+def test_a_ring_that_is_just_being_made_is_skipped(tmp_path: Path) -> None:
+    answers = AnswerLog(tmp_path, "worker-0", 4)
     answers.write("", "abc", 0, 1, 0.5, 1, False)
     (tmp_path / "recent_worker-1.ring").write_bytes(b"")
     assert answers.find("", "abc", 0) is not None
-    RecentAnswers(tmp_path, "worker-1", 4).write("", "def", 0, 1, 0.5, 2, False)
+    AnswerLog(tmp_path, "worker-1", 4).write("", "def", 0, 1, 0.5, 2, False)
     assert answers.find("", "def", 0) is not None
 
 
@@ -137,15 +137,15 @@ def test_nobody_can_make_answer_ids_that_share_a_place_without_knowing_the_folde
     folders = [tmp_path / name for name in ("hubel-metrics-abcdefgh", "hubel-metrics-ijklmnop")]
     for folder in folders:
         folder.mkdir()
-    one, same, other = (RecentAnswers(folder, f"worker-{i}", 4) for i, folder in enumerate([folders[0], *folders]))
+    one, same, other = (AnswerLog(folder, f"worker-{i}", 4) for i, folder in enumerate([folders[0], *folders]))
     assert key_of("", "abc", 0, one.secret) == key_of("", "abc", 0, same.secret) != key_of("", "abc", 0, other.secret)
-    assert RecentAnswers(None, "alone", 4).secret != RecentAnswers(None, "alone", 4).secret
+    assert AnswerLog(None, "alone", 4).secret != AnswerLog(None, "alone", 4).secret
 
 
 def test_a_lock_that_another_process_keeps_is_waited_for_no_longer_than_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = RecentAnswers(tmp_path, "worker-0", 4), RecentAnswers(tmp_path, "worker-1", 4)
+    one, other = AnswerLog(tmp_path, "worker-0", 4), AnswerLog(tmp_path, "worker-1", 4)
     now = began = 1000.0
 
     def sleep(seconds: float) -> None:
@@ -165,7 +165,7 @@ def test_a_lock_that_another_process_keeps_is_waited_for_no_longer_than_said(
 
 def test_what_was_opened_is_used_on_when_the_folder_is_gone(tmp_path: Path) -> None:
     (folder := tmp_path / "metrics").mkdir()
-    one, other = RecentAnswers(folder, "worker-0", 4), RecentAnswers(folder, "worker-1", 4)
+    one, other = AnswerLog(folder, "worker-0", 4), AnswerLog(folder, "worker-1", 4)
     assert len(one.rings()) == 2
     shutil.rmtree(folder)
     other.write("", "abc", 0, 1, 0.5, 1, False)
@@ -175,7 +175,7 @@ def test_what_was_opened_is_used_on_when_the_folder_is_gone(tmp_path: Path) -> N
 
 
 def test_a_mark_does_not_reach_the_answer_that_took_the_place_of_its_own(tmp_path: Path) -> None:
-    answers = RecentAnswers(tmp_path, "worker-0", 2)
+    answers = AnswerLog(tmp_path, "worker-0", 2)
     answers.write("", "abc", 0, 1, 0.5, 1, False)
     found = answers.find("", "abc", 0)
     assert found is not None
@@ -187,7 +187,7 @@ def test_a_mark_does_not_reach_the_answer_that_took_the_place_of_its_own(tmp_pat
 
 
 def test_a_request_counts_as_answered_of_late_by_any_of_its_images_and_any_worker(tmp_path: Path) -> None:
-    one, other = RecentAnswers(tmp_path, "worker-0", 4), RecentAnswers(tmp_path, "worker-1", 4)
+    one, other = AnswerLog(tmp_path, "worker-0", 4), AnswerLog(tmp_path, "worker-1", 4)
     other.write("web", "abc", 6, 1, 0.5, 1, False)
     assert one.gave("web", "abc", 7, 60)
     assert not one.gave("web", "abc", 6, 60)

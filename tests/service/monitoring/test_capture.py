@@ -16,20 +16,20 @@ import pytest
 
 from models.captures import captured as store
 from models.captures import catalogue
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from models.captures.catalogue import Catalogue
 from service.errors import KeptUnavailable
-from service.monitoring import capture
-from service.monitoring.capture import Bounds, Keeper, clear
+from service.monitoring import capture as capturing
+from service.monitoring.capture import Bounds, Capture, clear
 from tests.factories import make_image
 
 ALL = Bounds(images=1000, seconds=1000, bytes=10**9, share=1.0, wait=0)
 NOTHING_USUAL = replace(ALL, share=0.0)
 
 
-def answer(answer_id: str, index: int = 0, unsure: bool = False, age: float = 0, client: str = "") -> Kept:
+def answer(answer_id: str, index: int = 0, unsure: bool = False, age: float = 0, client: str = "") -> CapturedAnswer:
     at = datetime.now(UTC) - timedelta(seconds=age)
-    return Kept(answer_id, index, client, "", "tiny", 1, "red", 0.9, unsure, at)
+    return CapturedAnswer(answer_id, index, client, "", "tiny", 1, "red", 0.9, unsure, at)
 
 
 def put(folder: Path, name: str, image: bytes, right: bool | None = None, unsure: bool = False, age: float = 0) -> str:
@@ -59,11 +59,11 @@ def wait_for(what: Callable[[], object]) -> None:
 def test_images_are_written_once_with_an_answer_for_each_request(tmp_path: Path) -> None:
     store.prepare(tmp_path)
     counted: Counter[str] = Counter()
-    keeper = Keeper(tmp_path, ALL, lambda outcome: counted.update([outcome]))
+    capture = Capture(tmp_path, ALL, lambda outcome: counted.update([outcome]))
     red, blue = make_image("PNG", color="red"), make_image("JPEG", color="blue")
     for answer_id, image in (("a", red), ("b", blue), ("c", red)):
-        keeper.offer(image, answer(answer_id))
-    keeper.close()
+        capture.offer(image, answer(answer_id))
+    capture.close()
     assert images(tmp_path) == {f"{sha256(red).hexdigest()}.png", f"{sha256(blue).hexdigest()}.jpg"}
     found = {kept.answer_id: kept for kept in store.read_all(tmp_path)}
     assert set(found) == {"a", "b", "c"}
@@ -75,14 +75,14 @@ def test_images_are_written_once_with_an_answer_for_each_request(tmp_path: Path)
 
 def test_feedback_finds_its_answer_and_the_last_one_stays(tmp_path: Path) -> None:
     store.prepare(tmp_path)
-    keeper = Keeper(tmp_path, ALL)
-    keeper.tell("", "a", 0, False, "blue")  # another worker may be faster than the one that writes the answer
-    keeper.offer(make_image(), answer("a"))
+    capture = Capture(tmp_path, ALL)
+    capture.tell("", "a", 0, False, "blue")  # another worker may be faster than the one that writes the answer
+    capture.offer(make_image(), answer("a"))
     path = store.answer_path(tmp_path, "", "a", 0)
     wait_for(lambda: (found := store.read_answer(path)) and found.given == "blue")
-    keeper.tell("", "a", 0, True, None)
+    capture.tell("", "a", 0, True, None)
     wait_for(lambda: (found := store.read_answer(path)) and found.right is True and found.given is None)
-    keeper.close()
+    capture.close()
 
 
 def test_what_comes_faster_than_it_can_be_written_is_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,25 +96,25 @@ def test_what_comes_faster_than_it_can_be_written_is_dropped_and_counted(tmp_pat
         return write_image(*args)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(store, "write_image", slowly)
-    keeper = Keeper(tmp_path, ALL, lambda outcome: counted.update([outcome]))
-    for i in range(capture.QUEUE_IMAGES + 50):
-        keeper.offer(b"%d" % i, answer(f"r{i}"))
+    capture = Capture(tmp_path, ALL, lambda outcome: counted.update([outcome]))
+    for i in range(capturing.QUEUE_IMAGES + 50):
+        capture.offer(b"%d" % i, answer(f"r{i}"))
     assert images(tmp_path) == set()  # whoever offers does not wait for the one that writes
     assert 48 <= counted["dropped"] <= 50
     begin.set()
-    keeper.close()
-    assert counted["dropped"] + counted["kept"] == capture.QUEUE_IMAGES + 50
+    capture.close()
+    assert counted["dropped"] + counted["kept"] == capturing.QUEUE_IMAGES + 50
 
 
 def test_a_few_huge_images_fill_the_queue_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.prepare(tmp_path)
-    monkeypatch.setattr(capture, "QUEUE_BYTES", 10)
+    monkeypatch.setattr(capturing, "QUEUE_BYTES", 10)
     counted: Counter[str] = Counter()
-    keeper = Keeper(tmp_path, ALL, lambda outcome: counted.update([outcome]))
-    with keeper.changed:  # so that nothing is taken meanwhile
-        keeper.offer(b"123456789012", answer("a"))  # one that is larger by itself is taken all the same
-        keeper.offer(b"1", answer("b"))
-    keeper.close()
+    capture = Capture(tmp_path, ALL, lambda outcome: counted.update([outcome]))
+    with capture.changed:  # so that nothing is taken meanwhile
+        capture.offer(b"123456789012", answer("a"))  # one that is larger by itself is taken all the same
+        capture.offer(b"1", answer("b"))
+    capture.close()
     assert counted == {"kept": 1, "dropped": 1}
 
 
@@ -129,13 +129,13 @@ def test_a_full_disk_costs_the_image_and_nothing_else(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "write_image", full)
-    keeper = Keeper(tmp_path, ALL, lambda outcome: counted.update([outcome]))
+    capture = Capture(tmp_path, ALL, lambda outcome: counted.update([outcome]))
     for i in range(3):
-        keeper.offer(b"x", answer(f"r{i}"))
+        capture.offer(b"x", answer(f"r{i}"))
     wait_for(lambda: counted["failed"] == 3)
     monkeypatch.setattr(store, "write_image", write_image)
-    keeper.offer(b"x", answer("later"))
-    keeper.close()
+    capture.offer(b"x", answer("later"))
+    capture.close()
     assert counted == {"failed": 3, "kept": 1}
     assert [record.message for record in caplog.records] == [
         f"images cannot be kept in {tmp_path}: No space left on device; requests are answered all the same"
@@ -207,14 +207,14 @@ def test_a_request_is_deleted_with_the_images_that_no_other_has(tmp_path: Path) 
     shared = put(tmp_path, "b", b"2")
     store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 1), image=shared))
     store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 0, client="web"), image=shared))
-    keeper = Keeper(tmp_path, ALL)
-    assert keeper.delete("", "a", time.monotonic()) == 2
+    capture = Capture(tmp_path, ALL)
+    assert capture.delete("", "a", time.monotonic()) == 2
     assert {(kept.answer_id, kept.client) for kept in store.read_all(tmp_path)} == {("a", "web"), ("b", "")}
     assert images(tmp_path) == {shared}
     assert alone != shared
     assert catalogue.forget(tmp_path, "a") == 1  # of whichever client
-    assert keeper.delete("", "b", time.monotonic()) == 1
-    keeper.close()
+    assert capture.delete("", "b", time.monotonic()) == 1
+    capture.close()
     assert images(tmp_path) == set()
 
 
@@ -237,17 +237,17 @@ def test_a_request_whose_image_still_waits_is_deleted_too_and_so_is_one_that_ano
         return write_image(*args)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(store, "write_image", slowly)
-    one, other = Keeper(tmp_path, ALL), Keeper(tmp_path, ALL)
+    one, other = Capture(tmp_path, ALL), Capture(tmp_path, ALL)
     one.offer(b"first", answer("first"))
-    for keeper in (one, other):
-        keeper.offer(b"secret", answer("a"))
+    for capture in (one, other):
+        capture.offer(b"secret", answer("a"))
     time.sleep(0.05)
     assert one.delete("", "a", time.monotonic()) == 1  # the other has its image in hand already
     go_on.set()
     one.close()
     other.close()
     assert names(tmp_path) == {"first"}
-    one = Keeper(tmp_path, ALL)
+    one = Capture(tmp_path, ALL)
     one.offer(b"another", answer("a"))  # the same id once more, later
     one.close()
     assert names(tmp_path) == {"first", "a"}
@@ -256,18 +256,18 @@ def test_a_request_whose_image_still_waits_is_deleted_too_and_so_is_one_that_ano
 def test_workers_share_the_folder_and_one_at_a_time_clears_up(tmp_path: Path) -> None:
     store.prepare(tmp_path)
     bounds = replace(ALL, images=20)
-    keepers = [Keeper(tmp_path, bounds) for _ in range(3)]
+    captures = [Capture(tmp_path, bounds) for _ in range(3)]
     for i in range(90):
-        keepers[i % 3].offer(b"image %d" % i, answer(f"r{i}"))
-    for keeper in keepers:
-        keeper.close()
+        captures[i % 3].offer(b"image %d" % i, answer(f"r{i}"))
+    for capture in captures:
+        capture.close()
     clear(Catalogue(tmp_path), bounds)
     assert 15 <= len(images(tmp_path)) <= 20
     assert len(names(tmp_path)) == len(images(tmp_path))
 
 
 def test_of_a_picture_that_comes_often_the_newest_answers_stay_and_those_with_feedback(tmp_path: Path) -> None:
-    n = capture.ANSWERS_OF_AN_IMAGE
+    n = capturing.ANSWERS_OF_AN_IMAGE
     put(tmp_path, "told", b"same", right=True, age=500)
     for i in range(n + 5):
         put(tmp_path, f"r{i:02d}", b"same", age=100 - i)
@@ -284,7 +284,7 @@ def test_what_was_read_before_is_not_read_again_unless_it_changed(tmp_path: Path
     read: list[str] = []
     read_answer = store.read_answer
 
-    def reading(path: Path) -> Kept | None:
+    def reading(path: Path) -> CapturedAnswer | None:
         read.append(path.name)
         return read_answer(path)
 
@@ -294,30 +294,30 @@ def test_what_was_read_before_is_not_read_again_unless_it_changed(tmp_path: Path
     assert found.answers == found.images == 5
 
 
-def stops(keeper: Keeper) -> None:
+def stops(capture: Capture) -> None:
     """Have the keeper write nothing more, and not clear up, so that it can be asked from here alone."""
-    keeper.close()
+    capture.close()
 
 
 def test_a_deletion_of_what_nobody_knows_reads_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(30):
         put(tmp_path, f"r{i}", b"%d" % i)
-    stops(keeper := Keeper(tmp_path, ALL))
+    stops(capture := Capture(tmp_path, ALL))
     before = set(tmp_path.rglob("*"))
     for name in ("read_answer", "withdraw"):
         monkeypatch.setattr(store, name, None)  # to call it fails
     monkeypatch.setattr(os, "scandir", None)
     for i in range(50):
-        assert keeper.delete("", f"unknown-{i}", time.monotonic(), images=8) == 0
+        assert capture.delete("", f"unknown-{i}", time.monotonic(), images=8) == 0
     monkeypatch.undo()
     assert set(tmp_path.rglob("*")) == before
 
 
 def test_an_answer_that_is_on_its_way_is_withdrawn_though_nothing_is_there_yet(tmp_path: Path) -> None:
     store.prepare(tmp_path)
-    stops(keeper := Keeper(tmp_path, ALL))
+    stops(capture := Capture(tmp_path, ALL))
     given = answer("a")
-    assert keeper.delete("", "a", time.monotonic(), given=True) == 0
+    assert capture.delete("", "a", time.monotonic(), given=True) == 0
     assert not store.write_answer(tmp_path, given)
     assert names(tmp_path) == set()
 
@@ -325,8 +325,8 @@ def test_an_answer_that_is_on_its_way_is_withdrawn_though_nothing_is_there_yet(t
 def test_an_answer_with_a_higher_index_than_this_service_gives_is_deleted_too(tmp_path: Path) -> None:
     put(tmp_path, "a", b"1")
     store.write_answer(tmp_path, msgspec.structs.replace(answer("a", 70), image=put(tmp_path, "b", b"2")))
-    stops(keeper := Keeper(tmp_path, ALL))
-    assert keeper.delete("", "a", time.monotonic(), images=4) == 2
+    stops(capture := Capture(tmp_path, ALL))
+    assert capture.delete("", "a", time.monotonic(), images=4) == 2
     assert names(tmp_path) == {"b"}
 
 
@@ -343,12 +343,12 @@ def test_what_was_written_of_a_request_that_was_deleted_meanwhile_leaves_no_imag
         return new
 
     monkeypatch.setattr(store, "write_image", slowly)
-    keeper = Keeper(tmp_path, ALL)
-    keeper.offer(b"secret", answer("a"))
+    capture = Capture(tmp_path, ALL)
+    capture.offer(b"secret", answer("a"))
     assert begin.wait(5)
-    assert keeper.delete("", "a", time.monotonic(), given=True) == 0
+    assert capture.delete("", "a", time.monotonic(), given=True) == 0
     went_on.set()
-    keeper.close()
+    capture.close()
     assert images(tmp_path) == set()
     assert names(tmp_path) == set()
 
@@ -357,16 +357,16 @@ def test_an_image_that_is_written_again_after_its_answer_was_deleted_does_not_st
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.prepare(tmp_path)
-    keeper, write_answer = Keeper(tmp_path, ALL), store.write_answer
+    capture, write_answer = Capture(tmp_path, ALL), store.write_answer
 
-    def deleted_after(folder: Path, kept: Kept) -> bool:
+    def deleted_after(folder: Path, kept: CapturedAnswer) -> bool:
         written = write_answer(folder, kept)
-        assert keeper.delete("", "a", time.monotonic()) == 1
+        assert capture.delete("", "a", time.monotonic()) == 1
         return written
 
     monkeypatch.setattr(store, "write_answer", deleted_after)
-    keeper.offer(b"secret", answer("a"))
-    keeper.close()
+    capture.offer(b"secret", answer("a"))
+    capture.close()
     assert names(tmp_path) == images(tmp_path) == set()
 
 
@@ -376,39 +376,39 @@ def test_an_image_that_is_deleted_between_its_answer_and_the_one_before_is_writt
     image = put(tmp_path, "before", b"same")
     write_answer = store.write_answer
 
-    def after_a_deletion(folder: Path, kept: Kept) -> bool:
+    def after_a_deletion(folder: Path, kept: CapturedAnswer) -> bool:
         (folder / store.IMAGES / image).unlink()
         return write_answer(folder, kept)
 
     monkeypatch.setattr(store, "write_answer", after_a_deletion)
-    keeper = Keeper(tmp_path, ALL)
-    keeper.offer(b"same", answer("after"))
-    keeper.close()
+    capture = Capture(tmp_path, ALL)
+    capture.offer(b"same", answer("after"))
+    capture.close()
     assert images(tmp_path) == {image}
 
 
 def test_while_the_folder_is_cleared_up_a_deletion_waits_no_longer_than_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "DELETE_SECONDS", 0.05)
+    monkeypatch.setattr(capturing, "DELETE_SECONDS", 0.05)
     put(tmp_path, "a", b"1")
-    stops(keeper := Keeper(tmp_path, ALL))
-    with keeper.lock, pytest.raises(KeptUnavailable, match="try again in 5 s") as caught:
-        keeper.delete("", "a", time.monotonic())
+    stops(capture := Capture(tmp_path, ALL))
+    with capture.lock, pytest.raises(KeptUnavailable, match="try again in 5 s") as caught:
+        capture.delete("", "a", time.monotonic())
     assert caught.value.headers() == {"retry-after": "5"}
     assert names(tmp_path) == {"a"}
-    assert keeper.delete("", "a", time.monotonic()) == 1
+    assert capture.delete("", "a", time.monotonic()) == 1
 
 
 def test_a_full_disk_that_takes_no_mark_lets_go_of_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a", b"1")
-    stops(keeper := Keeper(tmp_path, ALL))
+    stops(capture := Capture(tmp_path, ALL))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "withdraw", full)
-    assert keeper.delete("", "a", time.monotonic()) == 1
+    assert capture.delete("", "a", time.monotonic()) == 1
     assert images(tmp_path) == set()
 
 
@@ -418,19 +418,19 @@ def test_a_folder_that_goes_away_costs_what_comes_meanwhile_and_is_used_when_it_
     folder = tmp_path / "kept"
     store.prepare(folder)
     counted: Counter[str] = Counter()
-    keeper = Keeper(folder, ALL, lambda outcome: counted.update([outcome]))
-    keeper.clear()
+    capture = Capture(folder, ALL, lambda outcome: counted.update([outcome]))
+    capture.clear()
     folder.rename(tmp_path / "away")
     for i in range(4):
-        keeper.offer(b"%d" % i, answer(f"r{i}"))
-    keeper.tell("", "r0", 0, False, None)
+        capture.offer(b"%d" % i, answer(f"r{i}"))
+    capture.tell("", "r0", 0, False, None)
     wait_for(lambda: counted["failed"] == 4)
     with pytest.raises(KeptUnavailable, match="cannot be changed now"):
-        keeper.delete("", "r0", time.monotonic())
+        capture.delete("", "r0", time.monotonic())
     assert not folder.exists()  # nothing is written in its place
     folder.mkdir()  # it comes back empty
-    keeper.offer(b"later", answer("later"))
-    keeper.close()
+    capture.offer(b"later", answer("later"))
+    capture.close()
     assert counted == {"failed": 4, "kept": 1}
     assert names(folder) == {"later"}
     assert [record.message for record in caplog.records] == [
@@ -453,11 +453,11 @@ def test_all_answers_together_have_a_bound_which_costs_no_image(tmp_path: Path) 
 def test_a_keeper_clears_up_when_there_are_too_many_answers_of_few_images(tmp_path: Path) -> None:
     store.prepare(tmp_path)
     told: list[tuple[int, int, int]] = []
-    keeper = Keeper(tmp_path, replace(ALL, images=4), told=lambda images, size, answers: told.append((images, size, answers)))
+    capture = Capture(tmp_path, replace(ALL, images=4), told=lambda images, size, answers: told.append((images, size, answers)))
     for i in range(120):
-        keeper.offer(b"%d" % (i % 3), answer(f"r{i}"))
-        wait_for(lambda: not keeper.images)
-    keeper.close()
+        capture.offer(b"%d" % (i % 3), answer(f"r{i}"))
+        wait_for(lambda: not capture.images)
+    capture.close()
     assert len(told) >= 3
     assert max(answers for _, _, answers in told) <= 20
     assert told[-1][:2] == (3, 3)
@@ -471,31 +471,31 @@ def test_feedback_on_what_is_not_kept_is_looked_for_now_and_then_not_with_every_
     read: list[str] = []
     read_answer = store.read_answer
     monkeypatch.setattr(store, "read_answer", lambda path: read.append(path.name) or read_answer(path))
-    monkeypatch.setattr(capture, "RETRY_SECONDS", 60.0)
-    keeper = Keeper(tmp_path, ALL)
+    monkeypatch.setattr(capturing, "RETRY_SECONDS", 60.0)
+    capture = Capture(tmp_path, ALL)
     for i in range(200):
-        keeper.tell("", f"gone{i}", 0, True, None)
+        capture.tell("", f"gone{i}", 0, True, None)
     for i in range(50):
-        keeper.offer(b"%d" % i, answer(f"r{i}"))
+        capture.offer(b"%d" % i, answer(f"r{i}"))
     wait_for(lambda: len(names(tmp_path)) == 50)
     assert sum(name.startswith("~gone") for name in read) <= 400
-    keeper.close()
+    capture.close()
 
 
 def test_deletions_feedback_and_clearing_up_at_the_same_time_leave_a_whole_folder(tmp_path: Path) -> None:
     store.prepare(tmp_path)
     bounds = replace(ALL, images=12)
-    keepers = [Keeper(tmp_path, bounds) for _ in range(2)]
+    captures = [Capture(tmp_path, bounds) for _ in range(2)]
     failed: list[Exception] = []
 
     def run(k: int) -> None:
         try:
             for i in range(80):
-                keepers[k].offer(b"%d" % (i % 9), answer(f"r{k}x{i}"))
-                keepers[1 - k].tell("", f"r{k}x{i}", 0, bool(i % 2), None)
-                keepers[1 - k].delete("", f"r{k}x{i - 2}", time.monotonic(), given=True)
+                captures[k].offer(b"%d" % (i % 9), answer(f"r{k}x{i}"))
+                captures[1 - k].tell("", f"r{k}x{i}", 0, bool(i % 2), None)
+                captures[1 - k].delete("", f"r{k}x{i - 2}", time.monotonic(), given=True)
                 if i % 10 == 0:
-                    keepers[k].clear()
+                    captures[k].clear()
         except Exception as err:
             failed.append(err)
 
@@ -504,8 +504,8 @@ def test_deletions_feedback_and_clearing_up_at_the_same_time_leave_a_whole_folde
         thread.start()
     for thread in threads:
         thread.join()
-    for keeper in keepers:
-        keeper.close()
+    for capture in captures:
+        capture.close()
     assert not failed
     left = {path.name.removesuffix(".json") for path in (tmp_path / store.ANSWERS).glob("*.json")}
     assert left <= {f"~r{k}x{i}.0" for k in range(2) for i in (78, 79)}

@@ -20,10 +20,11 @@ class Gauges(DriftGauges):
     """Remembers what was set."""
 
     def __init__(self) -> None:
+        super().__init__("tiny")
         self.set: dict[tuple[Any, ...], float] = {}
 
-    def stability(self, version: int, of: str, value: float) -> None:
-        self.set[version, of] = value
+    def stability(self, version: int, feature: str, value: float) -> None:
+        self.set[version, feature] = value
 
     def distance(self, version: int, value: float) -> None:
         self.set[version, "distance"] = value

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from models.captures import captured
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from models.errors import PackageError
 from service.errors import ClientError, InvalidParameter, MalformedRequest, Overloaded, UnknownAnswer, UnsupportedMediaType
-from service.monitoring.answer_log import RecentAnswers
-from service.monitoring.capture import Bounds, Keeper
-from service.monitoring.feedback import Verdicts
+from service.monitoring.answer_log import AnswerLog
+from service.monitoring.capture import Bounds, Capture
+from service.monitoring.feedback import FeedbackIntake
 from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback, FeedbackResult, check_type, parse
 from tests.factories import make_image
 
 
-def take(verdicts: Verdicts, client: str, feedback: Feedback) -> FeedbackResult:
+def take(intake: FeedbackIntake, client: str, feedback: Feedback) -> FeedbackResult:
     """What came of one feedback; raises what it was refused with."""
-    (result,) = verdicts.take(client, [feedback])
+    (result,) = intake.take(client, [feedback])
     if isinstance(result, ClientError):
         raise result
     return result
@@ -51,12 +51,12 @@ def counted() -> Counter[tuple[int, bool, bool]]:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Told:
+def capture(tmp_path: Path) -> Told:
     return Told(tmp_path)
 
 
 @pytest.fixture
-def verdicts(tmp_path: Path, keeper: Told, counted: Counter[tuple[int, bool, bool]]) -> Verdicts:
+def intake(tmp_path: Path, capture: Told, counted: Counter[tuple[int, bool, bool]]) -> FeedbackIntake:
     def labels(version: int) -> Sequence[str]:
         if version not in LABELS:
             raise PackageError("gone")
@@ -65,53 +65,53 @@ def verdicts(tmp_path: Path, keeper: Told, counted: Counter[tuple[int, bool, boo
     def count(version: int, right: bool, replaced: bool) -> None:
         counted[version, right, replaced] += 1
 
-    recent = RecentAnswers(tmp_path, "worker-0", 16)
+    recent = AnswerLog(tmp_path, "worker-0", 16)
     recent.write("web", "r1", 0, 1, 0.9, 1, False)
     recent.write("web", "r2", 3, 2, 0.9, 2, False)
     recent.write("web", "r9", 0, 9, 0.9, 0, False)
-    return Verdicts("insects", recent, labels, count, keeper)
+    return FeedbackIntake("insects", recent, labels, count, capture)
 
 
 def test_a_label_is_compared_with_the_answer_of_the_version_that_gave_it(
-    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+    intake: FeedbackIntake, capture: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    result = take(verdicts, "web", Feedback("r1", label="ant"))
+    result = take(intake, "web", Feedback("r1", label="ant"))
     assert (result.model, result.version, result.label, result.right) == ("insects", 1, "bee", False)
-    assert take(verdicts, "web", Feedback("r2", index=3, label="fly")).right
+    assert take(intake, "web", Feedback("r2", index=3, label="fly")).right
     assert counted == {(1, False, False): 1, (2, True, False): 1}
-    assert keeper.told == [("web", "r1", 0, False, "ant"), ("web", "r2", 3, True, "fly")]
+    assert capture.told == [("web", "r1", 0, False, "ant"), ("web", "r2", 3, True, "fly")]
 
 
 @pytest.mark.parametrize("label", ["cafe\u0301", "CAF\u00c9", " caf\u00e9 ", "caf\u00e9"])
 def test_a_label_may_be_written_in_another_way_and_is_noted_as_the_version_calls_it(
-    label: str, verdicts: Verdicts, keeper: Told, monkeypatch: pytest.MonkeyPatch
+    label: str, intake: FeedbackIntake, capture: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LABELS, 1, ("ant", "caf\u00e9", "Bee", "bee"))
-    assert take(verdicts, "web", Feedback("r1", label=label)).right
-    assert keeper.told == [("web", "r1", 0, True, "caf\u00e9")]
+    assert take(intake, "web", Feedback("r1", label=label)).right
+    assert capture.told == [("web", "r1", 0, True, "caf\u00e9")]
 
 
-def test_a_label_that_looks_like_two_is_neither_unless_it_is_one(verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_that_looks_like_two_is_neither_unless_it_is_one(intake: FeedbackIntake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LABELS, 1, ("Bee", "bee"))
-    assert take(verdicts, "web", Feedback("r1", label="bee")).right
-    assert not take(verdicts, "web", Feedback("r1", label="Bee")).right
+    assert take(intake, "web", Feedback("r1", label="bee")).right
+    assert not take(intake, "web", Feedback("r1", label="Bee")).right
     with pytest.raises(InvalidParameter, match="label is 'BEE'"):
-        take(verdicts, "web", Feedback("r1", label="BEE"))
+        take(intake, "web", Feedback("r1", label="BEE"))
 
 
 @pytest.mark.parametrize(("wrong", "right"), [(True, False), (False, True)])
 def test_an_answer_can_be_called_wrong_or_right_without_a_label(
-    verdicts: Verdicts, keeper: Told, wrong: bool, right: bool
+    intake: FeedbackIntake, capture: Told, wrong: bool, right: bool
 ) -> None:
-    assert take(verdicts, "web", Feedback("r1", wrong=wrong)).right is right
-    assert keeper.told == [("web", "r1", 0, right, None)]
+    assert take(intake, "web", Feedback("r1", wrong=wrong)).right is right
+    assert capture.told == [("web", "r1", 0, right, None)]
 
 
 def test_of_several_feedbacks_on_an_answer_the_last_one_counts(
-    verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
+    intake: FeedbackIntake, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
     for label in ("bee", "bee", "ant", "ant", "bee"):
-        take(verdicts, "web", Feedback("r1", label=label))
+        take(intake, "web", Feedback("r1", label=label))
     right = counted[1, True, False] - counted[1, True, True]
     wrong = counted[1, False, False] - counted[1, False, True]
     assert (right, wrong) == (1, 0)
@@ -129,16 +129,16 @@ def test_of_several_feedbacks_on_an_answer_the_last_one_counts(
     ],
 )
 def test_what_is_not_remembered_is_not_found_nor_another_client_s(
-    verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]], client: str, feedback: Feedback
+    intake: FeedbackIntake, counted: Counter[tuple[int, bool, bool]], client: str, feedback: Feedback
 ) -> None:
     with pytest.raises(UnknownAnswer):
-        take(verdicts, client, feedback)
+        take(intake, client, feedback)
     assert not counted
 
 
-def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Verdicts) -> None:
+def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(intake: FeedbackIntake) -> None:
     with pytest.raises(UnknownAnswer) as caught:
-        take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
+        take(intake, "web", Feedback("of-another-replica", index=2, wrong=True))
     said = str(caught.value)
     assert said.startswith("no label of image 2 of the answer of-another-replica is known here for you; ")
     assert "the last 16 of each process since the service was started (HUBEL_FEEDBACK_ANSWERS)" in said
@@ -146,44 +146,44 @@ def test_who_is_not_known_here_is_told_what_is_and_where_else_to_go(verdicts: Ve
     assert "to the service that answered, or let all share one HUBEL_FEEDBACK_DIR" in said
     assert "those whose image is kept" in said
     assert "an answer goes by its id, which it holds (X-Answer-ID), not by an X-Request-ID that was sent" in said
-    verdicts.keeper = None
+    intake.capture = None
     with pytest.raises(UnknownAnswer) as caught:
-        take(verdicts, "web", Feedback("of-another-replica", index=2, wrong=True))
+        take(intake, "web", Feedback("of-another-replica", index=2, wrong=True))
     assert "those whose image is kept" not in str(caught.value)
 
 
-def test_a_version_whose_labels_cannot_be_read_is_not_called_removed(verdicts: Verdicts) -> None:
+def test_a_version_whose_labels_cannot_be_read_is_not_called_removed(intake: FeedbackIntake) -> None:
     with pytest.raises(UnknownAnswer, match="insects:9, which answered, cannot be read from the store any more"):
-        take(verdicts, "web", Feedback("r9", wrong=True))
+        take(intake, "web", Feedback("r9", wrong=True))
 
 
-def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_another(verdicts: Verdicts, keeper: Told) -> None:
-    captured.prepare(keeper.folder)
+def test_replicas_that_share_a_folder_take_feedback_on_the_answers_of_one_another(intake: FeedbackIntake, capture: Told) -> None:
+    captured.prepare(capture.folder)
     bounds = Bounds(images=10, seconds=100, bytes=10**6, share=1, wait=100)
-    other = Keeper(keeper.folder, bounds)
-    other.offer(make_image(), Kept("theirs", 0, "web", "", "insects", 1, "bee", 0.9, False, datetime.now(UTC)))
+    other = Capture(capture.folder, bounds)
+    other.offer(make_image(), CapturedAnswer("theirs", 0, "web", "", "insects", 1, "bee", 0.9, False, datetime.now(UTC)))
     other.close()
-    assert not take(verdicts, "web", Feedback("theirs", label="ant")).right
+    assert not take(intake, "web", Feedback("theirs", label="ant")).right
 
 
 def test_a_label_that_its_version_does_not_know_is_refused_and_changes_nothing(
-    verdicts: Verdicts, counted: Counter[tuple[int, bool, bool]]
+    intake: FeedbackIntake, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
     with pytest.raises(InvalidParameter, match="label is 'fly'; insects:1 knows ant, bee; where none is right"):
-        take(verdicts, "web", Feedback("r1", label="fly"))
+        take(intake, "web", Feedback("r1", label="fly"))
     assert not counted
 
 
 def test_an_answer_that_the_folder_alone_remembers_is_taken_too(
-    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+    intake: FeedbackIntake, capture: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    captured.prepare(keeper.folder)
-    answer = Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
-    captured.write_answer(keeper.folder, answer)
-    assert not take(verdicts, "web", Feedback("old", label="bee")).right
+    captured.prepare(capture.folder)
+    answer = CapturedAnswer("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
+    captured.write_answer(capture.folder, answer)
+    assert not take(intake, "web", Feedback("old", label="bee")).right
     assert counted == {(2, False, False): 1}
     with pytest.raises(UnknownAnswer):
-        take(verdicts, "", Feedback("old", label="bee"))
+        take(intake, "", Feedback("old", label="bee"))
 
 
 ONE = {"id": "r1", "label": "ant"}
@@ -198,9 +198,9 @@ def test_one_feedback_or_a_list_of_them_is_read() -> None:
     ]
 
 
-def test_a_whole_number_may_be_written_with_a_point(verdicts: Verdicts) -> None:
+def test_a_whole_number_may_be_written_with_a_point(intake: FeedbackIntake) -> None:
     (feedback,) = parse(b'{"id": "r2", "index": 3.0, "label": "fly"}')
-    result = take(verdicts, "web", feedback)
+    result = take(intake, "web", feedback)
     assert (result.index, result.right) == (3, True)
     assert isinstance(result.index, int)
 
@@ -234,50 +234,52 @@ def test_what_is_no_feedback_is_refused(body: object) -> None:
 
 
 def test_while_another_process_keeps_the_lock_nothing_is_taken_and_what_needs_none_is_answered(
-    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]], tmp_path: Path
+    intake: FeedbackIntake, capture: Told, counted: Counter[tuple[int, bool, bool]], tmp_path: Path
 ) -> None:
-    other = RecentAnswers(tmp_path, "worker-1", 16)
+    other = AnswerLog(tmp_path, "worker-1", 16)
     with other.alone(time.monotonic()):
         with pytest.raises(Overloaded, match="nothing of this request was taken; try again in 1 s") as caught:
-            verdicts.take("web", [Feedback("r1", wrong=True), Feedback("unknown", wrong=True)], until=time.monotonic() + 0.05)
+            intake.take("web", [Feedback("r1", wrong=True), Feedback("unknown", wrong=True)], until=time.monotonic() + 0.05)
         assert caught.value.headers() == {"retry-after": "1"}
-        (unknown,) = verdicts.take("web", [Feedback("unknown", wrong=True)])
+        (unknown,) = intake.take("web", [Feedback("unknown", wrong=True)])
         assert isinstance(unknown, UnknownAnswer)
     assert not counted
-    assert not keeper.told
-    assert not take(verdicts, "web", Feedback("r1", wrong=True)).right
+    assert not capture.told
+    assert not take(intake, "web", Feedback("r1", wrong=True)).right
     assert counted == {(1, False, False): 1}
 
 
 def test_a_list_is_marked_under_one_lock_and_labels_of_a_version_are_read_once(
-    verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch
+    intake: FeedbackIntake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
     taken: list[int] = []
-    labels, flock = verdicts.labels, fcntl.flock
-    verdicts.labels = lambda version: read.append(version) or labels(version)
+    labels, flock = intake.labels, fcntl.flock
+    intake.labels = lambda version: read.append(version) or labels(version)
     monkeypatch.setattr(fcntl, "flock", lambda lock, what: taken.append(what) or flock(lock, what))
     ids = [Feedback("r1", label="ant"), Feedback("r2", index=3, wrong=True), Feedback("r9", wrong=True)] * 11
-    results = verdicts.take("web", ids)
+    results = intake.take("web", ids)
     assert [type(result) for result in results] == [FeedbackResult, FeedbackResult, UnknownAnswer] * 11
     assert sorted(read) == [1, 2, 9]
     assert taken == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN]
 
 
 def test_said_many_times_in_a_request_an_answer_that_the_folder_remembers_counts_once(
-    verdicts: Verdicts, keeper: Told, counted: Counter[tuple[int, bool, bool]]
+    intake: FeedbackIntake, capture: Told, counted: Counter[tuple[int, bool, bool]]
 ) -> None:
-    captured.prepare(keeper.folder)
-    captured.write_answer(keeper.folder, Kept("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC)))
-    verdicts.take("web", [Feedback("old", wrong=wrong) for wrong in (True, False) * 30])
+    captured.prepare(capture.folder)
+    captured.write_answer(
+        capture.folder, CapturedAnswer("old", 0, "web", "0.png", "insects", 2, "fly", 0.5, True, datetime.now(UTC))
+    )
+    intake.take("web", [Feedback("old", wrong=wrong) for wrong in (True, False) * 30])
     assert counted == {(2, True, False): 1}
-    assert len(keeper.told) == 60
+    assert len(capture.told) == 60
 
 
-def test_an_answer_whose_version_has_fewer_labels_in_the_store_now_is_not_known(verdicts: Verdicts) -> None:
-    verdicts.recent.write("web", "r7", 0, 1, 0.9, 2, False)
+def test_an_answer_whose_version_has_fewer_labels_in_the_store_now_is_not_known(intake: FeedbackIntake) -> None:
+    intake.recent.write("web", "r7", 0, 1, 0.9, 2, False)
     with pytest.raises(UnknownAnswer, match="insects:1 in the store has 2 labels"):
-        take(verdicts, "web", Feedback("r7", wrong=True))
+        take(intake, "web", Feedback("r7", wrong=True))
 
 
 HEAD, TAIL = b'{"id": "r1", ', b"}"

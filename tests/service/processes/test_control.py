@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from service.http.asgi import Edge
-from service.processes.control import Life, enders
-from service.rollout.messages import MAX_BYTES, Line, Orders, Report, Trial
+from service.http.asgi import HttpApp
+from service.processes.control import WorkerControl, enders
+from service.rollout.messages import MAX_BYTES, ActiveCandidate, Channel, DesiredState, ObservedState
 
-FIRST = Orders(3)
+FIRST = DesiredState(3)
 
 
 class Front:
@@ -26,7 +26,7 @@ class Front:
         self.busy = 0.0
         self.begun = 0
         self.sent = 0
-        self.obeyed: list[Orders] = []
+        self.obeyed: list[DesiredState] = []
 
     def begin(self) -> "Front":
         self.begun += 1
@@ -35,17 +35,17 @@ class Front:
     def busy_seconds(self) -> float:
         return self.busy
 
-    def obey(self, orders: Orders) -> None:
-        self.obeyed.append(orders)
+    def reconcile(self, desired: DesiredState) -> None:
+        self.obeyed.append(desired)
 
-    def report(self) -> Report:
-        return Report(serves=3, holds=[3])
+    def report(self) -> ObservedState:
+        return ObservedState(serves=3, holds=[3])
 
     def reported(self) -> None:
         self.sent += 1
 
-    def on_change(self, speak: Callable[[], object]) -> None:
-        self.speak = speak
+    def on_change(self, send_state: Callable[[], object]) -> None:
+        self.send_state = send_state
 
 
 class Scene:
@@ -59,11 +59,16 @@ class Scene:
         self.ours.setblocking(False)
         self.ends = 0
         self.stops = 0
-        self.line = Line(self.ours)
-        self.life = Life(
-            cast(Edge, self.front), lambda: self.front, Line(self.theirs), FIRST, hang_seconds=0.2, drain_seconds=drain_seconds
+        self.line = Channel(self.ours)
+        self.control = WorkerControl(
+            cast(HttpApp, self.front),
+            lambda: self.front,
+            Channel(self.theirs),
+            FIRST,
+            hang_seconds=0.2,
+            drain_seconds=drain_seconds,
         )
-        self.life.begin(self.finish, self.stop)
+        self.control.begin(self.finish, self.stop)
 
     def finish(self) -> None:
         self.ends += 1
@@ -71,9 +76,9 @@ class Scene:
     def stop(self) -> None:
         self.stops += 1
 
-    async def hears(self) -> list[Report]:
+    async def hears(self) -> list[ObservedState]:
         async with asyncio.timeout(10):
-            return list(self.line.parse(await asyncio.get_running_loop().sock_recv(self.ours, 10_000), Report))
+            return list(self.line.parse(await asyncio.get_running_loop().sock_recv(self.ours, 10_000), ObservedState))
 
 
 def play(scenario: Callable[[Scene], Awaitable[Any]], drain_seconds: float = 0.1) -> None:
@@ -93,7 +98,7 @@ def test_it_says_again_and_again_that_it_lives() -> None:
     async def scenario(scene: Scene) -> None:
         assert scene.front.begun == 1
         for _ in range(3):
-            assert await scene.hears() == [Report(serves=3, holds=[3])]
+            assert await scene.hears() == [ObservedState(serves=3, holds=[3])]
             await asyncio.sleep(0.06)
 
     play(scenario)
@@ -127,14 +132,14 @@ def test_time_in_which_all_stood_still_is_not_the_network_s_and_one_that_hangs_i
 
 def test_a_report_that_is_too_long_is_no_silence(caplog: pytest.LogCaptureFixture) -> None:
     class Talker(Front):
-        def report(self) -> Report:
-            return Report(serves=3, refused={4: "x" * MAX_BYTES})
+        def report(self) -> ObservedState:
+            return ObservedState(serves=3, refused={4: "x" * MAX_BYTES})
 
     async def scenario(scene: Scene) -> None:
-        scene.life.service = cast(Any, Talker())
+        scene.control.service = cast(Any, Talker())
         await scene.hears()
-        scene.life.speak()
-        assert Report() in await scene.hears()
+        scene.control.send_state()
+        assert ObservedState() in await scene.hears()
 
     play(scenario)
     assert "is not sent" in caplog.text
@@ -173,11 +178,11 @@ def test_it_drains_and_a_moment_later_lets_nobody_in(cause: str) -> None:
 
 
 def test_it_obeys_the_first_orders_and_each_that_come_later() -> None:
-    later = Orders(4, [5], Trial(5, "canary", 10, datetime(2026, 1, 2, tzinfo=UTC)))
+    later = DesiredState(4, [5], ActiveCandidate(5, "canary", 10, datetime(2026, 1, 2, tzinfo=UTC)))
 
     async def scenario(scene: Scene) -> None:
         assert scene.front.obeyed == [FIRST]
-        assert scene.line.say(later)
+        assert scene.line.send(later)
         async with asyncio.timeout(10):
             while later not in scene.front.obeyed:
                 await asyncio.sleep(0.01)
@@ -190,9 +195,9 @@ def test_a_change_is_told_at_once() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.hears()
         said = scene.front.sent
-        scene.front.speak()
+        scene.front.send_state()
         assert scene.front.sent == said + 1  # in the same turn of the loop, in which it does not speak by itself
-        assert Report(serves=3, holds=[3]) in await scene.hears()
+        assert ObservedState(serves=3, holds=[3]) in await scene.hears()
 
     play(scenario)
 
@@ -201,13 +206,13 @@ def test_a_supervisor_that_does_not_listen_does_not_stop_it_and_counts_are_not_g
     async def scenario(scene: Scene) -> None:
         scene.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         for _ in range(5000):
-            scene.life.beat(asyncio.get_running_loop())
+            scene.control.beat(asyncio.get_running_loop())
         assert not scene.front.draining
         told = scene.front.sent
         assert 0 < told < 5000
         heard = 0
         while heard < told:  # the one that was cut off in the middle ends with the next
             heard += len(await scene.hears())
-            scene.life.speak()
+            scene.control.send_state()
 
     play(scenario)

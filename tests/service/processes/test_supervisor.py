@@ -20,7 +20,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from service.processes import supervisor as module
 from service.processes.supervisor import Supervisor
 from service.rollout.messages import MAX_BYTES, MAX_LINES
-from service.rollout.watcher import Watch
+from service.rollout.watcher import RegistryWatcher
 from service.telemetry import multiprocess
 
 # A worker: says that it lives, notes its start in a folder, and does what the file "orders" there says.
@@ -82,7 +82,7 @@ class Scene:
         self.supervisor = Supervisor(
             self.listener,
             folder / "metrics",
-            Watch(folder, "tiny", 1),
+            RegistryWatcher(folder, "tiny", 1),
             workers=workers,
             hang_seconds=hang_seconds,
             stop_seconds=stop_seconds,
@@ -188,7 +188,7 @@ BABBLES = "says what cannot be understood ({}), it is killed"
 
 
 @pytest.mark.parametrize(
-    ("orders", "why"),
+    ("desired", "why"),
     [
         ("silent", module.HANGS),
         ("hung", module.HANGS),
@@ -199,10 +199,10 @@ BABBLES = "says what cannot be understood ({}), it is killed"
     ],
 )
 def test_one_that_hangs_or_talks_nonsense_is_killed_and_replaced_and_the_log_says_which(
-    tmp_path: Path, orders: str, why: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, desired: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.order(orders)
+        scene.order(desired)
         await until(lambda: scene.started() >= 2)
         scene.order("serve")
         await until(lambda: [scene.told(pid) for pid in scene.ready()] == ["serve"])
@@ -247,13 +247,13 @@ def test_when_a_later_one_cannot_be_started_it_tries_again_and_again(tmp_path: P
     assert play(tmp_path, scenario, workers=1)[0] == 0
 
 
-@pytest.mark.parametrize(("orders", "end"), [("crash", "SIGSEGV"), ("give up", "exit code 3")])
+@pytest.mark.parametrize(("desired", "end"), [("crash", "SIGSEGV"), ("give up", "exit code 3")])
 def test_one_that_ends_badly_while_it_drains_is_told_and_the_exit_code_tells_it_too(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, orders: str, end: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, desired: str, end: str
 ) -> None:
     async def scenario(scene: Scene) -> None:
         await until(lambda: len(scene.ready()) == 2)
-        scene.order(orders)
+        scene.order(desired)
         os.kill(scene.ready()[0], signal.SIGKILL)
         await until(lambda: len(scene.ready()) == 2 and scene.started() == 3)
         scene.supervisor.stop()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.lifecycle.candidate import LATENCY_BOUNDS, Bounds, Candidate, Progress, Tally
-from service.rollout.analysis import judge, rise
+from service.rollout.analysis import analyse, rise
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
 FAST, SLOW = 40, 50  # bins; 2.6 times as slow
@@ -29,14 +29,14 @@ def candidate(requests: int = 500) -> Candidate:
 
 
 def test_nothing_seen_is_no_verdict() -> None:
-    assert judge(Progress(2, STARTED), candidate()) is None
+    assert analyse(Progress(2, STARTED), candidate()) is None
 
 
 def test_all_requests_without_loss_promote() -> None:
-    verdict = judge(progress(tally(500), tally(4500)), candidate())
-    assert verdict is not None
-    assert verdict.promoted
-    assert verdict.reason == "no loss in 500 requests, 100.0% of 100 images got the same class"
+    decision = analyse(progress(tally(500), tally(4500)), candidate())
+    assert decision is not None
+    assert decision.promoted
+    assert decision.reason == "no loss in 500 requests, 100.0% of 100 images got the same class"
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_all_requests_without_loss_promote() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_not_complete_is_watched_longer(seen: Progress, why: str) -> None:
-    assert judge(seen, candidate()) is None
+    assert analyse(seen, candidate()) is None
 
 
 def test_a_candidate_that_agrees_always_does_not_pass_a_bound_of_0() -> None:
     strict = msgspec.structs.replace(candidate(), bounds=Bounds(disagreement=0))
     for compared in range(1, 100):
-        assert judge(progress(tally(100), tally(900), compared=compared, agreed=compared), strict) is None
+        assert analyse(progress(tally(100), tally(900), compared=compared, agreed=compared), strict) is None
 
 
 def test_versions_without_a_class_in_common_are_judged_by_the_rest() -> None:
-    verdict = judge(progress(tally(500), tally(4500), compared=0, agreed=0, incomparable=60), candidate())
-    assert verdict is not None
-    assert verdict.promoted
+    decision = analyse(progress(tally(500), tally(4500), compared=0, agreed=0, incomparable=60), candidate())
+    assert decision is not None
+    assert decision.promoted
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_versions_without_a_class_in_common_are_judged_by_the_rest() -> None:
     ids=["all fail", "some fail", "disagrees", "unsure", "slow"],
 )
 def test_a_bound_that_is_surely_passed_stops_it_long_before_its_requests_are_complete(seen: Progress, cause: str) -> None:
-    verdict = judge(seen, candidate(requests=100_000))
-    assert verdict is not None
-    assert not verdict.promoted
-    assert verdict.reason.startswith(cause)
+    decision = analyse(seen, candidate(requests=100_000))
+    assert decision is not None
+    assert not decision.promoted
+    assert decision.reason.startswith(cause)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_bound_that_is_surely_passed_stops_it_long_before_its_requests_are_com
     ids=["one error", "few disagreements", "few unsure", "few slow", "nothing to compare with"],
 )
 def test_what_may_be_chance_is_watched_longer(seen: Progress) -> None:
-    assert judge(seen, candidate(requests=100_000)) is None
+    assert analyse(seen, candidate(requests=100_000)) is None
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_what_may_be_chance_is_watched_longer(seen: Progress) -> None:
     ],
 )
 def test_at_the_end_a_bound_that_is_passed_at_all_stops_it(seen: Progress, cause: str) -> None:
-    verdict = judge(seen, candidate())
-    assert verdict is not None
-    assert not verdict.promoted
-    assert verdict.reason.startswith(cause)
+    decision = analyse(seen, candidate())
+    assert decision is not None
+    assert not decision.promoted
+    assert decision.reason.startswith(cause)
 
 
 def test_a_few_milliseconds_are_no_loss() -> None:
-    verdict = judge(progress(tally(500, bin=20), tally(4500, bin=5)), candidate())  # 3.4 ms instead of 0.8 ms
-    assert verdict is not None
-    assert verdict.promoted
+    decision = analyse(progress(tally(500, bin=20), tally(4500, bin=5)), candidate())  # 3.4 ms instead of 0.8 ms
+    assert decision is not None
+    assert decision.promoted
 
 
 def test_a_good_candidate_is_hardly_ever_stopped_by_chance_and_a_bad_one_soon() -> None:
@@ -134,7 +134,7 @@ def walk(random: np.random.Generator, errors: float) -> int:
     failed = 0
     for seen in range(10, 2001, 10):
         failed += int(random.binomial(10, errors))
-        if judge(progress(tally(seen, errors=failed), tally(9 * seen, errors=seen // 11)), candidate(100_000)):
+        if analyse(progress(tally(seen, errors=failed), tally(9 * seen, errors=seen // 11)), candidate(100_000)):
             return seen
     return 2000
 

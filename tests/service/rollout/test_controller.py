@@ -17,9 +17,9 @@ from models.lifecycle import candidate
 from models.lifecycle.candidate import Candidate, Progress
 from models.registry import history, registry
 from service.rollout import controller as module
-from service.rollout.controller import LATE, UNUSABLE, Rollout
-from service.rollout.messages import Orders
-from service.rollout.watcher import Watch
+from service.rollout.controller import LATE, UNUSABLE, RolloutController
+from service.rollout.messages import DesiredState
+from service.rollout.watcher import RegistryWatcher
 from service.stopwatch import Awake
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
@@ -31,26 +31,26 @@ class Scene:
     def __init__(self, store: Path, workers: int = 2, follows: bool = True, together: int = 2) -> None:
         self.store = store
         self.crew = [Fake(place) for place in range(workers)]
-        self.rollout = Rollout(Watch(store, "tiny", 1), lambda: self.crew, follows, together)
+        self.rollout = RolloutController(RegistryWatcher(store, "tiny", 1), lambda: self.crew, follows, together)
 
     async def turns(self, count: int = 4) -> None:
         for _ in range(count):
             await self.rollout.turn()
             for worker in self.crew:
                 if worker.ready:
-                    self.rollout.hear(worker, worker.says())
+                    self.rollout.receive(worker, worker.says())
 
     def served(self) -> list[int]:
         return [worker.report.serves for worker in self.crew]
 
     def see(self, requests: int = 0, errors: int = 0, place: int = 0) -> None:
         """A worker reports what it saw of the candidate: so many requests, all alike in both versions, and failures."""
-        trial = self.crew[place].orders.trial
+        trial = self.crew[place].desired.trial
         assert trial is not None
         seen = Progress(trial.version, trial.started, compared=requests - errors, agreed=requests - errors)
         seen.candidate.requests, seen.candidate.errors, seen.candidate.images = requests, errors, requests - errors
         seen.in_service.requests = seen.in_service.images = 5 * requests
-        self.rollout.hear(self.crew[place], msgspec.structs.replace(self.crew[place].says(), progress=seen))
+        self.rollout.receive(self.crew[place], msgspec.structs.replace(self.crew[place].says(), progress=seen))
 
     def event(self) -> tuple[str, int, str]:
         """The last that the store's history holds."""
@@ -64,7 +64,7 @@ def play(scene: Scene, scenario: Callable[[Scene], Awaitable[Any]]) -> None:
 
 
 def gauge(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0
+    return REGISTRY.get_sample_value(name, {"model": "tiny"} | labels) or 0
 
 
 def test_a_promotion_is_prepared_by_all_and_then_served_by_all(make_store: MakeStore) -> None:
@@ -77,16 +77,16 @@ def test_a_promotion_is_prepared_by_all_and_then_served_by_all(make_store: MakeS
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert [worker.orders.prepare for worker in scene.crew] == [[2], [2]]
+        assert [worker.desired.prepare for worker in scene.crew] == [[2], [2]]
         scene.crew[1].slow = set()
         await scene.turns()
         assert scene.served() == [2, 2]
-        assert scene.crew[0].orders == Orders(2)
+        assert scene.crew[0].desired == DesiredState(2)
 
     play(scene, scenario)
     assert gauge("hubel_swaps_total", result="done") == done + 1
     assert [gauge("hubel_model_version", worker=str(place)) for place in range(2)] == [2, 2]
-    assert gauge("hubel_workers_agree") == 1
+    assert gauge("hubel_workers_in_sync") == 1
 
 
 def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_promoted_again(
@@ -100,9 +100,9 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
         await scene.turns()
         assert scene.served() == [1, 1]
         for worker in scene.crew:
-            assert worker.orders.prepare == []
-            assert worker.orders.refused is not None
-            assert (worker.orders.refused.version, worker.orders.refused.reason) == (2, UNUSABLE)
+            assert worker.desired.prepare == []
+            assert worker.desired.refused is not None
+            assert (worker.desired.refused.version, worker.desired.refused.reason) == (2, UNUSABLE)
         assert gauge("hubel_refused_version") == 2
         scene.crew[1].cannot = {}
         await scene.turns()
@@ -110,7 +110,7 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
         registry.promote(scene.store, "tiny", 2, "again")
         await scene.turns()
         assert scene.served() == [2, 2]
-        assert scene.crew[0].orders.refused is None
+        assert scene.crew[0].desired.refused is None
 
     with caplog.at_level(logging.ERROR):
         play(scene, scenario)
@@ -122,7 +122,7 @@ def test_workers_load_a_version_one_after_the_other(make_store: MakeStore) -> No
     scene = Scene(make_store(tiny=2), workers=3, together=1)
 
     def asked() -> list[list[int]]:
-        return [worker.orders.prepare for worker in scene.crew]
+        return [worker.desired.prepare for worker in scene.crew]
 
     async def scenario(scene: Scene) -> None:
         for worker in scene.crew:
@@ -161,12 +161,12 @@ def test_a_version_at_which_workers_end_one_after_the_other_is_refused(make_stor
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         for _ in range(module.DEATHS):
-            assert 2 in scene.crew[0].orders.prepare
+            assert 2 in scene.crew[0].desired.prepare
             scene.rollout.lose(scene.crew[0])
             await scene.turns(2)
         assert scene.served() == [1, 1]
         assert scene.rollout.rejected == {2: "2 workers ended, one after the other, while they loaded it"}
-        assert scene.crew[0].orders.prepare == []
+        assert scene.crew[0].desired.prepare == []
 
     play(Scene(make_store(tiny=2)), scenario)
 
@@ -216,7 +216,7 @@ def test_a_version_that_takes_too_long_is_refused(make_store: MakeStore, monkeyp
         scene.crew[0].slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
-        refused = scene.crew[0].orders.refused
+        refused = scene.crew[0].desired.refused
         assert refused is not None
         assert refused.reason == LATE
         assert scene.served() == [1, 1]
@@ -232,10 +232,10 @@ def test_a_worker_that_does_not_swap_shows_in_the_metrics(make_store: MakeStore)
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         assert scene.served() == [2, 1]
-        assert gauge("hubel_workers_agree") == 0
+        assert gauge("hubel_workers_in_sync") == 0
         scene.crew.pop()
         scene.rollout.lose(Fake(1))
-        assert gauge("hubel_workers_agree") == 1
+        assert gauge("hubel_workers_in_sync") == 1
         assert gauge("hubel_model_version", worker="1") == 0
 
     play(scene, scenario)
@@ -276,10 +276,10 @@ def test_a_damaged_pointer_changes_nothing_and_is_told(make_store: MakeStore, ca
         (scene.store / "tiny/current.json").write_text("{")
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert gauge("hubel_store_faulty") == 1
+        assert gauge("hubel_registry_unreadable") == 1
         (scene.store / "tiny/current.json").write_bytes(whole)
         await scene.turns()
-        assert gauge("hubel_store_faulty") == 0
+        assert gauge("hubel_registry_unreadable") == 0
 
     play(scene, scenario)
     assert caplog.text.count("tiny:1 stays live: ") == 1
@@ -294,7 +294,7 @@ def test_a_candidate_without_loss_is_promoted_and_swapped_in(make_store: MakeSto
         await scene.turns()
         assert scene.served() == [1, 1]
         assert gauge("hubel_candidate_version") == 2
-        trial = scene.crew[0].orders.trial
+        trial = scene.crew[0].desired.trial
         assert trial is not None
         assert (trial.version, trial.mode, trial.percent, trial.wanted) == (2, mode, 10, 100)
         for place in (0, 1):
@@ -302,7 +302,7 @@ def test_a_candidate_without_loss_is_promoted_and_swapped_in(make_store: MakeSto
         await scene.turns()
         assert scene.served() == [2, 2]
         assert candidate.read(scene.store, "tiny") is None
-        assert scene.crew[0].orders == Orders(2)
+        assert scene.crew[0].desired == DesiredState(2)
 
     play(scene, scenario)
     event, version, reason = scene.event()
@@ -319,7 +319,7 @@ def test_a_candidate_that_fails_is_stopped_and_the_old_version_goes_on(make_stor
         scene.see(20, errors=10)
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert [(worker.orders.trial, worker.orders.prepare) for worker in scene.crew] == [(None, [])] * 2
+        assert [(worker.desired.trial, worker.desired.prepare) for worker in scene.crew] == [(None, [])] * 2
 
     play(scene, scenario)
     event, version, reason = scene.event()
@@ -372,7 +372,7 @@ def test_counts_of_another_candidate_do_not_count(make_store: MakeStore) -> None
         await scene.turns()
         old = Progress(2, candidate.Candidate(2, "canary", 1).started)
         old.candidate.requests = old.candidate.images = old.compared = old.agreed = 1000
-        scene.rollout.hear(scene.crew[0], msgspec.structs.replace(scene.crew[0].says(), progress=old))
+        scene.rollout.receive(scene.crew[0], msgspec.structs.replace(scene.crew[0].says(), progress=old))
         await scene.turns()
         assert candidate.read(scene.store, "tiny") is not None
 
@@ -412,10 +412,10 @@ def test_a_verdict_that_cannot_be_recorded_ends_the_trial_all_the_same(
         scene.see(100)
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert scene.crew[0].orders == Orders(1)
+        assert scene.crew[0].desired == DesiredState(1)
 
     play(scene, scenario)
-    assert gauge("hubel_verdict_unrecorded") == 1
+    assert gauge("hubel_decision_unrecorded") == 1
     assert "cannot be recorded in the store, it is not tried any more: [Errno 30] Read-only file system" in caplog.text
 
 
@@ -427,7 +427,7 @@ def test_a_candidate_that_is_taken_back_by_hand_is_let_go(make_store: MakeStore)
         await scene.turns()
         candidate.end(scene.store, "tiny", False, "changed my mind")
         await scene.turns()
-        assert scene.crew[0].orders == Orders(1)
+        assert scene.crew[0].desired == DesiredState(1)
         assert gauge("hubel_candidate_version") == 0
 
     play(scene, scenario)
@@ -438,23 +438,23 @@ def test_a_store_that_does_not_answer_is_told_and_holds_nothing_up(
 ) -> None:
     scene = Scene(make_store(tiny=2))
     monkeypatch.setattr(module, "STORE_SECONDS", 0.05)
-    answers, look, looks = threading.Event(), scene.rollout.watch.look, list[int]()
+    answers, look, looks = threading.Event(), scene.rollout.watcher.look, list[int]()
 
     def wait() -> None:
         looks.append(1)
         answers.wait(20)
         look()
 
-    monkeypatch.setattr(scene.rollout.watch, "look", wait)
+    monkeypatch.setattr(scene.rollout.watcher, "look", wait)
 
     async def scenario(scene: Scene) -> None:
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
-        assert (scene.served(), gauge("hubel_store_faulty"), len(looks)) == ([1, 1], 1, 1)
+        assert (scene.served(), gauge("hubel_registry_unreadable"), len(looks)) == ([1, 1], 1, 1)
         answers.set()
         monkeypatch.setattr(module, "STORE_SECONDS", 10)
         await scene.turns()
-        assert (scene.served(), gauge("hubel_store_faulty")) == ([2, 2], 0)
+        assert (scene.served(), gauge("hubel_registry_unreadable")) == ([2, 2], 0)
 
     play(scene, scenario)
     assert caplog.text.count(f"tiny:1 stays live: {scene.store} does not answer for 0.05 s") == 1
@@ -472,10 +472,10 @@ def test_a_verdict_that_another_command_keeps_from_the_store_ends_the_trial(
         scene.see(100)
         with history.locked(scene.store / "tiny"):
             await scene.turns()
-        assert scene.crew[0].orders == Orders(1)
+        assert scene.crew[0].desired == DesiredState(1)
 
     play(scene, scenario)
-    assert gauge("hubel_verdict_unrecorded") == 1
+    assert gauge("hubel_decision_unrecorded") == 1
     assert f"is being changed by process {os.getpid()} " in caplog.text
 
 
@@ -531,7 +531,7 @@ def test_the_reason_of_a_refusal_is_one_short_line_and_only_its_kind_is_told_to_
     async def scenario(scene: Scene) -> None:
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
-        refused = scene.crew[1].orders.refused
+        refused = scene.crew[1].desired.refused
         assert refused is not None
         assert refused.reason == "it cannot be used; the log of the service says why"
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from models.image.preprocess import Pixels
-from service.engine.client import RemoteError
+from service.engine.client import EngineError
 from service.inference.batcher import Arrays
-from service.rollout.loaded import Held, Holding
-from service.rollout.messages import Orders, Trial
+from service.rollout.loaded import LoadedModel, LoadedModels
+from service.rollout.messages import ActiveCandidate, DesiredState
 from tests.factories import make_manifest
 
 PIXELS = np.zeros((1, 2, 2, 3), np.uint8)
-TRIAL = Trial(2, "canary", 10, datetime(2026, 1, 2, tzinfo=UTC))
+TRIAL = ActiveCandidate(2, "canary", 10, datetime(2026, 1, 2, tzinfo=UTC))
 
 
 class Fake:
@@ -30,7 +30,7 @@ class Fake:
 
     def __init__(self, version: int, bad: str = "") -> None:
         self.manifest = make_manifest(version=version)
-        self.passed_over: list[str] = []
+        self.skipped_backends: list[str] = []
         self.bad = bad
         self.gate = threading.Event()
         self.closed = threading.Event()
@@ -39,7 +39,7 @@ class Fake:
     def wait(self, seconds: float) -> None:
         assert self.gate.wait(10)
         if self.aborted or self.bad:
-            raise RemoteError(self.bad or "aborted")
+            raise EngineError(self.bad or "aborted")
 
     def answer(self) -> None:
         self.answers = True
@@ -50,7 +50,7 @@ class Fake:
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         if self.lost:
-            raise RemoteError("its process ended")
+            raise EngineError("its process ended")
         return {"logits": np.full((len(images), 1), self.manifest.version, np.float32)}
 
     def close(self) -> None:
@@ -64,13 +64,13 @@ class Scene:
         self.first = Fake(1)
         self.loads = {version: Fake(version) for version in (2, 3)}
         self.announced: list[int] = []
-        self.holding = Holding(self.first, self.load, lambda held: self.announced.append(held.version))
+        self.loaded = LoadedModels(self.first, self.load, lambda held: self.announced.append(held.version))
         self.changes = 0
-        self.holding.changed = self.change
+        self.loaded.changed = self.change
 
     def load(self, version: int) -> Fake:
         if version not in self.loads:
-            raise RemoteError(f"no version {version}")
+            raise EngineError(f"no version {version}")
         return self.loads[version]
 
     def change(self) -> None:
@@ -82,9 +82,9 @@ class Scene:
                 await asyncio.sleep(0.005)
 
     async def hold(self, version: int) -> None:
-        self.holding.obey(Orders(1, [version]))
+        self.loaded.reconcile(DesiredState(1, [version]))
         self.loads[version].gate.set()
-        await self.until(lambda: version in self.holding.held)
+        await self.until(lambda: version in self.loaded.held)
 
 
 def play(scenario: Callable[[Scene], Awaitable[Any]]) -> None:
@@ -101,20 +101,20 @@ def play(scenario: Callable[[Scene], Awaitable[Any]]) -> None:
 
 def test_a_version_is_loaded_beside_while_the_other_answers_and_takes_its_place_when_told() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.holding.obey(Orders(1, [2]))
+        scene.loaded.reconcile(DesiredState(1, [2]))
         await asyncio.sleep(0.02)
-        assert scene.holding.report().holds == [1]
+        assert scene.loaded.report().holds == [1]
         scene.loads[2].gate.set()
-        await scene.until(lambda: scene.holding.report().holds == [1, 2])
-        assert scene.holding.serving.version == 1
+        await scene.until(lambda: scene.loaded.report().holds == [1, 2])
+        assert scene.loaded.serving.version == 1
         assert not scene.loads[2].answers
         changes = scene.changes
-        scene.holding.obey(Orders(2))
-        assert scene.holding.serving.version == 2
+        scene.loaded.reconcile(DesiredState(2))
+        assert scene.loaded.serving.version == 2
         assert scene.loads[2].answers
         assert scene.announced == [1, 2]
         assert scene.changes > changes
-        assert scene.holding.report().holds == [2]
+        assert scene.loaded.report().holds == [2]
         await scene.until(scene.first.closed.is_set)
 
     play(scenario)
@@ -123,8 +123,8 @@ def test_a_version_is_loaded_beside_while_the_other_answers_and_takes_its_place_
 def test_what_a_request_uses_is_kept_until_it_ends() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.hold(2)
-        with scene.holding.serving.used() as held:
-            scene.holding.obey(Orders(2))
+        with scene.loaded.serving.used() as held:
+            scene.loaded.reconcile(DesiredState(2))
             await asyncio.sleep(0.02)
             assert not scene.first.closed.is_set()
             assert held.compute(PIXELS, ["logits"])["logits"][0, 0] == 1
@@ -135,9 +135,9 @@ def test_what_a_request_uses_is_kept_until_it_ends() -> None:
 
 def test_a_worker_that_is_told_late_loads_and_swaps_by_itself() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.holding.obey(Orders(3))
+        scene.loaded.reconcile(DesiredState(3))
         scene.loads[3].gate.set()
-        await scene.until(lambda: scene.holding.serving.version == 3)
+        await scene.until(lambda: scene.loaded.serving.version == 3)
 
     play(scenario)
 
@@ -147,13 +147,13 @@ def test_what_cannot_be_loaded_is_reported_with_its_reason_and_tried_again_when_
     async def scenario(scene: Scene) -> None:
         scene.loads[2].bad = "its hash is wrong"
         scene.loads[2].gate.set()
-        scene.holding.obey(Orders(1, [version]))
-        await scene.until(lambda: scene.holding.report().refused)
+        scene.loaded.reconcile(DesiredState(1, [version]))
+        await scene.until(lambda: scene.loaded.report().refused)
         reason = {2: "its hash is wrong", 9: "no version 9"}[version]
-        assert scene.holding.report().refused == {version: reason}
-        assert scene.holding.serving.version == 1
-        scene.holding.obey(Orders(1))
-        assert scene.holding.report().refused == {}
+        assert scene.loaded.report().refused == {version: reason}
+        assert scene.loaded.serving.version == 1
+        scene.loaded.reconcile(DesiredState(1))
+        assert scene.loaded.report().refused == {}
         scene.loads[version] = Fake(version)
         await scene.hold(version)
 
@@ -162,13 +162,13 @@ def test_what_cannot_be_loaded_is_reported_with_its_reason_and_tried_again_when_
 
 def test_one_that_is_not_wanted_any_more_is_given_up_while_it_loads() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.holding.obey(Orders(1, [2]))
-        await scene.until(lambda: scene.holding.opening is not None)
-        scene.holding.obey(Orders(1, [3]))
+        scene.loaded.reconcile(DesiredState(1, [2]))
+        await scene.until(lambda: scene.loaded.opening is not None)
+        scene.loaded.reconcile(DesiredState(1, [3]))
         assert scene.loads[2].aborted
         scene.loads[3].gate.set()
-        await scene.until(lambda: scene.holding.report().holds == [1, 3])
-        assert scene.holding.report().refused == {}
+        await scene.until(lambda: scene.loaded.report().holds == [1, 3])
+        assert scene.loaded.report().refused == {}
 
     play(scenario)
 
@@ -177,38 +177,38 @@ def test_one_that_is_wanted_again_while_it_is_given_up_is_loaded_anew_and_not_re
     async def scenario(scene: Scene) -> None:
         first, second = scene.loads[2], Fake(2)
         second.gate.set()
-        scene.holding.obey(Orders(1, [2]))
-        await scene.until(lambda: scene.holding.opening is first)
+        scene.loaded.reconcile(DesiredState(1, [2]))
+        await scene.until(lambda: scene.loaded.opening is first)
         scene.loads[2] = second
-        scene.holding.obey(Orders(1))
-        scene.holding.obey(Orders(1, [2]))
-        await scene.until(lambda: 2 in scene.holding.held or scene.holding.refused)
+        scene.loaded.reconcile(DesiredState(1))
+        scene.loaded.reconcile(DesiredState(1, [2]))
+        await scene.until(lambda: 2 in scene.loaded.held or scene.loaded.refused)
         assert first.aborted
-        assert scene.holding.refused == {}
-        assert scene.holding.held[2].network is second
+        assert scene.loaded.refused == {}
+        assert scene.loaded.held[2].network is second
 
     play(scenario)
 
 
 def test_several_are_loaded_one_after_the_other() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.holding.obey(Orders(1, [2, 3]))
+        scene.loaded.reconcile(DesiredState(1, [2, 3]))
         scene.loads[3].gate.set()
         await asyncio.sleep(0.05)
-        assert scene.holding.report().holds == [1]
+        assert scene.loaded.report().holds == [1]
         scene.loads[2].gate.set()
-        await scene.until(lambda: scene.holding.report().holds == [1, 2, 3])
+        await scene.until(lambda: scene.loaded.report().holds == [1, 2, 3])
 
     play(scenario)
 
 
 def test_a_canary_is_on_trial_once_it_is_here() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.holding.obey(Orders(1, [2], TRIAL))
-        assert scene.holding.trial is None
+        scene.loaded.reconcile(DesiredState(1, [2], TRIAL))
+        assert scene.loaded.trial is None
         scene.loads[2].gate.set()
-        await scene.until(lambda: scene.holding.trial is not None)
-        trial = scene.holding.trial
+        await scene.until(lambda: scene.loaded.trial is not None)
+        trial = scene.loaded.trial
         assert trial is not None
         assert (trial[0], trial[1].version) == (TRIAL, 2)
         assert scene.loads[2].answers
@@ -220,11 +220,11 @@ def test_a_candidate_whose_process_is_lost_is_reported_and_the_worker_goes_on() 
     async def scenario(scene: Scene) -> None:
         await scene.hold(2)
         scene.loads[2].lost = True
-        held = scene.holding.held[2]
+        held = scene.loaded.held[2]
         await asyncio.to_thread(fail, held)
-        await scene.until(lambda: scene.holding.report().refused)
-        assert scene.holding.report().refused == {2: "its process ended"}
-        assert scene.holding.report().holds == [1]
+        await scene.until(lambda: scene.loaded.report().refused)
+        assert scene.loaded.report().refused == {2: "its process ended"}
+        assert scene.loaded.report().holds == [1]
 
     play(scenario)
 
@@ -235,9 +235,9 @@ def test_without_the_version_in_service_the_worker_ends(monkeypatch: pytest.Monk
 
     async def scenario(scene: Scene) -> None:
         await scene.hold(2)
-        scene.holding.obey(Orders(2))
+        scene.loaded.reconcile(DesiredState(2))
         scene.loads[2].lost = True
-        await asyncio.to_thread(fail, scene.holding.serving)
+        await asyncio.to_thread(fail, scene.loaded.serving)
         assert told == [(os.getpid(), signal.SIGTERM)]
 
     play(scenario)
@@ -246,9 +246,9 @@ def test_without_the_version_in_service_the_worker_ends(monkeypatch: pytest.Monk
 def test_at_the_end_all_are_closed_also_one_that_loads() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.hold(2)
-        scene.holding.obey(Orders(1, [2, 3]))
-        await scene.until(lambda: scene.holding.opening is not None)
-        scene.holding.close()
+        scene.loaded.reconcile(DesiredState(1, [2, 3]))
+        await scene.until(lambda: scene.loaded.opening is not None)
+        scene.loaded.close()
         assert scene.first.closed.is_set()
         assert scene.loads[2].closed.is_set()
         assert scene.loads[3].aborted
@@ -256,6 +256,6 @@ def test_at_the_end_all_are_closed_also_one_that_loads() -> None:
     play(scenario)
 
 
-def fail(held: Held) -> None:
-    with suppress(RemoteError):
+def fail(held: LoadedModel) -> None:
+    with suppress(EngineError):
         held.compute(PIXELS, ["logits"])

@@ -9,7 +9,7 @@ import pytest
 
 from models.lifecycle.candidate import Progress
 from service.engine.ipc import REASON_CHARS, cut
-from service.rollout.messages import MAX_BYTES, MAX_LINES, Line, Orders, Refusal, Report, Trial
+from service.rollout.messages import MAX_BYTES, MAX_LINES, ActiveCandidate, Channel, DesiredState, ObservedState, RefusedVersion
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -17,21 +17,21 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 def test_what_is_said_is_heard() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        orders = Orders(1, [2, 3], Trial(2, "canary", 12.5, NOW, 7, 100), Refusal(3, "why\nnot", NOW))
-        report = Report(hung=True, serves=1, holds=[1, 2], refused={3: "why"}, progress=Progress(2, NOW))
-        assert Line(ours).say(orders)
-        assert list(Line(theirs).parse(theirs.recv(10_000), Orders)) == [orders]
-        assert Line(theirs).say(report)
-        assert list(Line(ours).parse(ours.recv(10_000), Report)) == [report]
+        desired = DesiredState(1, [2, 3], ActiveCandidate(2, "canary", 12.5, NOW, 7, 100), RefusedVersion(3, "why\nnot", NOW))
+        report = ObservedState(hung=True, serves=1, holds=[1, 2], refused={3: "why"}, progress=Progress(2, NOW))
+        assert Channel(ours).send(desired)
+        assert list(Channel(theirs).parse(theirs.recv(10_000), DesiredState)) == [desired]
+        assert Channel(theirs).send(report)
+        assert list(Channel(ours).parse(ours.recv(10_000), ObservedState)) == [report]
 
 
 def test_messages_in_pieces_are_put_together() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line, found = Line(ours), list[Orders]()
+        line, found = Channel(ours), list[DesiredState]()
         for byte in b'{"serve": 1}\n{"serve": 2}\n{"ser':
-            found += line.parse(bytes([byte]), Orders)
-        assert found == [Orders(1), Orders(2)]
+            found += line.parse(bytes([byte]), DesiredState)
+        assert found == [DesiredState(1), DesiredState(2)]
 
 
 def test_what_is_no_message_or_never_ends_is_told() -> None:
@@ -39,7 +39,7 @@ def test_what_is_no_message_or_never_ends_is_told() -> None:
     with ours, theirs:
         for data in (b"what?\n", b"{}\n", b"x" * (MAX_BYTES + 1), b" " * MAX_BYTES + b'{"serve":1}\n', b"\xff\n"):
             with pytest.raises(msgspec.DecodeError):
-                list(Line(ours).parse(data, Orders))
+                list(Channel(ours).parse(data, DesiredState))
 
 
 def test_more_lines_than_anyone_has_to_say_are_told_and_as_many_over_time_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,24 +47,24 @@ def test_more_lines_than_anyone_has_to_say_are_told_and_as_many_over_time_are_no
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line = Line(ours)
+        line = Channel(ours)
         for _ in range(3):
             for count in (MAX_LINES // 2, MAX_LINES // 2):
-                assert len(list(line.parse(b"{}\n" * count, Report))) == count
+                assert len(list(line.parse(b"{}\n" * count, ObservedState))) == count
             now[0] += 1
-        assert len(list(line.parse(b"{}\n" * MAX_LINES, Report))) == MAX_LINES
+        assert len(list(line.parse(b"{}\n" * MAX_LINES, ObservedState))) == MAX_LINES
         with pytest.raises(msgspec.DecodeError, match="more than 1000 lines in a second"):
-            list(line.parse(b"{}\n", Report))
+            list(line.parse(b"{}\n", ObservedState))
 
 
 def test_what_is_too_long_is_not_sent_and_the_next_is(caplog: pytest.LogCaptureFixture) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line = Line(ours)
-        assert not line.say(Report(refused={2: "x" * (MAX_BYTES + 7)}))
+        line = Channel(ours)
+        assert not line.send(ObservedState(refused={2: "x" * (MAX_BYTES + 7)}))
         assert "is not sent, at most 65536 may be" in caplog.text
-        assert line.say(Report(serves=5))
-        assert list(Line(theirs).parse(theirs.recv(10_000), Report)) == [Report(serves=5)]
+        assert line.send(ObservedState(serves=5))
+        assert list(Channel(theirs).parse(theirs.recv(10_000), ObservedState)) == [ObservedState(serves=5)]
 
 
 def test_a_reason_of_any_length_fits() -> None:
@@ -75,11 +75,11 @@ def test_a_reason_of_any_length_fits() -> None:
     assert long.startswith("begins with this ")
     assert long.endswith(" and ends so")
     reasons = {version: cut("\x00\udcff" * 40_000) for version in range(10)}
-    assert len(msgspec.json.encode(Report(refused=reasons))) < MAX_BYTES
+    assert len(msgspec.json.encode(ObservedState(refused=reasons))) < MAX_BYTES
 
 
 def test_nobody_there_is_no_error() -> None:
     ours, theirs = socket.socketpair()
     theirs.close()
     with ours:
-        assert not Line(ours).say(Orders(1))
+        assert not Channel(ours).send(DesiredState(1))

@@ -14,7 +14,7 @@ from models.errors import PackageError
 from models.package import drift_reference, signature
 from models.package import manifest as manifests
 from models.registry import registry
-from service.rollout.loaded import Holding
+from service.rollout.loaded import LoadedModels
 from service.rollout.packages import KNOWN, Packages
 from tests.factories import make_files, make_manifest
 from tests.models.conftest import MakeStore as MakeStore
@@ -27,7 +27,7 @@ class Reader(Packages):
 
     def __init__(self, store: Path, *held: int, key: Path | None = None) -> None:
         held_ones = {v: SimpleNamespace(manifest=manifests.read(store / f"tiny/{v}")) for v in held}
-        super().__init__(store, "tiny", key, cast(Holding, SimpleNamespace(held=held_ones)))
+        super().__init__(store, "tiny", key, cast(LoadedModels, SimpleNamespace(held=held_ones)))
 
 
 def write_reference(folder: Path, brightness: float) -> None:
@@ -56,7 +56,7 @@ def test_what_is_read_after_the_start_is_read_by_the_manifest_that_was_checked(m
     with pytest.raises(PackageError, match=r"reference\.npz was changed: its SHA-256 is"):
         reader.reference(2)
     assert reader.labels(2) == ["a", "b", "100"]
-    reader.holding.held.clear()  # another version has taken its place
+    reader.loaded.held.clear()  # another version has taken its place
     assert reader.labels(2) == ["a", "b", "100"]
 
 

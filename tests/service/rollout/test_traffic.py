@@ -12,11 +12,11 @@ from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
 from models.package.prediction import Classification, Prediction, Ranking
 from service.errors import DeadlineExceeded, OutOfMemory
-from service.http.request import nothing, read_head
+from service.http.request import nothing, parse_head
 from service.inference.batcher import Arrays, Batcher, Job
-from service.rollout.loaded import Held, Holding
-from service.rollout.messages import Orders, Trial
-from service.rollout.traffic import Contest, NotFinite, check_finite, is_in_share
+from service.rollout.loaded import LoadedModel, LoadedModels
+from service.rollout.messages import ActiveCandidate, DesiredState
+from service.rollout.traffic import NotFinite, TrafficSplit, check_finite, is_in_share
 from tests.factories import make_manifest
 
 STARTED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -31,7 +31,7 @@ class Fake:
 
     def __init__(self, version: int, **manifest: Any) -> None:
         self.manifest = make_manifest(version=version, **manifest)
-        self.passed_over: list[str] = []
+        self.skipped_backends: list[str] = []
         self.best = 0
         self.error: Exception | None = None
         self.shapes: list[tuple[int, ...]] = []
@@ -58,38 +58,38 @@ class Scene:
 
     def __init__(self, mode: Any, percent: float = 100, **manifest: Any) -> None:
         self.old, self.new = Fake(1, input=SMALL), Fake(2, **({"input": SMALL} | manifest))
-        self.holding = Holding(self.old, lambda version: self.new, lambda held: None)
-        self.orders = Orders(1, [2], Trial(2, mode, percent, STARTED))
+        self.loaded = LoadedModels(self.old, lambda version: self.new, lambda held: None)
+        self.desired = DesiredState(1, [2], ActiveCandidate(2, mode, percent, STARTED))
         self.decoded: list[InputSpec] = []
 
     async def begin(self) -> None:
-        self.batcher = Batcher(self.holding.serving.compute, max_batch=4, max_queue=10)
-        self.contest = Contest(self.holding, self.batcher, self.decode)
-        self.holding.obey(self.orders)
+        self.batcher = Batcher(self.loaded.serving.compute, max_batch=4, max_queue=10)
+        self.traffic = TrafficSplit(self.loaded, self.batcher, self.decode)
+        self.loaded.reconcile(self.desired)
         async with asyncio.timeout(10):
-            while self.holding.trial is None:
+            while self.loaded.trial is None:
                 await asyncio.sleep(0.005)
 
     async def decode(self, image: bytes, spec: InputSpec) -> Pixels:
         self.decoded.append(spec)
         return np.zeros((spec.height, spec.width, 3), np.uint8)
 
-    async def compute(self, held: Held) -> Job:
+    async def compute(self, held: LoadedModel) -> Job:
         spec = held.manifest.input
         pixels = np.zeros((spec.height, spec.width, 3), np.uint8)
         return await self.batcher.submit(pixels, ("logits",), float("inf"), compute=held.compute)
 
-    async def compare(self, held: Held, key: str = "a") -> None:
+    async def compare(self, held: LoadedModel, key: str = "a") -> None:
         """Answer an image by a version, and have it compared."""
         job = await self.compute(held)
         self.batcher.spare_from = 0
-        self.contest.compare(key, held, b"image", job)
-        if self.contest.comparing:
-            await self.contest.comparing
+        self.traffic.compare(key, held, b"image", job)
+        if self.traffic.comparing:
+            await self.traffic.comparing
 
     @property
-    def candidate(self) -> Held:
-        return self.holding.held[2]
+    def candidate(self) -> LoadedModel:
+        return self.loaded.held[2]
 
 
 Play = Callable[[Scene, Callable[[Scene], Awaitable[Any]]], None]
@@ -117,10 +117,10 @@ def play() -> Iterator[Play]:
 def test_a_canary_answers_its_share_and_the_same_keys_each_time(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         keys = [f"request-{number}" for number in range(2000)]
-        chosen = [scene.contest.choose(key, "logits").version for key in keys]
+        chosen = [scene.traffic.choose(key, "logits").version for key in keys]
         assert 0.08 < chosen.count(2) / len(keys) < 0.12
-        assert chosen == [scene.contest.choose(key, "logits").version for key in keys]
-        assert {scene.contest.choose(key, "features").version for key in keys} == {1}
+        assert chosen == [scene.traffic.choose(key, "logits").version for key in keys]
+        assert {scene.traffic.choose(key, "features").version for key in keys} == {1}
 
     play(Scene("canary", 10), scenario)
 
@@ -129,11 +129,11 @@ def test_a_client_without_a_key_cannot_choose_by_its_request_id_whether_it_meets
     async def scenario(scene: Scene) -> None:
         headers = [(b"x-request-id", b"mine.42")]
         scope = {"method": "POST", "path": "/v1/classify", "query_string": b"", "headers": headers}
-        requests = [read_head(scope, nothing) for _ in range(1500)]
+        requests = [parse_head(scope, nothing) for _ in range(1500)]
         assert {request.given for request in requests} == {"mine.42"}
-        chosen = [scene.contest.choose(request.key(), "logits").version for request in requests]
+        chosen = [scene.traffic.choose(request.key(), "logits").version for request in requests]
         assert 0.15 < chosen.count(2) / len(requests) < 0.25
-        assert chosen == [scene.contest.choose(request.key(), "logits").version for request in requests]
+        assert chosen == [scene.traffic.choose(request.key(), "logits").version for request in requests]
 
     play(Scene("canary", 20), scenario)
 
@@ -148,11 +148,11 @@ def test_other_keys_meet_the_next_candidate() -> None:
 
 def test_a_shadow_answers_nobody_and_is_compared_on_what_the_other_answered(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        assert {scene.contest.choose(str(number), "logits").version for number in range(100)} == {1}
-        await scene.compare(scene.holding.serving)
+        assert {scene.traffic.choose(str(number), "logits").version for number in range(100)} == {1}
+        await scene.compare(scene.loaded.serving)
         scene.new.best = 1
-        await scene.compare(scene.holding.serving)
-        seen = scene.contest.progress()
+        await scene.compare(scene.loaded.serving)
+        seen = scene.traffic.progress()
         assert seen is not None
         assert (seen.compared, seen.agreed, seen.incomparable) == (2, 1, 0)
         for tally in (seen.candidate, seen.in_service):
@@ -165,8 +165,8 @@ def test_a_shadow_answers_nobody_and_is_compared_on_what_the_other_answered(play
 def test_a_shadow_takes_its_share_alone(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         for number in range(60):
-            await scene.compare(scene.holding.serving, key=str(number))
-        seen = scene.contest.progress()
+            await scene.compare(scene.loaded.serving, key=str(number))
+        seen = scene.traffic.progress()
         assert seen is not None
         assert 0 < seen.compared < 40
 
@@ -176,8 +176,8 @@ def test_a_shadow_takes_its_share_alone(play: Play) -> None:
 def test_what_a_canary_answered_is_computed_by_the_other_too(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.compare(scene.candidate)
-        await scene.compare(scene.holding.serving)  # of these there are enough
-        seen = scene.contest.progress()
+        await scene.compare(scene.loaded.serving)  # of these there are enough
+        seen = scene.traffic.progress()
         assert seen is not None
         assert (seen.compared, seen.agreed) == (1, 1)
         assert seen.candidate.requests == seen.in_service.requests == 0  # which are counted as they are answered
@@ -187,7 +187,7 @@ def test_what_a_canary_answered_is_computed_by_the_other_too(play: Play) -> None
 
 def test_another_input_is_decoded_for(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        await scene.compare(scene.holding.serving)
+        await scene.compare(scene.loaded.serving)
         assert scene.decoded == [LARGE]
         assert scene.new.shapes == [(1, 8, 8, 3)]
         assert scene.old.shapes == [(1, 4, 4, 3)]
@@ -199,8 +199,8 @@ def test_another_input_is_decoded_for(play: Play) -> None:
 def test_a_class_that_the_candidate_has_more_cannot_be_compared(play: Play, mode: str) -> None:
     async def scenario(scene: Scene) -> None:
         scene.new.best = 3
-        await scene.compare(scene.holding.serving if mode == "shadow" else scene.candidate)
-        seen = scene.contest.progress()
+        await scene.compare(scene.loaded.serving if mode == "shadow" else scene.candidate)
+        seen = scene.traffic.progress()
         assert seen is not None
         assert (seen.compared, seen.agreed, seen.incomparable) == (0, 0, 1)
 
@@ -210,8 +210,8 @@ def test_a_class_that_the_candidate_has_more_cannot_be_compared(play: Play, mode
 @pytest.mark.parametrize("mode", ["shadow", "canary"])
 def test_a_class_that_the_candidate_lacks_is_disagreement(play: Play, mode: str) -> None:
     async def scenario(scene: Scene) -> None:
-        await scene.compare(scene.holding.serving if mode == "shadow" else scene.candidate)
-        seen = scene.contest.progress()
+        await scene.compare(scene.loaded.serving if mode == "shadow" else scene.candidate)
+        seen = scene.traffic.progress()
         assert seen is not None
         assert (seen.compared, seen.agreed, seen.incomparable) == (1, 0, 0)
 
@@ -220,12 +220,12 @@ def test_a_class_that_the_candidate_lacks_is_disagreement(play: Play, mode: str)
 
 def test_nothing_is_compared_while_there_is_work_or_right_after(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        job = await scene.compute(scene.holding.serving)
+        job = await scene.compute(scene.loaded.serving)
         with scene.batcher.admit(1):
-            scene.contest.compare("a", scene.holding.serving, b"", job)
+            scene.traffic.compare("a", scene.loaded.serving, b"", job)
         scene.batcher.spare_from = float("inf")
-        scene.contest.compare("a", scene.holding.serving, b"", job)
-        assert scene.contest.comparing is None
+        scene.traffic.compare("a", scene.loaded.serving, b"", job)
+        assert scene.traffic.comparing is None
         assert scene.new.shapes == []
 
     play(Scene("shadow"), scenario)
@@ -234,8 +234,8 @@ def test_nothing_is_compared_while_there_is_work_or_right_after(play: Play) -> N
 def test_a_shadow_that_fails_is_counted_and_nothing_else_happens(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         scene.new.error = RuntimeError("broken")
-        await scene.compare(scene.holding.serving)
-        seen = scene.contest.progress()
+        await scene.compare(scene.loaded.serving)
+        seen = scene.traffic.progress()
         assert seen is not None
         assert (seen.candidate.requests, seen.candidate.errors, seen.in_service.errors) == (1, 1, 0)
 
@@ -244,11 +244,11 @@ def test_a_shadow_that_fails_is_counted_and_nothing_else_happens(play: Play) -> 
 
 def test_a_canary_s_faults_are_its_own_and_the_caller_s_are_not(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        assert scene.contest.is_fault(scene.candidate, RuntimeError("broken"))
-        assert scene.contest.is_fault(scene.candidate, OutOfMemory("full"))
-        assert scene.contest.is_fault(scene.holding.serving, RuntimeError("broken"))
-        assert not scene.contest.is_fault(scene.candidate, DeadlineExceeded("late"))
-        seen = scene.contest.progress()
+        assert scene.traffic.is_fault(scene.candidate, RuntimeError("broken"))
+        assert scene.traffic.is_fault(scene.candidate, OutOfMemory("full"))
+        assert scene.traffic.is_fault(scene.loaded.serving, RuntimeError("broken"))
+        assert not scene.traffic.is_fault(scene.candidate, DeadlineExceeded("late"))
+        seen = scene.traffic.progress()
         assert seen is not None
         assert (seen.candidate.errors, seen.in_service.errors) == (2, 1)
 
@@ -258,16 +258,16 @@ def test_a_canary_s_faults_are_its_own_and_the_caller_s_are_not(play: Play) -> N
 def test_answers_are_counted_for_their_version_and_reported_once(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         ranking = Ranking([Prediction("red", 0.4), Prediction("blue", 0.3)], True)
-        scene.contest.note(scene.candidate, [Classification("red", 0.9, False), ranking], 0.02)
-        scene.contest.note(scene.holding.serving, [Classification("red", 0.8, False)], 0.01)
-        seen = scene.contest.progress()
+        scene.traffic.note(scene.candidate, [Classification("red", 0.9, False), ranking], 0.02)
+        scene.traffic.note(scene.loaded.serving, [Classification("red", 0.8, False)], 0.01)
+        seen = scene.traffic.progress()
         assert seen is not None
         new, old = seen.candidate, seen.in_service
         assert (new.requests, new.images, new.unsure, new.confidence) == (1, 2, 1, pytest.approx(1.3))
         assert (old.requests, old.images, old.unsure) == (1, 1, 0)
         assert new.latency.index(1) > old.latency.index(1)
-        scene.contest.reported()
-        again = scene.contest.progress()
+        scene.traffic.reported()
+        again = scene.traffic.progress()
         assert again is not None
         assert again.candidate.requests == 0
 
@@ -276,11 +276,11 @@ def test_answers_are_counted_for_their_version_and_reported_once(play: Play) -> 
 
 def test_without_a_candidate_nothing_is_counted(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.holding.obey(Orders(1))
-        assert scene.contest.progress() is None
-        await scene.compare(scene.holding.serving)
-        scene.contest.note(scene.holding.serving, [Classification("red", 0.8, False)], 0.01)
-        assert scene.contest.progress() is None
+        scene.loaded.reconcile(DesiredState(1))
+        assert scene.traffic.progress() is None
+        await scene.compare(scene.loaded.serving)
+        scene.traffic.note(scene.loaded.serving, [Classification("red", 0.8, False)], 0.01)
+        assert scene.traffic.progress() is None
 
     play(Scene("shadow"), scenario)
 

@@ -1,6 +1,6 @@
 """Workers of a few lines, for the control plane to tell what to serve."""
 
-from service.rollout.messages import Orders, Report
+from service.rollout.messages import DesiredState, ObservedState
 
 
 class Fake:
@@ -9,21 +9,21 @@ class Fake:
     def __init__(self, place: int, version: int = 1) -> None:
         self.place = place
         self.ready = True
-        self.report = Report(serves=version, holds=[version])
-        self.told: Orders | None = None
+        self.report = ObservedState(serves=version, holds=[version])
+        self.told: DesiredState | None = None
         self.cannot: dict[int, str] = {}
         self.slow: set[int] = set()
         self.mute = False
 
     @property
-    def orders(self) -> Orders:
-        return self.told or Orders(self.report.serves)
+    def desired(self) -> DesiredState:
+        return self.told or DesiredState(self.report.serves)
 
-    def tell(self, orders: Orders) -> None:
-        self.told = orders
+    def tell(self, desired: DesiredState) -> None:
+        self.told = desired
 
-    def says(self) -> Report:
-        asked = {self.orders.serve, *self.orders.prepare}
+    def says(self) -> ObservedState:
+        asked = {self.desired.serve, *self.desired.prepare}
         holds = sorted({v for v in asked if v not in self.cannot and v not in self.slow} | {self.report.serves})
-        serves = self.orders.serve if self.orders.serve in holds and not self.mute else self.report.serves
-        return Report(serves=serves, holds=holds, refused={v: why for v, why in self.cannot.items() if v in asked})
+        serves = self.desired.serve if self.desired.serve in holds and not self.mute else self.report.serves
+        return ObservedState(serves=serves, holds=holds, refused={v: why for v, why in self.cannot.items() if v in asked})

@@ -20,21 +20,21 @@ UNITS = ("seconds", "images", "bytes")
 UNITLESS = (
     "hubel_requests_in_progress",
     "hubel_model_info",
-    "hubel_passed_over_providers",
+    "hubel_skipped_backends",
     "hubel_workers_expected",
     "hubel_workers_alive",
     "hubel_worker_pid",
     "hubel_connections",
     "hubel_api_keys_file_faulty",
     "hubel_model_version",
-    "hubel_workers_agree",
+    "hubel_workers_in_sync",
     "hubel_refused_version",
-    "hubel_store_faulty",
+    "hubel_registry_unreadable",
     "hubel_candidate_version",
-    "hubel_verdict_unrecorded",
+    "hubel_decision_unrecorded",
     "hubel_drift_answers",
-    "hubel_kept_folder_answers",
-    "hubel_drift_stability",
+    "hubel_capture_folder_answers",
+    "hubel_drift_psi",
     "hubel_drift_feature_distance",
 )
 
@@ -130,7 +130,7 @@ def test_a_scrape_adds_up_the_processes_that_share_a_folder(tmp_path: Path) -> N
     assert values["hubel_batch_size_images_sum"] == 8
     assert values["hubel_batch_size_images_count"] == 2
     assert values["hubel_queue_depth_images"] == 10
-    assert values['hubel_model_info{name="tiny",precision="int8",provider="CPU",sha256="abc",version="1"}'] == 1
+    assert values['hubel_model_info{model="tiny",precision="int8",provider="CPU",sha256="abc",version="1"}'] == 1
 
 
 def test_who_asks_while_the_metrics_are_written_gets_them_as_they_stood_later_and_together() -> None:

@@ -84,13 +84,13 @@ folder = pathlib.Path(sys.argv[1])
 multiprocess.prepare(folder, "worker-3")
 multiprocess.open_as("worker-3")
 from service.telemetry import metrics
-metrics.SWAPS.labels("done").inc(41)
+metrics.SWAPS.labels("tiny", "done").inc(41)
 shutil.rmtree(folder)
-metrics.SWAPS.labels("done").inc()
-metrics.SWAPS.labels("refused").inc()
+metrics.SWAPS.labels("tiny", "done").inc()
+metrics.SWAPS.labels("tiny", "refused").inc()
 text = metrics.render().decode()
 again = os.stat(folder).st_ino
-metrics.SWAPS.labels("done").inc()
+metrics.SWAPS.labels("tiny", "done").inc()
 shutil.rmtree(folder)
 elsewhere = folder.with_name("elsewhere")
 elsewhere.mkdir()
@@ -112,10 +112,10 @@ def test_a_folder_that_something_removes_is_made_anew_with_all_that_was_counted(
     assert first == "True []", run.stderr  # nothing is written where another's link leads
     found = [line for line in lines if line.startswith("hubel_swaps_total{")]
     assert found == [
-        'hubel_swaps_total{result="done"} 42.0',
-        'hubel_swaps_total{result="refused"} 1.0',
-        'hubel_swaps_total{result="done"} 43.0',
-        'hubel_swaps_total{result="refused"} 1.0',
+        'hubel_swaps_total{model="tiny",result="done"} 42.0',
+        'hubel_swaps_total{model="tiny",result="refused"} 1.0',
+        'hubel_swaps_total{model="tiny",result="done"} 43.0',
+        'hubel_swaps_total{model="tiny",result="refused"} 1.0',
     ]
     assert lines[-1] == " True True"
 

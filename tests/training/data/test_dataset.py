@@ -64,7 +64,7 @@ def test_images_in_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hidden", [".DS_Store", ".thumbnails/000.png"])
-def test_hidden_files_and_folders_are_passed_over(hidden: str, tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(hidden: str, tmp_path: Path) -> None:
     make_folder(tmp_path, each=1)
     path = tmp_path / "red" / hidden
     path.parent.mkdir(exist_ok=True)

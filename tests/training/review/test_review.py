@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.captures import captured
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from tests.factories import make_image
 from training.__main__ import main
 from training.data.sources.catalogue import open_source
@@ -34,7 +34,7 @@ def put(folder: Path, name: str, label: str = "cat", probability: float = 0.9, s
     right: bool | None = facts.get("right", given == label if given else None)
     at: datetime | None = facts.get("given_at", None if right is None else NOW)
     unsure: bool = facts.get("unsure", False)
-    captured.write_answer(folder, Kept(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, right, given, at))
+    captured.write_answer(folder, CapturedAnswer(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, right, given, at))
     return file
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models.captures import captured
-from models.captures.captured import Kept
+from models.captures.captured import CapturedAnswer
 from models.package import comparison, held_out_answers
 from models.package import manifest as manifests
 from models.package.drift_reference import FILE as REFERENCE
@@ -78,7 +78,9 @@ def put(folder: Path, name: str, image: bytes, given: str | None = None, right: 
     at = datetime.now(UTC)
     captured.write_answer(
         folder,
-        Kept(name, 0, "", file, "colours", 1, label, 0.6, False, at, right if told else None, given, at if told else None),
+        CapturedAnswer(
+            name, 0, "", file, "colours", 1, label, 0.6, False, at, right if told else None, given, at if told else None
+        ),
     )
 
 

@@ -38,7 +38,7 @@ def open_folder(folder: Path) -> Source:
 
 
 def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
-    """Every file below the class folders of ``folder``, in a fixed order. Hidden files and folders are passed over, and those
+    """Every file below the class folders of ``folder``, in a fixed order. Hidden files and folders are skipped, and those
     that systems leave behind, which one line of ``left_out`` names. Folders whose names are one when they are ``normalised``
     hold the images of one class.
 
@@ -62,11 +62,11 @@ def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
                 path = printable(found.relative_to(folder).as_posix())
                 reading = partial(read_image, found), partial(stamp_of, found)
                 items.append(Item(printable(str(found)), path, normalised(name), *reading))
-    lines += _passed_over(folder, clutter)
+    lines += _skipped(folder, clutter)
     return Part(printable(str(folder)), tuple(classes), tuple(items), tuple(lines))
 
 
-def _is_passed_over(name: str) -> bool:
+def _is_skipped(name: str) -> bool:
     return is_hidden(name) or is_clutter(name)
 
 
@@ -75,11 +75,11 @@ def _clutter_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if is_clutter(path.name))
 
 
-def _passed_over(folder: Path, clutter: Sequence[str]) -> Iterator[str]:
+def _skipped(folder: Path, clutter: Sequence[str]) -> Iterator[str]:
     """One line for all of it."""
     if clutter:
         names = ", ".join(sorted(set(map(printable, clutter))))
-        yield f"{printable(str(folder))}: passed over what systems leave behind in folders ({names})"
+        yield f"{printable(str(folder))}: skipped what systems leave behind in folders ({names})"
 
 
 def _folders(folder: Path) -> list[str]:
@@ -90,7 +90,7 @@ def _folders(folder: Path) -> list[str]:
             "another form of data, see docs/training.md"
         )
     try:
-        return sorted(path.name for path in folder.iterdir() if not _is_passed_over(path.name) and path.is_dir())
+        return sorted(path.name for path in folder.iterdir() if not _is_skipped(path.name) and path.is_dir())
     except OSError as err:
         raise DataError(f"{printable(str(folder))} cannot be read: {reason(err)}") from err
 
@@ -125,7 +125,7 @@ def _unused(folder: Path, names: list[str]) -> tuple[str, ...]:
     return (
         *(f"{printable(str(path))}: it is not used, being none of train, val and test{instead}" for path in others),
         *(f"{printable(str(path))}: it lies in no class folder" for path in _images_in(folder)),
-        *_passed_over(folder, _clutter_in(folder)),
+        *_skipped(folder, _clutter_in(folder)),
     )
 
 

@@ -113,7 +113,7 @@ def test_what_systems_leave_behind_is_neither_class_nor_picture_and_said_once(pl
     assert {split: len(part.items) for split, part in parts.items()} == {"train": 6, "test": 3}
     (line,) = (*parts["train"].left_out, *parts["test"].left_out)
     names = r"\$RECYCLE.BIN, @eaDir, System Volume Information, Thumbs.db, __MACOSX, desktop.ini, lost\+found"
-    assert re.fullmatch(rf"{tmp_path}(/train|/test)?: passed over what systems leave behind in folders \({names}\)", line)
+    assert re.fullmatch(rf"{tmp_path}(/train|/test)?: skipped what systems leave behind in folders \({names}\)", line)
 
 
 def test_a_folder_of_classes_beside_one_that_a_zip_file_of_macos_holds_trains(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_folder_of_classes_beside_one_that_a_zip_file_of_macos_holds_trains(tm
     images = dataset.load_folder(tmp_path, SPEC)
 
     assert images.classes == COLOURS
-    assert images.skipped == (f"{tmp_path}: passed over what systems leave behind in folders (__MACOSX)",)
+    assert images.skipped == (f"{tmp_path}: skipped what systems leave behind in folders (__MACOSX)",)
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What it costs a request that its answer is remembered, its image kept and its drift noted: ``python -m benchmarks.aftermath``.
+"""What it costs a request that its answer is remembered, its image kept and its drift noted: ``python -m benchmarks.recorder``.
 
 Microseconds of the event loop for each image, the median of 15 rounds of 200 answers, in turns; and of the network, where an
 image is answered with its features. The package is the bundled one.
@@ -23,11 +23,11 @@ from models.registry import registry
 from service.http.request import Request, new_id
 from service.inference.batcher import Job
 from service.inference.postprocess import classify
-from service.inference.session import Runtime
-from service.monitoring.answer_log import RecentAnswers
-from service.monitoring.capture import DAY, MB, Bounds, Keeper
+from service.inference.session import OnnxSession
+from service.monitoring.answer_log import AnswerLog
+from service.monitoring.capture import DAY, MB, Bounds, Capture
 from service.monitoring.drift import Drift
-from service.monitoring.recorder import Aftermath
+from service.monitoring.recorder import Recorder
 from service.telemetry.metrics import DriftGauges
 
 ROUNDS, ANSWERS, ENTRIES = 15, 200, 262_144
@@ -45,7 +45,7 @@ def microseconds(what: Callable[[], object], n: int) -> float:
     return 1e6 * (time.perf_counter() - began) / n
 
 
-def measure_network(runtime: Runtime) -> None:
+def measure_network(runtime: OnnxSession) -> None:
     """With features and without, by size of batch."""
     spec = runtime.manifest.input
     pixels = np.random.default_rng(0).integers(0, 256, (16, spec.height, spec.width, 3)).astype(np.uint8)
@@ -59,7 +59,7 @@ def measure_network(runtime: Runtime) -> None:
         print(f"batch of {len(images)}: " + ", ".join(f"{name} {median(times):.0f} us" for name, times in found.items()))
 
 
-async def measure_answers(runtime: Runtime, folder: Path) -> None:
+async def measure_answers(runtime: OnnxSession, folder: Path) -> None:
     """Of photographs; the folder of kept images is on the disk of temporary files."""
     spec = runtime.manifest.input
     pixels = np.zeros((spec.height, spec.width, 3), np.uint8)
@@ -69,17 +69,17 @@ async def measure_answers(runtime: Runtime, folder: Path) -> None:
     job, result = Job(pixels, ("logits",), 0.0, answer, 0.0, runtime.run), classify(logits, runtime.manifest)
     captured.prepare(folder / "kept")
     counted: list[str] = []
-    keeper = Keeper(folder / "kept", Bounds(10_000, DAY, 1000 * MB, 1.0, 3600), counted.append)
-    drift, recent = Drift(lambda _: None, DriftGauges()), RecentAnswers(folder, "worker-0", ENTRIES)
-    ways = {"remembered": Aftermath(recent, None, drift), "remembered and kept": Aftermath(recent, keeper, drift)}
+    keeper = Capture(folder / "kept", Bounds(10_000, DAY, 1000 * MB, 1.0, 3600), counted.append)
+    drift, recent = Drift(lambda _: None, DriftGauges("tiny")), AnswerLog(folder, "worker-0", ENTRIES)
+    ways = {"remembered": Recorder(recent, None, drift), "remembered and kept": Recorder(recent, keeper, drift)}
     taken: dict[str, list[float]] = {name: [] for name in ("ring alone", *ways)}
     image = make_photo(0)
     for i in range(ROUNDS):
         write = partial(recent.write, "web", f"{i:032x}", 0, 1, 0.9, 3, False)
         taken["ring alone"].append(microseconds(write, ANSWERS))
-        for name, aftermath in ways.items():
+        for name, recorder in ways.items():
             sent = [image + i.to_bytes(2)]  # another image to the hash, the same to a decoder
-            take = partial(aftermath.take, request(), sent, [job], [result], runtime.manifest)
+            take = partial(recorder.take, request(), sent, [job], [result], runtime.manifest)
             taken[name].append(microseconds(take, ANSWERS))
             await asyncio.sleep(PAUSE)
     for name, times in taken.items():
@@ -90,7 +90,7 @@ async def measure_answers(runtime: Runtime, folder: Path) -> None:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        runtime = Runtime(registry.resolve(registry.STORE, "cifar10"), "cpu", "auto", threads=1)
+        runtime = OnnxSession(registry.resolve(registry.STORE, "cifar10"), "cpu", "auto", threads=1)
         measure_network(runtime)
         asyncio.run(measure_answers(runtime, Path(folder)))
     return 0
