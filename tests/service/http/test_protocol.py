@@ -536,7 +536,7 @@ def test_only_so_many_requests_begin_in_a_turn_of_the_loop() -> None:
             writer.close()
         return most
 
-    assert behind_a_door(scenario, seconds=5) <= 3 * TURN_REQUESTS
+    assert behind_a_door(scenario, seconds=5) <= 4.5 * TURN_REQUESTS  # a look may come some turns late
 
 
 def test_a_bad_chunk_where_the_body_was_to_be_asked_for_gets_one_answer() -> None:
