@@ -7,36 +7,24 @@ the folder of the package; HUBEL_DEVICE, HUBEL_PRECISION and HUBEL_THREADS choos
 import os
 from pathlib import Path
 
-import numpy as np
-
-from models.image.preprocess import Pixels, preprocess
+from models.image.preprocess import Pixels
 from service import settings
-from service.inference.postprocess import classify
+from service.inference import classifier
 from service.inference.session import OnnxSession
 
 MAX_BATCH = 16
 
 
-class Classifier:
-    """A model in memory, checked and warm, without a server."""
+class Classifier(classifier.Classifier):
+    """The package of the environment in memory, checked and warm."""
 
     def __init__(self) -> None:
         self.settings = settings.read()
-        self.runtime = OnnxSession(
-            Path(os.environ["BENCH_PACKAGE"]),
-            self.settings.device,
-            self.settings.precision,
-            self.settings.inference_threads(),
-        )
-        self.runtime.warm(MAX_BATCH)
-        self.manifest = self.runtime.manifest
-
-    def decode(self, data: bytes) -> Pixels:
-        """Bytes of one image file -> (height, width, 3) uint8."""
-        return preprocess(data, self.manifest.input)
+        threads = self.settings.inference_threads()
+        folder = Path(os.environ["BENCH_PACKAGE"])
+        super().__init__(OnnxSession(folder, self.settings.device, self.settings.precision, threads))
+        self.session.warm(MAX_BATCH)
 
     def infer(self, images: list[Pixels]) -> list[dict[str, object]]:
         """One answer for each image: its label and probability."""
-        logits = self.runtime.run(np.stack(images), ("logits",))["logits"]
-        found = [classify(row, self.manifest) for row in logits]
-        return [{"label": f.label, "probability": f.probability} for f in found]
+        return [{"label": found.label, "probability": found.probability} for found in self.label(images)]

@@ -53,7 +53,7 @@ class Floor:
 
     def run_batch(self) -> Pixels:
         batch = self.ready.get()
-        self.classifier.runtime.run(batch, ("logits",))
+        self.classifier.session.run(batch, ("logits",))
         return batch
 
     def measure(self, seconds: float) -> tuple[float, float]:
@@ -78,7 +78,7 @@ class Floor:
         began = time.perf_counter()
         while time.perf_counter() - began < seconds or len(spans) < LEAST_SINGLES:
             start = time.perf_counter()
-            self.classifier.runtime.run(self.classifier.decode(self.next_photo())[np.newaxis], ("logits",))
+            self.classifier.session.run(self.classifier.decode(self.next_photo())[np.newaxis], ("logits",))
             spans.append(time.perf_counter() - start)
         return 1000 * median(spans)
 

@@ -1,16 +1,15 @@
 """A package of the store computed in this process, by the code with which the service serves it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.image.preprocess import preprocess
 from models.package.prediction import Classification, Ranking
 from models.registry import registry
-from service.inference import postprocess
-from service.inference.session import OnnxSession
+from service.inference.classifier import Classifier
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
 Row = NDArray[np.float32]
@@ -24,8 +23,8 @@ class Model:
 
     def __init__(self, folder: Path, device: str = "auto", precision: str = "auto") -> None:
         """Raises PackageError, or DeviceError where nothing computes so here; values as HUBEL_DEVICE and HUBEL_PRECISION."""
-        self._runtime = OnnxSession(folder, device, precision, threads=len(os.sched_getaffinity(0)))
-        self.manifest = self._runtime.manifest
+        self._classifier = Classifier.load(folder, device, precision, threads=len(os.sched_getaffinity(0)))
+        self.manifest = self._classifier.manifest
 
     @property
     def labels(self) -> list[str]:
@@ -33,21 +32,24 @@ class Model:
 
     def classify(self, image: Image) -> Classification:
         """The likeliest class."""
-        return postprocess.classify(self._row(image, "logits"), self.manifest)
+        return self.classify_all([image])[0]
+
+    def classify_all(self, images: Sequence[Image]) -> list[Classification]:
+        """The likeliest class of each image; all are computed in one batch, so give no more at once than memory holds."""
+        return self._classifier.classify([read(image) for image in images])
 
     def top_k(self, image: Image, k: int = 5) -> Ranking:
         """The k likeliest classes, all where there are fewer."""
-        return postprocess.rank(self._row(image, "logits"), self.manifest, k)
+        return self._classifier.top_k([read(image)], k)[0]
 
     def features(self, image: Image, normalize: bool = True) -> Row:
         """The feature vector (dimensions,), of length 1 with ``normalize``, else as the network gives it."""
-        found = postprocess.encode_features(self._row(image, "features"), normalize, "float")
-        return np.asarray(found.features, np.float32)
+        return self._classifier.features([read(image)], normalize)[0]
 
-    def _row(self, image: Image, output: str) -> Row:
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        pixels = preprocess(data, self.manifest.input)
-        return self._runtime.run(pixels[None], [output])[output][0]
+
+def read(image: Image) -> bytes:
+    """Raises OSError where there is no file at the path."""
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
 
 
 def load(name: str = "cifar10", store: str | os.PathLike[str] = registry.STORE, device: str = "auto") -> Model:

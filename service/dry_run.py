@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from models.errors import ImageError, PackageError
 from models.image.clutter import is_clutter, is_hidden
-from models.image.preprocess import Pixels, preprocess
+from models.image.preprocess import Pixels
 from models.lifecycle.dry_run import SECONDS, DryRun, Speed
 from models.package import held_out_answers
 from models.package.held_out_answers import UNKNOWN, Answers, identity
 from models.package.manifest import OUTPUTS, Manifest
 from service import settings
 from service.errors import OutOfMemory
+from service.inference.classifier import Classifier
 from service.inference.session import DeviceError, OnnxSession
 from service.settings import Settings, SettingsError
 
@@ -42,12 +43,13 @@ def try_out(folder: Path, config: Settings, images: Path | None = None, target: 
         PackageError, DeviceError: it would not be served; the reason.
     """
     began = time.perf_counter()
-    runtime = OnnxSession(folder, config.device, config.precision, config.inference_threads(), config.signature_key())
+    classifier = Classifier.load(folder, config.device, config.precision, config.inference_threads(), config.signature_key())
+    runtime = classifier.session
     _check_extremes(runtime, config.max_batch)
     loaded = time.perf_counter() - began
     one = _time(runtime, 1, ONE_SECONDS)
     largest = _time(runtime, config.max_batch, LARGEST_SECONDS)
-    given, left_out = (0, 0) if images is None or target is None else _answer(runtime, images, target, config.max_batch)
+    given, left_out = (0, 0) if images is None or target is None else _answer(classifier, images, target, config.max_batch)
     return DryRun(
         runtime.manifest.id,
         runtime.provider,
@@ -92,40 +94,38 @@ def _time(runtime: OnnxSession, size: int, budget: float) -> Speed:
     return Speed(size, statistics.median(taken), len(taken))
 
 
-def _answer(runtime: OnnxSession, folder: Path, target: Path, size: int) -> tuple[int, int]:
+def _answer(classifier: Classifier, folder: Path, target: Path, size: int) -> tuple[int, int]:
     """Answer the images of ``folder`` and write them; how many, and how many cannot be decoded."""
     parts: list[Answers] = []
     left_out = 0
-    for pixels, images, targets, failed in _batches(folder, runtime.manifest, size):
+    manifest = classifier.manifest
+    for pixels, images, targets, failed in _batches(folder, classifier, size):
         left_out += failed
-        if len(pixels):
-            logits = runtime.run(pixels, OUTPUTS[:1])[OUTPUTS[0]]
-            parts.append(held_out_answers.of_logits(images, targets, logits, runtime.manifest.temperature))
+        if pixels:
+            parts.append(held_out_answers.of_logits(images, targets, classifier.compute(pixels), manifest.temperature))
     if not parts:
-        raise PackageError(
-            f"{folder} holds no image of a class of {runtime.manifest.id} that can be decoded; name another --data"
-        )
+        raise PackageError(f"{folder} holds no image of a class of {manifest.id} that can be decoded; name another --data")
     held_out_answers.write(target, Answers(*(np.concatenate(column) for column in zip(*parts, strict=True))))
     return sum(len(part.image) for part in parts), left_out
 
 
-def _batches(folder: Path, manifest: Manifest, size: int) -> Iterator[tuple[Pixels, NDArray[np.uint64], NDArray[np.int32], int]]:
+def _batches(
+    folder: Path, classifier: Classifier, size: int
+) -> Iterator[tuple[list[Pixels], NDArray[np.uint64], NDArray[np.int32], int]]:
     """Pixels, identities and targets of up to ``size`` files, and how many of these files are left out."""
-    files = _list(folder, manifest)
-    spec = manifest.input
+    files = _list(folder, classifier.manifest)
     for begin in range(0, len(files), size):
         part = files[begin : begin + size]
         pixels, images, targets = list[Pixels](), list[int](), list[int]()
         for path, label in part:
             try:
                 data = path.read_bytes()
-                pixels.append(preprocess(data, spec))
+                pixels.append(classifier.decode(data))
             except (ImageError, OSError):
                 continue
             images.append(identity(data))
             targets.append(label)
-        stacked = np.stack(pixels) if pixels else np.empty((0, spec.height, spec.width, 3), np.uint8)
-        yield stacked, np.array(images, np.uint64), np.array(targets, np.int32), len(part) - len(pixels)
+        yield pixels, np.array(images, np.uint64), np.array(targets, np.int32), len(part) - len(pixels)
 
 
 def _list(folder: Path, manifest: Manifest) -> list[tuple[Path, int]]:

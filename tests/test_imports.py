@@ -71,8 +71,15 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
         pytest.param(
             "service",
             {"training", *TRAINING_TOOLS, "bentoml", "onnxruntime"},
-            {"service.bento", "service.app", "service.inference.session", "service.engine.server", "service.dry_run"},
-            id="service but for four files without BentoML and ONNX Runtime",
+            {
+                "service.bento",
+                "service.app",
+                "service.inference.session",
+                "service.inference.classifier",
+                "service.engine.server",
+                "service.dry_run",
+            },
+            id="service but for what computes without BentoML and ONNX Runtime",
         ),
         pytest.param("training", {"service", "bentoml", SIGNING, DATASETS, TRACKING}, set[str](), id="training without service"),
     ],

@@ -1,0 +1,63 @@
+"""A package computed without a server: files of images -> classes or features, in batches, in the calling thread.
+
+The gate's dry run, ``hubel.load`` and the benchmarks compute through here, so that they decode and answer as the service does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.image.preprocess import Pixels, preprocess
+from models.package.prediction import Classification, Ranking
+from service.inference import postprocess
+from service.inference.session import OnnxSession
+
+Rows = NDArray[np.float32]
+
+
+class Classifier:
+    """``session``: a loaded package. Not for several threads at once. Bytes that are no image raise models.errors.ImageError."""
+
+    def __init__(self, session: OnnxSession) -> None:
+        self.session = session
+        self.manifest = session.manifest
+
+    @classmethod
+    def load(
+        cls, folder: Path, device: str = "auto", precision: str = "auto", threads: int = 1, key: Path | None = None
+    ) -> "Classifier":
+        """Arguments and errors as OnnxSession's."""
+        return cls(OnnxSession(folder, device, precision, threads, key))
+
+    def decode(self, image: bytes) -> Pixels:
+        """A JPEG, PNG or WebP file -> (height, width, 3) uint8 of the network's input."""
+        return preprocess(image, self.manifest.input)
+
+    def compute(self, pixels: Sequence[Pixels], output: str = "logits") -> Rows:
+        """One pass: n decoded images -> rows (n, ...) float32 of an output."""
+        if not len(pixels):
+            return np.empty((0, 0), np.float32)
+        return self.session.run(np.stack(pixels), (output,))[output]
+
+    def label(self, pixels: Sequence[Pixels]) -> list[Classification]:
+        """The likeliest class of each decoded image."""
+        return [postprocess.classify(row, self.manifest) for row in self.compute(pixels)]
+
+    def classify(self, images: Sequence[bytes]) -> list[Classification]:
+        """The likeliest class of each image of a batch."""
+        return self.label([self.decode(image) for image in images])
+
+    def top_k(self, images: Sequence[bytes], k: int = 5) -> list[Ranking]:
+        """The k likeliest classes of each image of a batch, all where there are fewer."""
+        return [postprocess.rank(row, self.manifest, k) for row in self._rows(images, "logits")]
+
+    def features(self, images: Sequence[bytes], normalize: bool = True) -> Rows:
+        """Feature vectors (n, dimensions) float32, each of length 1 with ``normalize``, else as the network gives them."""
+        rows = self._rows(images, "features")
+        found = [postprocess.encode_features(row, normalize, "float").features for row in rows]
+        return np.asarray(found, np.float32)
+
+    def _rows(self, images: Sequence[bytes], output: str) -> Rows:
+        return self.compute([self.decode(image) for image in images], output)

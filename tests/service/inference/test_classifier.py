@@ -1,0 +1,37 @@
+"""A package computed without a server, in batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import ImageError
+from service.inference.classifier import Classifier
+from tests.factories import LABELS, make_image
+
+IMAGES = [make_image("PNG", 40, 30, seed=seed, color=color) for seed, color in enumerate(LABELS)]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_store: Path) -> Classifier:
+    return Classifier.load(tiny_store / "tiny" / "1", device="cpu")
+
+
+def test_a_batch_is_answered_in_order_and_as_its_images_alone(classifier: Classifier) -> None:
+    assert [answer.label for answer in classifier.classify(IMAGES)] == list(LABELS)
+    assert [ranking.top[0].label for ranking in classifier.top_k(IMAGES, k=2)] == list(LABELS)
+    alone = np.concatenate([classifier.features([image]) for image in IMAGES])
+    np.testing.assert_allclose(classifier.features(IMAGES), alone, atol=1e-6)
+
+
+def test_features_have_length_1_unless_asked_for_as_they_are(classifier: Classifier) -> None:
+    unit, plain = (classifier.features(IMAGES, normalize) for normalize in (True, False))
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(unit, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_no_image_is_no_answer_and_what_is_none_is_told(classifier: Classifier) -> None:
+    assert classifier.classify([]) == []
+    assert len(classifier.features([])) == 0
+    with pytest.raises(ImageError):
+        classifier.classify([IMAGES[0], b"no image"])
