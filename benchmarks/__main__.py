@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each system (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies how long everything is measured (default: 1)")
     parser.add_argument("--write", action="store_true", help="put a part into RESULTS.md too, beside what stands there")
-    parser.add_argument("--render", action="store_true", help="write RESULTS.md anew from results.json, measure nothing")
+    parser.add_argument("--render", action="store_true", help="write RESULTS.md again from results.json, measure nothing")
     return parser
 
 

@@ -26,7 +26,7 @@ except ImportError as err:
     raise SystemExit(program.missing("models", err)) from None
 
 FAILED = 1
-REQUESTS = 1000  # that a candidate answers before it goes into service
+REQUESTS = 1000  # that a candidate answers before it becomes live
 
 Commands = Any  # argparse gives its collection of subparsers no public name
 
@@ -89,12 +89,12 @@ def _add_promote(collection: Commands) -> None:
 
 
 def _add_candidate(command: argparse.ArgumentParser) -> None:
-    group, bounds = command.add_argument_group("on trial first"), Bounds()
+    group, bounds = command.add_argument_group("as a candidate first"), Bounds()
     way = group.add_mutually_exclusive_group()
     way.add_argument("--shadow", action="store_true", help="compute requests beside the live version, answer none")
     way.add_argument("--canary", type=float, metavar="PERCENT", help="answer that share of the requests")
     group.add_argument("--percent", type=float, default=100.0, help="share of the requests with --shadow (default: %(default)g)")
-    group.add_argument("--requests", type=int, default=REQUESTS, help="after which it goes into service (default: %(default)s)")
+    group.add_argument("--requests", type=int, default=REQUESTS, help="after which it becomes live (default: %(default)s)")
     texts = {
         "errors": "rise of the share of failed requests",
         "latency": "ratio of the 95th percentiles of latency",
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PackageError as err:
         return fail(str(err))
     except OSError as err:  # a full disk, a store that is read-only
-        return fail(f"{args.store} cannot be changed or read: {err.strerror or err}; nothing was put into service")
+        return fail(f"{args.store} cannot be changed or read: {err.strerror or err}; nothing became live")
     text = json.dumps(rows, indent=1) if args.json else printable(args.show(rows), keep="\n")
     if text:
         print(text)

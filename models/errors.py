@@ -14,7 +14,7 @@ class CutOff(ImageError):
 
     def __init__(self, kind: str) -> None:
         super().__init__(
-            f"the {kind.upper()} file is cut off, or damaged so that pixels are missing; send all of it, or save it anew"
+            f"the {kind.upper()} file is cut off, or damaged so that pixels are missing; send all of it, or save it again"
         )
 
 

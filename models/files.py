@@ -21,7 +21,7 @@ from models.errors import PackageError
 
 LOOK_SECONDS = 0.002  # between two tries to take a lock
 MAX_BYTES = 2**31  # of a file of a package: a graph cannot be longer, protobuf's limit
-MAX_TEXT_BYTES = 2**20  # of a pointer, a signature or a key, and of a manifest beside the names of its classes
+MAX_TEXT_BYTES = 2**20  # of a pointer, a signature or a key, and of a manifest besides the names of its classes
 Identity = tuple[int, int, int, int]  # inode, size, times of the last change of content and of anything, in nanoseconds
 
 

@@ -33,7 +33,7 @@ except ImportError as err:
     raise SystemExit(program.missing("service", err)) from None
 
 FAILED = 1
-IGNORED = (signal.SIGUSR1, signal.SIGUSR2)  # ask other programs to open their log anew, and would end this
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)  # ask other programs to open their log again, and would end this
 RUNTIME = "RUNTIME_DIRECTORY"  # systemd's, of a unit that has one
 log = logging.getLogger("hubel")
 

@@ -29,8 +29,8 @@ class WorkerStatus(Struct):
 
 
 class Status(Struct):
-    """models: what is live and what computes it. readiness: "ready", or why not. candidate: what is on trial; refused:
-    what was not put into service, and why; both empty where there is none.
+    """models: what is live and what computes it. readiness: "ready", or why not. candidate: the candidate; refused:
+    what did not become live, and why; both empty where there is none.
     """
 
     address: str

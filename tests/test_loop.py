@@ -1,4 +1,4 @@
-"""The whole loop on real images: what version 1 gets wrong comes back as feedback, and version 2 goes into service for it.
+"""The whole loop on real images: what version 1 gets wrong comes back as feedback, and version 2 becomes live for it.
 
 Version 1 was trained without the hard half of its cats; which these are, another small network says that saw none of them.
 """

@@ -237,7 +237,7 @@ def test_a_damaged_package_is_told_in_one_line(tiny_store: Path, tmp_path: Path,
 
 
 def rewrite(folder: Path, **changes: object) -> None:
-    """Write the manifest anew with other fields, whether they fit together or not, and the hashes of what lies there."""
+    """Write the manifest again with other fields, whether they fit together or not, and the hashes of what lies there."""
     content = json.loads((folder / FILE).read_text()) | changes
     content["files"] = {name: registry.sha256(folder / name) for name in content["files"]}
     (folder / FILE).write_text(json.dumps(content))

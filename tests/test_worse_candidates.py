@@ -72,13 +72,13 @@ def normalise_wrongly(shelf: Path, folder: Path, shares: dict[str, Files]) -> No
 
 
 def on_trial_answers(versions: list[int], in_service: int) -> list[int]:
-    """From the canary's first answer to its last, or to the last of the version before where it went into service."""
+    """From the canary's first answer to its last, or to the last of the version before where it became live."""
     until_end = len(versions) - versions[::-1].index(3 - in_service)
     return versions[versions.index(2) : until_end]
 
 
 def change_nothing_but_the_seed(shelf: Path, folder: Path, shares: dict[str, Files]) -> None:
-    """Not worse, for comparison: small networks trained anew answer much otherwise."""
+    """Not worse, for comparison: small networks trained again answer much otherwise."""
     real.train(shelf / "data", folder / "run", "--seed", 1)
 
 

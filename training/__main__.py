@@ -295,7 +295,7 @@ def _add_retrain(command: argparse.ArgumentParser) -> None:
     command.add_argument("feedback", type=Path, help="folder of kept images, or what 'feedback' made of it")
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME-after-VERSION)")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
-    command.add_argument("--promote", action="store_true", help="put it into service where the gate lets it through")
+    command.add_argument("--promote", action="store_true", help="make it live where the gate lets it through")
     command.add_argument("--canary", type=int, metavar="N", help="of --promote: answer N %% of requests by it first")
     command.add_argument("--requests", type=int, metavar="N", help="of --canary: decide after so many")
     text = "of --canary: share of images that may get another answer than before, as more do the more it learns"

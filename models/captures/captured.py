@@ -106,7 +106,7 @@ def write_image(folder: Path, name: str, data: bytes) -> bool:
 
 
 def write_answer(folder: Path, kept: CapturedAnswer) -> bool:
-    """Write an answer, or write it anew; False, and nothing is left, where it was deleted since it was given. Raises OSError."""
+    """Write an answer, or write it again; False, and nothing is left, where it was deleted since it was given. Raises OSError."""
     path = answer_path(folder, kept.client, kept.answer_id, kept.index)
     _write(path, msgspec.json.encode(kept))
     try:

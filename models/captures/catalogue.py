@@ -48,8 +48,8 @@ class Catalogue:
     def refresh(self, since: float = math.inf, thorough: bool = False) -> None:
         """Take up what was written and removed by anyone, unless that was begun after ``since`` (time.monotonic).
 
-        thorough: answers that were written anew are told by the time of their file too, which costs five times as much;
-        without it one that was written anew twice, which may have its old inode again, can be missed. What is damaged, and
+        thorough: answers that were written again are told by the time of their file too, which costs five times as much;
+        without it one that was written again twice, which may have its old inode again, can be missed. What is damaged, and
         marks that are old, are removed then. Raises OSError.
         """
         if self.looked > since:
@@ -66,7 +66,7 @@ class Catalogue:
                         remove_old(Path(file.path), now - FRESH_SECONDS)
                 elif self._is_known(file, thorough) or self._read(Path(file.path), thorough, now):
                     found.add(file.name)
-        for name in self.answers.keys() - found:  # looked for by name: one that is just written anew may be skipped
+        for name in self.answers.keys() - found:  # looked for by name: one that is just written again may be skipped
             if not self._read(self.folder / ANSWERS / name, thorough, now):
                 self.forget(name)
         self.marks, self.looked = marks, began
@@ -82,7 +82,7 @@ class Catalogue:
     def _read(self, path: Path, thorough: bool, now: float) -> bool:
         """Whether it is an answer, which is in the catalogue then."""
         try:
-            facts = path.stat()  # before it is read: one that is written anew between is read again
+            facts = path.stat()  # before it is read: one that is written again between is read again
         except FileNotFoundError:
             return False
         answer = captured.read_answer(path)

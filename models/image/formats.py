@@ -153,7 +153,7 @@ def _look_at(data: bytes) -> Looks:
     if (found := _guessed(data)) is not None:
         return Looks(f"looks like {found[0]}", found[1])
     if not any(data):
-        return Looks("begins with nothing but zeros", "fetch or copy it anew")
+        return Looks("begins with nothing but zeros", "fetch or copy it again")
     return Looks("is no image format known here", PICTURE)
 
 

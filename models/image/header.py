@@ -75,10 +75,10 @@ def read_header(data: bytes) -> Header:
     except ImageError:
         raise
     except (ValueError, struct.error) as err:
-        raise ImageError(f"the {kind.upper()} header is damaged or cut off; send all of the file, or save it anew") from err
+        raise ImageError(f"the {kind.upper()} header is damaged or cut off; send all of the file, or save it again") from err
     if width < 1 or height < 1:
         raise ImageError(
-            f"the {kind.upper()} header announces {width}x{height} pixels; both sides must be at least 1: save it anew"
+            f"the {kind.upper()} header announces {width}x{height} pixels; both sides must be at least 1: save it again"
         )
     return Header(kind, width, height)
 
@@ -89,7 +89,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, at, at + between + 2)
         if found is None and at + between + 2 < len(data):
-            raise ImageError(f"the JPEG file has more than {MAX_BETWEEN} bytes between its segments; save it anew")
+            raise ImageError(f"the JPEG file has more than {MAX_BETWEEN} bytes between its segments; save it again")
         if found is None or data[found.end() - 1] == END_OF_IMAGE:
             raise ValueError("no further segment")
         between -= found.start() - at
@@ -108,9 +108,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     marker, start = next((marker, start) for marker, start, _ in _segments(data) if marker in START_OF_FRAME)
     bits, height, width = struct.unpack_from(">BHH", data, start + 4)
     if marker in UNREAD_PROCESSES:
-        raise ImageError(f"the JPEG file is {UNREAD_PROCESSES[marker]}, which is not read; save it anew as baseline JPEG or PNG")
+        raise ImageError(f"the JPEG file is {UNREAD_PROCESSES[marker]}, which is not read; save it again as baseline JPEG or PNG")
     if bits != 8:
-        raise ImageError(f"the JPEG file has {bits} bits a sample, only 8 are read; save it anew as 8-bit JPEG or PNG")
+        raise ImageError(f"the JPEG file has {bits} bits a sample, only 8 are read; save it again as 8-bit JPEG or PNG")
     return width, height
 
 
@@ -198,7 +198,7 @@ def _components(data: bytes, start: int) -> bytes:
     """The names of the colour channels in the frame header at ``start``, each a byte (B.2.2)."""
     (count,) = struct.unpack_from("B", data, start + 9)
     if count not in (1, 3, 4):
-        raise ImageError(f"the JPEG file has {count} colour channels, only 1, 3 and 4 are read; save it anew as RGB JPEG or PNG")
+        raise ImageError(f"the JPEG file has {count} colour channels, only 1, 3 and 4 are read; save it again as RGB JPEG or PNG")
     return data[start + 10 : start + 10 + 3 * count : 3]
 
 
@@ -236,7 +236,7 @@ def _scans(data: bytes, at: int) -> tuple[list[int], int]:
             scans.append(start)
         if len(scans) > MAX_SCANS:
             break
-    raise ImageError(f"the JPEG file has more than {MAX_SCANS} scans or too many segments among them; save it anew")
+    raise ImageError(f"the JPEG file has more than {MAX_SCANS} scans or too many segments among them; save it again")
 
 
 def _after_pixels(data: bytes, at: int) -> re.Match[bytes] | None:
@@ -285,7 +285,7 @@ def _png_essence(data: bytes) -> tuple[bytes, bytes]:
         if kind == b"IEND":
             break
     else:
-        raise ImageError(f"the PNG file has more than {MAX_CHUNKS} chunks; save it anew")
+        raise ImageError(f"the PNG file has more than {MAX_CHUNKS} chunks; save it again")
     return (b"".join([view[:8], *kept, view[start:]]), exif) if kept else (data, exif)
 
 

@@ -110,7 +110,9 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None, 
         if is_cut_off(data, header.format):
             raise CutOff(header.format) from err
         name = header.format.upper()
-        raise ImageError(f"the {name} file is damaged or cut off and cannot be decoded; send all of it, or save it anew") from err
+        raise ImageError(
+            f"the {name} file is damaged or cut off and cannot be decoded; send all of it, or save it again"
+        ) from err
 
 
 def denominator(header: Header, spec: InputSpec | None) -> int:

@@ -27,7 +27,7 @@ ENOUGH = 128  # characters of encoded bytes that tell what they are
 URL_SAFE = str.maketrans("-_", "+/")
 
 THE_IMAGE = "use the image itself"
-PAGE = "perhaps a server's error came in place of the image; fetch it anew"
+PAGE = "perhaps a server's error came in place of the image; fetch it again"
 DECODE = "decode it to the bytes of the file; base64 is taken in JSON alone"
 
 

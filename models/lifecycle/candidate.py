@@ -1,4 +1,4 @@
-"""A version on trial beside the live one: <store>/<name>/candidate.json, and progress.json, what was seen of it so far.
+"""A version tried on traffic, the candidate: <store>/<name>/candidate.json, and progress.json, what was seen of it so far.
 
 ``hubel models promote --shadow`` or ``--canary`` starts one, the service runs it, counts and ends it. Each file is replaced by
 one rename.
@@ -182,7 +182,7 @@ def end(
     key: Path | None = None,
     check: history.Check = history.anything,
 ) -> Pointer:
-    """End the candidacy: the candidate goes into service, or stays published as it was; returns the pointer.
+    """End the candidacy: the candidate becomes live, or stays published as it was; returns the pointer.
 
     only: the candidate that is meant, where another may have been started meanwhile; key and check: as ``start`` has them.
 
@@ -224,7 +224,7 @@ def end(
 def read_progress(root: Path, name: str, candidate: Candidate) -> Progress:
     """What was seen of ``candidate`` so far; nothing where the file is missing, damaged or another candidate's."""
     try:
-        found = json_file.read(root / name / PROGRESS, Progress, "it begins anew")
+        found = json_file.read(root / name / PROGRESS, Progress, "it begins again")
     except PackageError:
         found = None
     if found is None or (found.version, found.started) != (candidate.version, candidate.started):

@@ -1,4 +1,4 @@
-"""Whether a version may go into service: every rule, its verdict and why, as a table beside the version.
+"""Whether a version may become live: every rule, its verdict and why, as a table beside the version.
 
 STORE/NAME/VERSION.gate.json holds the last.
 """
@@ -24,7 +24,7 @@ from models.registry import history, json_file, registry
 
 ENDING = ".gate.json"
 ENOUGH = 100  # images in common, or half of the smaller set
-AGAIN = 2  # times that both are timed anew before one counts as slower; another program may have had the cores
+AGAIN = 2  # times that both are timed again before one counts as slower; another program may have had the cores
 
 
 class Gate(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Putting a version into service, or on trial, once the gate lets it; and taking it out again."""
+"""Promote a version, at once or as a candidate, once the gate passes it; roll back."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +24,10 @@ class Refused(PackageError):
 def promote(
     root: Path, name: str, version: int, question: GateRequest, reason: str, force: bool = False, trial: Candidate | None = None
 ) -> Gate:
-    """Ask the gate, keep its verdict beside the version, and put the version into service, or on ``trial`` beside it.
+    """Ask the gate, keep its verdict beside the version, and make the version live, or with ``trial`` a candidate.
 
-    Past a verdict against it only with ``force``, which verdict and history tell. A candidate that is on trial ends: this
-    version by going into service, another because this one does.
+    Past a verdict against it only with ``force``, which verdict and history tell. A candidate there is ends: this
+    version by becoming live, another because this one does.
 
     Raises:
         Refused: the gate is against it, or its files are not what they should be, which cannot be forced.
@@ -41,7 +41,7 @@ def promote(
         if pointer is not None and version in pointer.retired and not force:
             raise PackageError(f"{name}:{version} is retired; --force takes it back into use")
         if pointer is not None and now is not None and pointer.version != now.version and not force:
-            raise PackageError(f"{name}:{pointer.version} went into service while {name}:{version} was judged; promote it again")
+            raise PackageError(f"{name}:{pointer.version} became live while {name}:{version} was judged; promote it again")
 
     check(now)
     verdict = gate.judge(root, name, version, question)
@@ -75,8 +75,8 @@ def _pointer(root: Path, name: str) -> Pointer | None:
 
 def _refusal(verdict: Gate, now: Pointer | None, whole: bool) -> str:
     name = verdict.model.partition(":")[0]
-    stays = f"{name}:{now.version} stays live" if now else "nothing was put into service"
-    way_out = "--force promotes it all the same" if whole else "publish or copy it anew"
+    stays = f"{name}:{now.version} stays live" if now else "nothing became live"
+    way_out = "--force promotes it all the same" if whole else "publish or copy it again"
     return f"{verdict.model} is not promoted: {verdict.reasons()}; {stays}; {way_out}"
 
 
@@ -93,7 +93,7 @@ def _put_into_service(
 
 
 def roll_back(root: Path, name: str, reason: str = "") -> Pointer:
-    """Put the version before back into service and end what is on trial; raises PackageError where there is none before."""
+    """Make the version before live again and end the candidate; raises PackageError where there is none before."""
     pointer = registry.roll_back(root, name, reason)
     with suppress(PackageError):  # whatever is wrong with the candidate, the version before is live
         if candidate.read(root, name) is not None:

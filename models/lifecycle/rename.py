@@ -1,6 +1,6 @@
 """Giving a class of a package another name, as a new version: nothing that was learnt or measured changes.
 
-The graph, its answers and what its images are like count classes by number; whatever calls them by name is written anew.
+The graph, its answers and what its images are like count classes by number; whatever calls them by name is written again.
 """
 
 import html

@@ -15,7 +15,7 @@ from models.package.precision import LEAST_AGREEMENT, SIGNIFICANT
 
 STATED = 0.005  # of top-1 by which answers.npz may differ from the manifest, which was measured with torch; or one image
 LEAST_KNOWN = 3  # images of a class that must all be wrong before it counts as lost
-NOISE_SECONDS = 0.0005  # of a batch; less is not seen beside reading a request
+NOISE_SECONDS = 0.0005  # of a batch; less is not seen next to reading a request
 
 Verdict = Literal["pass", "fail", "skip"]
 
@@ -157,7 +157,7 @@ def calibration(pairs: Pairs, rules: Rules) -> Check:
 
 
 def stated_calibration(old: Manifest, new: Manifest, rules: Rules) -> Check:
-    """As ``calibration``, of the figures in the manifests, beside what a perfect model would show on as many images."""
+    """As ``calibration``, of the figures in the manifests, against what a perfect model would show on as many images."""
     before, after = old.evaluation, new.evaluation
     stated = f"expected calibration error {after.calibration_error:.4f} of {after.samples:,} images instead of "
     found = f"{stated}{before.calibration_error:.4f} of {before.samples:,}; without what perfect models show"

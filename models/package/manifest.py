@@ -32,7 +32,7 @@ MAX_FILES = 100  # of a package
 MAX_LABELS = 100_000
 MAX_BYTES = 2**24  # of a manifest: the names of 20,000 classes of 255 bytes stand in it twice, in 10 million
 MAX_QUOTES = 2**20  # in a manifest, so that what it holds is bounded too: two for each name, and those within names
-LABEL_BYTES = 40  # of a manifest for each class beside its name: quotes, indentation, a share
+LABEL_BYTES = 40  # of a manifest for each class besides its name: quotes, indentation, a share
 MAX_LINE = 2000  # characters of a text that is told, such as a reason or a label
 
 Name = Annotated[str, Meta(pattern=rf"\A{NAME}\Z")]
@@ -181,7 +181,7 @@ def check_bytes(data: bytes) -> None:
     rest = len(data) - len(bytes(found.labels)) - len(bytes(found.evaluation.per_class))
     if rest > files.MAX_TEXT_BYTES:
         raise msgspec.DecodeError(
-            f"it has {rest:,} bytes beside the names of its classes, at most {files.MAX_TEXT_BYTES:,} are read: its provenance "
+            f"it has {rest:,} bytes besides the names of its classes, at most {files.MAX_TEXT_BYTES:,} are read: its provenance "
             "is no place for data"
         )
     if (quotes := data.count(b'"')) > MAX_QUOTES:

@@ -63,7 +63,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def unpack(store: Path, source: Path, key: Path | None = None) -> Manifest:
-    """Put the package in an archive into the store, under its own name and version; a first version goes into service.
+    """Put the package in an archive into the store, under its own name and version; a first version becomes live.
 
     With a public ``key``, only if it was signed with the private one.
 
@@ -129,7 +129,9 @@ class Bounded:
 
     def _check(self, end: int) -> None:
         if end > self.allowed:
-            raise PackageError(f"the archive holds more than {MAX_HEADER_BYTES:,} bytes beside its files; pack the package anew")
+            raise PackageError(
+                f"the archive holds more than {MAX_HEADER_BYTES:,} bytes besides its files; pack the package again"
+            )
 
 
 class Archive:
@@ -160,7 +162,7 @@ class Archive:
     def _count(self, member: tarfile.TarInfo, limit: int) -> None:
         self.bytes += member.size
         if member.name in self.names:
-            raise PackageError(f"the archive holds {member.name} twice; pack the package anew")
+            raise PackageError(f"the archive holds {member.name} twice; pack the package again")
         self.names.add(member.name)
         if member.size > limit:
             raise PackageError(f"{member.name} has {member.size:,} bytes unpacked, at most {limit:,} are taken")
@@ -170,7 +172,7 @@ class Archive:
 
 
 def place(store: Path, folder: Path, manifest: Manifest) -> None:
-    """Rename a package that verified, in the same file system as the store, to its place; a first version goes into service.
+    """Rename a package that verified, in the same file system as the store, to its place; a first version becomes live.
 
     Raises:
         PackageError: the store has that version.

@@ -114,8 +114,8 @@ def replace(root: Path, name: str, step: Callable[[Pointer | None], Pointer], me
 
 
 def _bounded(new: Pointer) -> Pointer:
-    """With as much of its history as is kept and can be read again; what goes is the oldest, but for the record of what put
-    the version into service."""
+    """With as much of its history as is kept and can be read again; what goes is the oldest, but for the record of what made
+    the version live."""
     kept = new.history[-MAX_CHANGES:]
     while len(kept) > 1 and len(msgspec.json.encode(kept)) > MAX_BYTES:
         kept = kept[len(kept) // 2 :]

@@ -73,7 +73,7 @@ def resolve(root: Path, reference: str) -> Path:
 
 
 def verify(folder: Path, key: Path | None = None) -> Manifest:
-    """The manifest of a package whose files are all there, plain, nothing beside them, and hash to what it says.
+    """The manifest of a package whose files are all there, plain, nothing besides, and hash to what it says.
 
     No graph among them reads other files. With a public ``key``, the manifest was signed with the private one.
 
@@ -121,13 +121,13 @@ def load(folder: Path, manifest: Manifest, name: str) -> bytes:
     try:
         data = files.read(path)
     except FileNotFoundError as err:
-        raise PackageError(f"{path} is missing; publish {manifest.name} again or copy the package anew") from err
+        raise PackageError(f"{path} is missing; publish {manifest.name} again or copy the package again") from err
     except OSError as err:
         raise PackageError(f"{path} cannot be read: {err.strerror}") from err
     if (actual := hashlib.sha256(data).hexdigest()) != expected:
         raise PackageError(
             f"{path} was changed: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
-            f"publish {manifest.name} again or copy the package anew"
+            f"publish {manifest.name} again or copy the package again"
         )
     if path.suffix == GRAPH:
         onnx_check.check(path, data)
@@ -143,7 +143,7 @@ def packages(root: Path) -> Iterator[Path]:
 def publish(root: Path, folder: Path, draft: Manifest) -> Manifest:
     """Copy the files of ``folder``, but for a manifest, into the store as the next version of ``draft.name``.
 
-    ``version``, ``created`` and ``files`` of the draft are set here. The first version of a name goes into service;
+    ``version``, ``created`` and ``files`` of the draft are set here. The first version of a name becomes live;
     later ones wait to be promoted.
 
     Raises:
@@ -161,8 +161,8 @@ def publish(root: Path, folder: Path, draft: Manifest) -> Manifest:
     except OSError as err:
         promote = program.command("models", "promote", manifest.id, *program.store(root))
         raise PackageError(
-            f"{manifest.id} was published, but {root} cannot be written to any more: {err.strerror or err}; make room and put it "
-            f"into service with '{promote}'"
+            f"{manifest.id} was published, but {root} cannot be written to any more: {err.strerror or err}; make room, make it "
+            f"live with '{promote}'"
         ) from err
     return manifest
 
@@ -201,7 +201,7 @@ def _put(root: Path, folder: Path, draft: Manifest) -> Manifest:
 
 
 def begin(root: Path, name: str, version: int) -> None:
-    """Put a version into service where no other is or was. Raises PackageError."""
+    """Make a version live where no other is or was. Raises PackageError."""
     with history.locked(root / name):
         if not os.path.lexists(root / name / POINTER):
             verify(resolve(root, f"{name}:{version}"))
@@ -227,7 +227,7 @@ def promote(
     key: Path | None = None,
     check: history.Check = history.anything,
 ) -> Pointer:
-    """Put a version into service once it verifies; raises PackageError and changes nothing when it does not.
+    """Make a version live once it verifies; raises PackageError and changes nothing when it does not.
 
     A retired one comes back into use. A damaged pointer is replaced; the versions before and the history are then forgotten.
     key: that the package is signed for. check: called with the pointer while nobody changes it.
@@ -270,7 +270,7 @@ def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
     def step(now: Pointer | None) -> Pointer:
         if now is None or now.version != old.version or previous(root, name, now) != target:
             look = program.command("models", "show", name, *program.store(root))
-            raise PackageError(f"another version of {name} went into service meanwhile; look again: {look}")
+            raise PackageError(f"another version of {name} became live meanwhile; look again: {look}")
         why = f"rolled back from {old.version}" + (f": {reason}" if reason else "")
         entry = history.change("rollback", target, now, why, by)
         before = now.before[: len(now.before) - 1 - now.before[::-1].index(target)]
@@ -280,7 +280,7 @@ def roll_back(root: Path, name: str, reason: str = "", by: str = "") -> Pointer:
 
 
 def previous(root: Path, name: str, now: Pointer) -> int | None:
-    """The version that ``roll_back`` would put into service: the last before that is still there and in use."""
+    """The version that ``roll_back`` would make live: the last before that is still there and in use."""
     have = versions(root, name)
     return next((v for v in reversed(now.before) if v in have and v not in (*now.retired, now.version)), None)
 

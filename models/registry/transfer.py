@@ -51,8 +51,8 @@ class Allowance:
 
 
 def pull(store: Path, source: Place, name: str, version: int, key: Path | None = None, seconds: float = SECONDS) -> Manifest:
-    """Copy ``name``:``version`` from a place into the store, under the same name and version; a first version of a name goes
-    into service. It may take ``seconds`` in all.
+    """Copy ``name``:``version`` from a place into the store, under the same name and version; a first version of a name becomes
+    live. It may take ``seconds`` in all.
 
     Raises:
         PackageError: it is not there, does not verify, is not signed for the public ``key``, or the store has that version.
@@ -135,7 +135,9 @@ def _listed(source: Place, name: str, target: BinaryIO | None, allowance: Allowa
     try:
         return _copy(source, name, target, allowance)
     except FileNotFoundError as err:
-        raise PackageError(f"there is no {source.address}/{name}, which the manifest lists; copy the package there anew") from err
+        raise PackageError(
+            f"there is no {source.address}/{name}, which the manifest lists; copy the package there again"
+        ) from err
 
 
 def _copy(source: Place, name: str, target: BinaryIO | None, allowance: Allowance, limit: int = files.MAX_BYTES) -> str:

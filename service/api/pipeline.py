@@ -105,7 +105,7 @@ class Pipeline:
     def note(
         self, request: Request, held: LoadedModel, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
     ) -> None:
-        """Count what a version answered, and have another that is on trial compute the first good image too."""
+        """Count what a version answered, and have another that is a candidate compute the first good image too."""
         answers = [result for result in results if isinstance(result, Classification | Ranking)]
         if answers:
             self.model.traffic.note(held, answers, request.stages["queue"] + request.stages["infer"])

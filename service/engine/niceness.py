@@ -13,8 +13,8 @@ LATER_SECONDS = 5.0
 class Priority:
     """Of all threads of this process.
 
-    It is lowered only where it may be raised again, as root may and who has a limit such as ulimit -e 20: a version that goes
-    into service would else give way for ever.
+    It is lowered only where it may be raised again, as root may and who has a limit such as ulimit -e 20: a version that becomes
+    live would else give way for ever.
     """
 
     def __init__(self) -> None:

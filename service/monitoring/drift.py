@@ -1,4 +1,4 @@
-"""Drift: the last answers of a version beside the reference that its package holds, as a few gauges.
+"""Drift: the last answers of a version against the reference that its package holds, as a few gauges.
 
 Answers are noted on the path of requests and compared in a thread of its own. Of few images more is looked at: features,
 brightness, sharpness, size.

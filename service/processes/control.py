@@ -1,4 +1,4 @@
-"""What a worker does beside serving: it tells the supervisor that it lives and which versions it holds, hears which it shall
+"""What a worker does besides serving: it tells the supervisor that it lives and which versions it holds, hears which it shall
 hold, and drains when it has to stop.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a candidate goes into service, is stopped, or has to be watched longer: plain statistics of what was seen of it.
+"""Whether a candidate becomes live, is stopped, or has to be watched longer: plain statistics of what was seen of it.
 
 It is stopped as soon as a bound is surely passed, with three standard errors, so that chance seldom stops a good one; and when
 its requests are complete, where one is passed at all.

@@ -1,6 +1,6 @@
 """The control plane: which version the workers hold, when all of them swap, and how a candidate ends. In the supervisor.
 
-A version is put into service when every worker holds it, warm; one that a worker refuses is refused by all, and the version in
+A version becomes live when every worker holds it, warm; one that a worker refuses is refused by all, and the version in
 service goes on. The workers load it one after the other, so that cores are left for those who ask meanwhile.
 """
 
@@ -162,7 +162,7 @@ class RolloutController:
         self.something.set()
 
     def take_in(self, faults: list[str]) -> None:
-        """What the store says now: a pointer that changed is obeyed anew, a candidate that is another begins anew. A fault is
+        """What the store says now: a pointer that changed is obeyed again, a candidate that is another begins again. A fault is
         told when it begins and when it is another."""
         if self.watcher.changes != self.changes:
             self.changes = self.watcher.changes
@@ -326,7 +326,7 @@ class RolloutController:
             await self.end(found, decision)
 
     async def end(self, found: Candidate, decision: Decision) -> None:
-        """Stop the candidate at once, then have the store record it, which puts it into service or leaves it published."""
+        """Stop the candidate at once, then have the store record it, which makes it live or leaves it published."""
         name, result = self.watcher.name, "promoted" if decision.promoted else "rolled back"
         log.warning("%s:%d, tried as a %s, is %s: %s", name, found.version, found.mode, result, decision.reason)
         metrics.CANDIDATES_ENDED.labels(name, result.replace(" ", "_")).inc()
@@ -357,7 +357,7 @@ class RolloutController:
         self.shown = self.progress.candidate.requests
         copy = msgspec.convert(msgspec.to_builtins(self.progress), Progress)
         copy.updated = datetime.now(UTC)
-        with suppress(OSError):  # a store that is mounted read-only: then a restart begins to count anew
+        with suppress(OSError):  # a store that is mounted read-only: then a restart begins to count again
             await aside(candidates.write_progress, self.watcher.root, self.watcher.name, copy)
 
 

@@ -1,4 +1,4 @@
-"""The versions that a worker holds in memory: the one that answers, and those that are made ready beside it.
+"""The versions that a worker holds in memory: the one that answers, and those that are made ready meanwhile.
 
 A version is loaded while the others go on, and replaces the live one between two batches: a request keeps the version
 that it began with.

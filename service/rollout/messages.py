@@ -24,7 +24,7 @@ log = logging.getLogger("hubel")
 
 
 class ActiveCandidate(Struct, frozen=True):
-    """The candidate beside the live version. requests: seen of it so far, by all workers, of ``wanted``."""
+    """The version that is tried on traffic. requests: seen of it so far, by all workers, of ``wanted``."""
 
     version: int
     mode: Mode
@@ -35,7 +35,7 @@ class ActiveCandidate(Struct, frozen=True):
 
 
 class RefusedVersion(Struct, frozen=True):
-    """A version that was to be put into service, or on trial, and was not."""
+    """A version that was to become live or a candidate, and was not."""
 
     version: int
     reason: str
@@ -43,7 +43,7 @@ class RefusedVersion(Struct, frozen=True):
 
 
 class DesiredState(Struct, frozen=True):
-    """serve: the version that answers. prepare: versions to be held beside it, loaded and warm. refused: for who asks."""
+    """serve: the version that answers. prepare: versions to be held too, loaded and warm. refused: for who asks."""
 
     serve: int
     prepare: list[int] = []

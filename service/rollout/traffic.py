@@ -1,4 +1,4 @@
-"""A candidate beside the live version, in one worker: which of them answers, and what is seen of both.
+"""The traffic split of live version and candidate, in one worker: which of them answers, and what is seen of both.
 
 As a shadow the candidate computes what the other answered; as a canary it answers its share, and the other computes that too,
 so that they can be compared. Such second passes are made one at a time and only when there is nothing else to do.

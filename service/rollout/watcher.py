@@ -1,4 +1,4 @@
-"""What the store says that should be live and on trial, looked at again and again. For controller.py.
+"""What the store says that should be live and what a candidate, looked at again and again. For controller.py.
 
 A file is read only when it is another than before, or could not be read: the store may lie on a slow disk. Whatever is wrong
 with one file, the others are followed.
@@ -20,7 +20,7 @@ MAX_FAULT = 500  # characters
 
 
 class RegistryWatcher:
-    """version: live, by the pointer, as it was read last. changes: how often something was put into service.
+    """version: live, by the pointer, as it was read last. changes: how often another version became live.
     faults: what is gone or cannot be read, each a line; empty where all is well.
     """
 

@@ -96,9 +96,7 @@ MODEL_VERSION = Gauge(
 WORKERS_IN_SYNC = Gauge(
     "hubel_workers_in_sync", "1: all workers answer with the same version.", ["model"], multiprocess_mode="livemax"
 )
-SWAPS = Counter(
-    "hubel_swaps_total", "Versions that were to be put into service or on trial: done, or refused.", ["model", "result"]
-)
+SWAPS = Counter("hubel_swaps_total", "Versions that were to become live or a candidate: done, or refused.", ["model", "result"])
 SWAP_SECONDS = Histogram(
     "hubel_swap_seconds", "Time from seeing a promotion to the last worker that answers with it.", ["model"], buckets=SWAP_BUCKETS
 )
@@ -122,14 +120,16 @@ VERSION_SECONDS = Histogram(
     ["model", "version"],
     buckets=SECONDS,
 )
-CANDIDATE_VERSION = Gauge("hubel_candidate_version", "Version on trial; 0: none.", ["model"], multiprocess_mode="livemax")
+CANDIDATE_VERSION = Gauge(
+    "hubel_candidate_version", "Version that is a candidate; 0: none.", ["model"], multiprocess_mode="livemax"
+)
 CANDIDATE_IMAGES = Counter(
     "hubel_candidate_images_total",
     "Images that a candidate and the live version were to be compared on, by what came of it.",
     ["model", "version", "result"],
 )
 CANDIDATES_ENDED = Counter(
-    "hubel_candidates_ended_total", "Candidates whose trial has ended: promoted or rolled back.", ["model", "result"]
+    "hubel_candidates_ended_total", "Candidates that have ended: promoted or rolled back.", ["model", "result"]
 )
 DECISION_UNRECORDED = Gauge(
     "hubel_decision_unrecorded",
@@ -166,7 +166,7 @@ DRIFT_ANSWERS = Gauge(
 )
 DRIFT_PSI = Gauge(
     "hubel_drift_psi",
-    "Population stability index of recent answers beside the reference, of the worker where it is highest.",
+    "Population stability index of recent answers against the reference, of the worker where it is highest.",
     ["model", "version", "feature"],
     multiprocess_mode="livemax",
 )

@@ -2,7 +2,7 @@
 
 A worker is known by its place, not by its process id: one that replaces another goes on counting where that stopped. The files
 are made in full before they are used, since one that could not grow on a full disk would end its process. A folder that
-something removes, as what cleans /tmp does, is made anew by whoever notices, and each process puts its files there again.
+something removes, as what cleans /tmp does, is made again by whoever notices, and each process puts its files there again.
 """
 
 import errno
@@ -137,7 +137,7 @@ def hold(folder: Path) -> None:
 
 
 def mend() -> None:
-    """Make the folder anew where it is gone; the files are put there before the next change of a metric."""
+    """Make the folder again where it is gone; the files are put there before the next change of a metric."""
     folder = place()[0]
     if folder is None or folder not in locked:
         return

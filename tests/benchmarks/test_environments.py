@@ -1,4 +1,4 @@
-"""What a system runs in: packages are made anew where this version cannot use them, and variables name the right one."""
+"""What a system runs in: packages are made again where this version cannot use them, and variables name the right one."""
 
 import shutil
 from pathlib import Path

@@ -26,7 +26,7 @@ class Peak:
 
     def __post_init__(self) -> None:
         for pid in self.pids:
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM begins anew (proc_pid_clear_refs(5))
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM begins again (proc_pid_clear_refs(5))
             self.before[pid] = _of(pid, "VmRSS")
 
     def grown(self) -> int:

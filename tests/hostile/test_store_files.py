@@ -33,7 +33,7 @@ from tests.service.rollout.workers import Fake
 READERS: dict[str, Callable[[Path], object]] = {
     "current.json": lambda store: history.read(store, "tiny"),
     "candidate.json": lambda store: candidate.read(store, "tiny"),
-    "progress.json": lambda store: json_file.read(store / "tiny/progress.json", Progress, "it begins anew"),
+    "progress.json": lambda store: json_file.read(store / "tiny/progress.json", Progress, "it begins again"),
     "2.gate.json": lambda store: gate.read(store, "tiny", 2),
     "2/manifest.json": lambda store: manifest.read(store / "tiny/2"),
 }
@@ -53,7 +53,7 @@ OF_ALL = ("[" * 100_000, '{"a":' * 50_000, "nul")
 
 @pytest.fixture
 def store(make_store: MakeStore) -> Path:
-    """tiny:1 live, tiny:2 on trial with a verdict of the gate, so that each kind of file is there."""
+    """tiny:1 live, tiny:2 a candidate with a verdict of the gate, so that each kind of file is there."""
     store, now = make_store(tiny=2), datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
     registry.promote(store, "tiny", 2, "test")
     registry.roll_back(store, "tiny", "test")

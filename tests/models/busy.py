@@ -24,7 +24,7 @@ def promote(store: Path, _: Path, i: int) -> None:
 
 
 def end(store: Path, _: Path, i: int) -> None:
-    """A candidate that goes into service."""
+    """A candidate that becomes live."""
     now = registry.pointer(store, "tiny")
     if now is None:
         raise SystemExit("there is no pointer")

@@ -149,7 +149,7 @@ def _beginning(place: Place, asked: Beginning) -> Beginning:
 
 
 def _promotion(store: Path, published: Manifest) -> dict[str, str]:
-    """The command that puts a version into service which is not yet there."""
+    """The command that makes a version live which is not yet there."""
     with suppress(PackageError):  # a pointer that is damaged names none
         now = registry.pointer(store, published.name)
         if now is not None and now.version == published.version:

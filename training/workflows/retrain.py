@@ -298,7 +298,7 @@ def _file_name(image: bytes) -> str:
 
 
 def promote(package: str, store: Path, promotion: Promotion, reason: str, by_hand: str = "") -> str:
-    """Have ``hubel models promote`` put the package into service, behind its gate; raises TrainingError where it refuses."""
+    """Have ``hubel models promote`` make the package live, behind its gate; raises TrainingError where it refuses."""
     command = [*program.module("models"), "promote", package, "--store", str(store), "--reason", reason]
     if promotion.canary is not None:
         command += ["--canary", str(promotion.canary)]

@@ -392,7 +392,7 @@ def test_a_store_that_cannot_be_written_to_is_one_line_on_stderr(
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     code, out, err = run(store, arguments[command], capsys)
     assert (code, out) == (1, "")
-    assert err == f"error: {store} cannot be changed or read: {reason}; nothing was put into service\n"
+    assert err == f"error: {store} cannot be changed or read: {reason}; nothing became live\n"
     assert contents(store) == before
 
 

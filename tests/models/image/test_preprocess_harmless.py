@@ -99,7 +99,9 @@ def test_a_segment_that_pixels_depend_on_is_not_skipped(marker: int) -> None:
 @pytest.mark.parametrize("process", [0xC0, 0xC1, 0xC2, 0xC3])
 def test_a_jpeg_of_other_than_8_bits_is_named(process: int, bits: int) -> None:
     data = make_image("JPEG").replace(FRAME, bytes((0xFF, process, 0, 0x11, bits)))
-    with pytest.raises(ImageError, match=rf"the JPEG file has {bits} bits a sample, only 8 are read; save it anew as 8-bit JPEG"):
+    with pytest.raises(
+        ImageError, match=rf"the JPEG file has {bits} bits a sample, only 8 are read; save it again as 8-bit JPEG"
+    ):
         decode(data)
 
 
@@ -115,7 +117,7 @@ def test_a_jpeg_of_other_than_8_bits_is_named(process: int, bits: int) -> None:
 )
 def test_a_jpeg_coded_otherwise_is_named(process: int, name: str) -> None:
     data = make_image("JPEG").replace(FRAME, bytes((0xFF, process, 0, 0x11, 8)))
-    with pytest.raises(ImageError, match=f"the JPEG file is {name}, which is not read; save it anew as baseline JPEG or PNG"):
+    with pytest.raises(ImageError, match=f"the JPEG file is {name}, which is not read; save it again as baseline JPEG or PNG"):
         decode(data)
 
 
@@ -124,7 +126,7 @@ def test_a_jpeg_of_other_channels_than_one_three_or_four_is_named(count: int) ->
     data = make_image("JPEG")
     at, end = data.index(FRAME), data.index(FRAME) + 19
     frame = FRAME[:2] + struct.pack(">H", 8 + 3 * count) + data[at + 4 : at + 9] + bytes([count]) + b"\1\x11\0" * count
-    with pytest.raises(ImageError, match=f"has {count} colour channels, only 1, 3 and 4 are read; save it anew as RGB"):
+    with pytest.raises(ImageError, match=f"has {count} colour channels, only 1, 3 and 4 are read; save it again as RGB"):
         decode(data[:at] + frame + data[end:])
 
 
@@ -136,12 +138,12 @@ def test_a_png_of_xcode_is_named_with_the_way_back() -> None:
 
 def test_every_refusal_of_a_file_names_a_way_out() -> None:
     for format, cut in (("JPEG", 4), ("PNG", 20), ("WEBP", 16)):
-        with pytest.raises(ImageError, match="header is damaged or cut off; send all of the file, or save it anew"):
+        with pytest.raises(ImageError, match="header is damaged or cut off; send all of the file, or save it again"):
             decode(make_image(format)[:cut])
     for format in ("JPEG", "PNG", "WEBP"):
         with pytest.raises(
-            ImageError, match="is cut off, or damaged so that pixels are missing; send all of it, or save it anew"
+            ImageError, match="is cut off, or damaged so that pixels are missing; send all of it, or save it again"
         ):
             decode(make_image(format)[:-100])
-    with pytest.raises(ImageError, match="damaged or cut off and cannot be decoded; send all of it, or save it anew"):
+    with pytest.raises(ImageError, match="damaged or cut off and cannot be decoded; send all of it, or save it again"):
         decode(png(depth=3))

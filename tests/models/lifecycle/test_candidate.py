@@ -1,4 +1,4 @@
-"""A version on trial: how it begins, what is kept of it, how it ends, and that a kill in between is no third state."""
+"""A candidate: how it begins, what is kept of it, how it ends, and that a kill in between is no third state."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

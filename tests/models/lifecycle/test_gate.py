@@ -203,7 +203,7 @@ def test_a_verdict_against_a_version_that_is_not_in_service_any_more_does_not_co
         return run(folder)
 
     monkeypatch.setattr(dry_run, "run", run_while_another_promotes)
-    with pytest.raises(PackageError, match="tiny:3 went into service while tiny:2 was judged; promote it again"):
+    with pytest.raises(PackageError, match="tiny:3 became live while tiny:2 was judged; promote it again"):
         promote(store)
     assert pointer(store).version == 3
 

@@ -210,7 +210,7 @@ def test_classes_that_no_manifest_can_hold_are_told_before_there_is_one(labels: 
 def test_a_manifest_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"no version could read its manifest: it has [0-9,]+ bytes, at most 16,777,216"):
         manifests.write(tmp_path, make_manifest(labels=many(20_000, 450)))
-    with pytest.raises(PackageError, match="beside the names of its classes, at most 1,048,576"):
+    with pytest.raises(PackageError, match="besides the names of its classes, at most 1,048,576"):
         manifests.write(tmp_path, make_manifest(provenance={"data": ["x" * 100] * 20_000}))
     assert list(tmp_path.iterdir()) == []
 
@@ -218,7 +218,7 @@ def test_a_manifest_that_could_not_be_read_is_not_written(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (document("provenance", {"x": [[]] * 1_000_000}), "bytes beside the names of its classes"),
+        (document("provenance", {"x": [[]] * 1_000_000}), "bytes besides the names of its classes"),
         (document("evaluation.per_class", {"x" * i: 0.5 for i in range(2, 4000)}) | {"labels": ["x"] * 600_000}, "quotes"),
         (document("labels", ["x" * 17_000_000]), "at most 16,777,216 are read"),
     ],

@@ -245,7 +245,7 @@ def test_a_key_that_is_a_folder_or_pipe_is_not_waited_for(signed: Path, tmp_path
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("trial", [None, Candidate(2, "shadow", 50)], ids=["into service", "on trial"])
+@pytest.mark.parametrize("trial", [None, Candidate(2, "shadow", 50)], ids=["at once", "as a candidate"])
 def test_a_package_that_is_exchanged_once_the_gate_has_judged_it_is_not_promoted(
     signed: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, trial: Candidate | None
 ) -> None:

@@ -239,8 +239,8 @@ def chain_of_pax_headers() -> bytes:
 @pytest.mark.parametrize(
     ("header", "fault"),
     [
-        (long_name, "the archive holds more than 1,048,576 bytes beside its files"),
-        (pax_header, "the archive holds more than 1,048,576 bytes beside its files"),
+        (long_name, "the archive holds more than 1,048,576 bytes besides its files"),
+        (pax_header, "the archive holds more than 1,048,576 bytes besides its files"),
         (old_sparse, NO_FILE),
         (new_sparse, NO_FILE),
         (larger_than_it_said, "evil has 10,737,418,240 bytes unpacked, at most"),
@@ -273,7 +273,7 @@ def test_a_gzip_bomb_is_given_up_after_as_much_as_headers_may_take(tmp_path: Pat
         for _ in range(64):
             stream.write(bytes(2**20))
     assert (tmp_path / "bomb.tar.gz").stat().st_size < 100_000
-    with pytest.raises(PackageError, match="the archive holds more than 1,048,576 bytes beside its files"):
+    with pytest.raises(PackageError, match="the archive holds more than 1,048,576 bytes besides its files"):
         archive.unpack(tmp_path / "there", tmp_path / "bomb.tar.gz")
 
 
@@ -304,7 +304,7 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(packed: Path, tmp_path:
 def test_what_follows_the_last_file_is_bounded_too(packed: Path, tmp_path: Path) -> None:
     with open(packed, "ab") as file:
         file.write(gzip.compress(bytes(2**26)))
-    with pytest.raises(PackageError, match="the archive holds more than 1,048,576 bytes beside its files"):
+    with pytest.raises(PackageError, match="the archive holds more than 1,048,576 bytes besides its files"):
         archive.unpack(tmp_path / "there", packed)
     assert not (tmp_path / "there").exists()
 

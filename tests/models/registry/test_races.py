@@ -132,7 +132,7 @@ def test_two_promotions_and_a_rollback_at_once_leave_a_history_without_a_gap(mak
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("trial", [False, True], ids=["into service", "on trial"])
+@pytest.mark.parametrize("trial", [False, True], ids=["at once", "as a candidate"])
 def test_a_verdict_against_a_version_that_is_no_longer_in_service_promotes_nothing(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, trial: bool
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_verdict_against_a_version_that_is_no_longer_in_service_promotes_nothi
         return put(*arguments, **named)
 
     monkeypatch.setattr(history, "replace", late)
-    with pytest.raises(PackageError, match="tiny:3 went into service while tiny:2 was judged; promote it again"):
+    with pytest.raises(PackageError, match="tiny:3 became live while tiny:2 was judged; promote it again"):
         promotion.promote(store, "tiny", 2, GateRequest(), "test", trial=Candidate(2, "shadow", 9) if trial else None)
     assert pointer(store).version == 3
     assert candidate.read(store, "tiny") is None

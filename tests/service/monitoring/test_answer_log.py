@@ -91,7 +91,7 @@ def test_a_ring_that_is_just_being_made_is_skipped(tmp_path: Path) -> None:
 def test_whatever_was_written_is_found_until_it_is_overwritten() -> None:
     rng = random.Random(7)
     ring = Ring(None, 37)
-    ring.written = 2**32 - 200  # numbers are kept in 32 bits, and begin anew on the way
+    ring.written = 2**32 - 200  # numbers are kept in 32 bits, and begin again on the way
     HEAD.pack_into(ring.memory, 0, 37, ring.written)
     last: dict[bytes, tuple[int, int]] = {}
     for i in range(400):

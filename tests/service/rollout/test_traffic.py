@@ -54,7 +54,7 @@ class Fake:
 
 
 class Scene:
-    """Version 1 live and 2 on trial."""
+    """Version 1 live and 2 a candidate."""
 
     def __init__(self, mode: Any, percent: float = 100, **manifest: Any) -> None:
         self.old, self.new = Fake(1, input=SMALL), Fake(2, **({"input": SMALL} | manifest))
