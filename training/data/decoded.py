@@ -12,7 +12,6 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -168,7 +167,8 @@ def _make(part: Part, spec: InputSpec, entry: Path) -> Decoded:
     time."""
     n, size = len(part.items), spec.height * spec.width * 3
     tqdm.write(f"{_told(part, spec)}: they are kept in {entry}", file=sys.stderr)
-    beside = Path(tempfile.mkdtemp(prefix=files.BESIDE, dir=entry.parent))
+    beside = entry.with_name(f"{files.BESIDE}{entry.name}")
+    beside.mkdir()
     try:
         with (beside / PIXELS).open("wb", buffering=0) as file:
             file.truncate(n * size)
