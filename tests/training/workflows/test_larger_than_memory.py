@@ -20,7 +20,7 @@ from training.report import document, patches, robustness, speed
 EACH, PART = 60, 40  # images of a class to train on; of all 180, so many may be read at once
 GEOMETRY = {"height": 8, "width": 8, "resize": 8}
 RESULTS = (evaluate.FILE, export.FILE, "data.json")
-OF_THE_CLOCK = ("made", "exported", "history", "run")  # of a report
+OF_THE_CLOCK = ("made", "exported", "history", "kept", "run")  # of a report
 
 
 @pytest.fixture
