@@ -127,8 +127,8 @@ up:  ## build and start the service and Prometheus in Docker, and wait until the
 down:  ## stop and remove them; what Prometheus recorded stays
 	@$(COMPOSE) --profile monitoring --profile gpu down
 
-clean:  ## remove what was installed (not runs/, not the store)
-	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache
+clean:  ## remove what was installed, and decoded images (not the runs in runs/, not the store)
+	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache runs/.decoded runs/*/.decoded
 
 .PHONY: data-exists
 data-exists:  # before anything is installed for it; what has a colon is no folder: mnist:, hf:NAME

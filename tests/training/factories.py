@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from models.image.spec import InputSpec
@@ -34,6 +35,18 @@ RECIPE: dict[str, Any] = {
     "crop_padding": 1,
     "validation_share": 0.25,
     "precision": "fp32",
+}
+
+EVERYTHING: dict[str, Any] = {
+    "input": {"height": 10, "width": 10, "resize": 12},
+    "cutout": 2,
+    "cutmix": 0.3,
+    "mixup": 0.5,
+    "trivial_augment": True,
+    "erasing": 0.3,
+    "scale": 0.4,
+    "sizes": (8, 10),
+    "balance": "sampler",
 }
 
 
@@ -90,3 +103,12 @@ def interrupt_at(step: int) -> Generator[None]:
         yield
     finally:
         handle.remove()
+
+
+def timeless(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """Its history, but for the figures that depend on the clock."""
+    return [entry | {"seconds": 0, "images_per_second": 0} for entry in checkpoint.history]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

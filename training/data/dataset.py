@@ -1,7 +1,6 @@
 """Sources -> arrays. Pixels come from models.image.preprocess, as in serving."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,21 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ImageError, PackageError
-from models.image.preprocess import decode as decode_file
-from models.image.preprocess import fit
+from models.errors import PackageError
 from models.image.spec import InputSpec
 from models.package import label_names
 from models.package import manifest as manifests
-from models.package.held_out_answers import identity
-from training.data import cache
+from training.data import cache, decoded
 from training.data import split as splits
 from training.data.lineage import Past
-from training.data.near_duplicates import SIDE, small_copy
-from training.data.parallel import in_threads
+from training.data.near_duplicates import SIDE
+from training.data.pixels import Pixels, chunks, picked
+from training.data.pixels import joined as join_pixels
 from training.data.sources.catalogue import open_source
 from training.data.sources.folder import list_folder
-from training.data.sources.source import Part, Source, reason
+from training.data.sources.source import Part, Source
 from training.errors import DataError
 
 
@@ -31,7 +28,7 @@ from training.errors import DataError
 class ImageSet:
     """Images of one split, decoded.
 
-    pixels: (n, height, width, 3) uint8, RGB.
+    pixels: (n, height, width, 3) uint8, RGB; on the disk where they are too many for the memory.
     targets: (n,) int64, indices into ``classes``.
     paths: names of the images in their part, which can be printed.
     skipped: "path: reason" for each file that was left out.
@@ -40,7 +37,7 @@ class ImageSet:
     groups: what the source says belongs together, "" where it says nothing; empty for images that were made.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     targets: NDArray[np.int64]
     classes: tuple[str, ...]
     paths: tuple[str, ...]
@@ -54,7 +51,7 @@ class ImageSet:
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSet":
         return ImageSet(
-            self.pixels[indices],
+            picked(self.pixels, indices),
             self.targets[indices],
             self.classes,
             tuple(self.paths[i] for i in indices),
@@ -76,7 +73,7 @@ class Sets:
 
     def apart(self, held: NDArray[np.int64]) -> tuple[ImageSet, ImageSet]:
         """Training and validation images: of the pool, those of the indices ``held`` are validated on."""
-        rest = self.pool.subset(np.setdiff1d(np.arange(len(self.pool)), held))
+        rest = self.pool.subset(np.setdiff1d(np.arange(len(self.pool)), held)) if len(held) else self.pool
         validation = self.pool.subset(held) if self.validation is None else self.validation
         return rest if self.more is None else joined(rest, self.more), validation
 
@@ -110,7 +107,8 @@ def load_run(source: str | Path, spec: InputSpec, classes: tuple[str, ...], past
         known, validation = sets.apart(np.empty(0, np.int64))
     else:
         known, validation = sets.apart(np.flatnonzero(past.has_held_out(sets.pool.identities)))
-    return known.subset(np.flatnonzero(past.has_trained(known.identities))), validation
+    trained = past.has_trained(known.identities)
+    return known if trained.all() else known.subset(np.flatnonzero(trained)), validation
 
 
 def load_sets(source: str | Path, spec: InputSpec, classes: tuple[str, ...] | None = None) -> Sets:
@@ -151,7 +149,7 @@ def _part_of(part: Part, classes: tuple[str, ...]) -> Part:
 def joined(images: ImageSet, more: ImageSet) -> ImageSet:
     """Both, of the same classes."""
     return ImageSet(
-        np.concatenate([images.pixels, more.pixels]),
+        join_pixels(images.pixels, more.pixels),
         np.concatenate([images.targets, more.targets]),
         images.classes,
         images.paths + more.paths,
@@ -184,35 +182,23 @@ def decode(part: Part, spec: InputSpec, classes: tuple[str, ...] | None = None) 
 
     Raises:
         DataError: fewer than two classes, a class that is not in ``classes``, a class without one good image, or more
-            pixels than the memory of this machine.
+            pixels than memory and disk hold.
     """
     part = named_as(part, classes)
     check_classes(part, classes)
     classes = classes or part.classes
-    n, pixels = len(part.items), _room_for(part, spec)
-    identities, small = np.empty(n, np.uint64), np.empty((n, SIDE, SIDE), np.uint8)
-
-    def read(i: int) -> str | None:
-        try:
-            file = part.items[i].read()
-            stored = decode_file(file, spec=spec)
-            pixels[i], small[i], identities[i] = fit(stored, spec), small_copy(stored), identity(file)
-        except (ImageError, OSError) as err:
-            return reason(err)
-        return None
-
-    reasons = list(in_threads(read, n, f"decode {part.place}"))
-    kept = [i for i, why in enumerate(reasons) if why is None]
-    skipped = [f"{item.name}: {why}" for item, why in zip(part.items, reasons, strict=True) if why is not None]
-    present = {part.items[i].label for i in kept}
+    found, items = decoded.decoded(part, spec), part.items
+    kept = [i for i, why in enumerate(found.reasons) if not why]
+    skipped = [f"{item.name}: {why}" for item, why in zip(items, found.reasons, strict=True) if why]
+    present = {items[i].label for i in kept}
     if empty := [name for name in part.classes if name not in present]:
         raise DataError(f"no usable image of the class {', '.join(empty)} in {part.place}; add images or remove the class")
     number = {name: i for i, name in enumerate(classes)}
-    targets = np.array([number[part.items[i].label] for i in kept], np.int64)
-    paths = tuple(part.items[i].path for i in kept)
-    if len(kept) < n:
-        pixels, small, identities = pixels[kept], small[kept], identities[kept]
-    groups = tuple(part.items[i].group for i in kept)
+    targets = np.array([number[items[i].label] for i in kept], np.int64)
+    pixels, small, identities = found.pixels, found.small, found.identities
+    if skipped:
+        pixels, small, identities = picked(pixels, kept), small[kept], identities[kept]
+    paths, groups = (tuple(getattr(items[i], key) for i in kept) for key in ("path", "group"))
     return ImageSet(pixels, targets, classes, paths, (*part.left_out, *skipped), identities, small, groups)
 
 
@@ -254,31 +240,20 @@ def check_servable(place: str, classes: Sequence[str]) -> None:
         raise DataError(f"{place} cannot be trained on: {err}") from err
 
 
-def _room_for(part: Part, spec: InputSpec) -> NDArray[np.uint8]:
-    """(items, height, width, 3); raises DataError where that is more than the machine's memory."""
-    needed = len(part.items) * spec.height * spec.width * 3
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
-        raise DataError(
-            f"the {len(part.items)} images of {part.place} take {needed / 2**30:.1f} GiB at {spec.height}x{spec.width} pixels, "
-            f"this machine has {memory / 2**30:.1f} GiB; lower input.height and input.width, or take fewer images"
-        )
-    return np.empty((len(part.items), spec.height, spec.width, 3), np.uint8)
-
-
 def fingerprint(images: ImageSet) -> str:
     """SHA-256 over classes, paths, targets and pixels: the same images in the same order give the same value."""
     digest = hashlib.sha256("\n".join((*images.classes, "", *images.paths)).encode())
     digest.update(images.targets.tobytes())
-    digest.update(np.ascontiguousarray(images.pixels).data)
+    for pixels in chunks(images.pixels):
+        digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
 def channel_statistics(images: ImageSet) -> tuple[list[float], list[float]]:
     """Mean and standard deviation (1 at least, to divide by) of each channel, in units of the 0 to 255 scale."""
-    sample = images.pixels[:: max(1, len(images) // 5000)]
-    values = np.arange(256)
-    counts = [np.bincount(sample[..., channel].ravel(), minlength=256) for channel in range(3)]
+    values, counts = np.arange(256), np.zeros((3, 256), np.int64)
+    for some in chunks(picked(images.pixels, slice(None, None, max(1, len(images) // 5000)))):
+        counts += [np.bincount(some[..., channel].ravel(), minlength=256) for channel in range(3)]
     mean = np.array([np.average(values, weights=count) for count in counts])
     variance = np.array([np.average((values - m) ** 2, weights=count) for m, count in zip(mean, counts, strict=True)])
     return mean.round(2).tolist(), np.sqrt(variance).clip(1).round(2).tolist()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from models.package import probability
 from models.terminal import program
 from training import files
-from training.data import dataset
+from training.data import dataset, decoded
 from training.data.dataset import ImageSet
 from training.data.lineage import unpack
 from training.errors import CheckpointError
@@ -79,8 +79,9 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
         CheckpointError, DataError: see those.
     """
     checkpoint, model, _ = checkpoints.load(run)
-    images, split = evaluation_images(source, checkpoint)
-    validation = images if split == "validation" else training_images(source, checkpoint)[1]
+    with decoded.beside(run):
+        images, split = evaluation_images(source, checkpoint)
+        validation = images if split == "validation" else training_images(source, checkpoint)[1]
     held_out = logits_of(model, checkpoint, validation)
     chosen = calibration.choose(held_out, validation.targets)
     logits = held_out if split == "validation" else logits_of(model, checkpoint, images)

@@ -21,6 +21,7 @@ ENDINGS = (".html", ".htm")
 SIDE = 112  # of a picture on the page, in pixels
 MOST_GROUPS, MOST_IMAGES = 24, 6  # shown of a finding, and of a group
 MOST_LINES = 200  # of a finding without pictures
+MOST_ROWS = 500  # classes of the table: a page of 20,000 would be slow to open
 MOST_CLASSES, SAMPLES = 50, 8  # classes of which samples are shown, and how many
 
 
@@ -39,6 +40,7 @@ def write(path: Path, title: str, look: Look, findings: Sequence[Finding]) -> No
         "inspection",
         summary=summary,
         most=max((n for counts in summary["classes"].values() for n in counts.values()), default=1),
+        most_rows=MOST_ROWS,
         splits=list(look.source.parts),
         samples=samples(look),
         findings=[shown(look, finding) for finding in findings],

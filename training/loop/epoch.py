@@ -27,6 +27,8 @@ from training.networks import freezing
 from training.networks.classifier import Classifier
 from training.recipe import Recipe
 
+LEAST_BATCH = 64  # images that are evaluated together
+
 
 @dataclass(frozen=True)
 class Learnt:
@@ -135,7 +137,7 @@ def evaluate(
     model = checkpoint.answering(model).eval()
     sums = torch.zeros(2, dtype=torch.float64, device=device.name)
     part, prepared = processes.part(len(images)), preparation(checkpoint, device)
-    for pixels, targets in _in_order(images, part, max(checkpoint.recipe.batch_size, 64)):
+    for pixels, targets in _in_order(images, part, max(checkpoint.recipe.batch_size, LEAST_BATCH)):
         targets = targets.to(device.name)
         with device.autocast():
             logits = model(prepared(pixels)).float()

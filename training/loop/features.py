@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from training.data.pixels import Pixels
 from training.loop.checkpoint import Checkpoint
 from training.loop.device import Device, full_precision
 from training.loop.epoch import preparation
@@ -15,7 +16,7 @@ BATCH = 128
 
 @torch.inference_mode()
 def features_of(
-    model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8], device: Device, say: bool = True
+    model: Classifier, checkpoint: Checkpoint, pixels: Pixels, device: Device, say: bool = True
 ) -> NDArray[np.float32]:
     """Features (n, dimensions) of images (n, height, width, 3) as they are, in full precision. ``model`` is on the device."""
     model = checkpoint.answering(model).eval()

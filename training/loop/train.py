@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from training import provenance
-from training.data import cache, contents, crop, dataset
+from training.data import cache, contents, crop, dataset, decoded
 from training.data.contents import Contents
 from training.data.dataset import ImageSet
 from training.data.lineage import Past, pack, unpack
@@ -123,7 +123,11 @@ def train(
         DataError, RecipeError, CheckpointError, DivergenceError, TrackingError: see those.
     """
 
-    with distributed.joined() as all_of_them, lock.held(folder) if all_of_them.first else nullcontext():
+    with (
+        decoded.beside(folder),
+        distributed.joined() as all_of_them,
+        lock.held(folder) if all_of_them.first else nullcontext(),
+    ):
         all_of_them.wait()  # until the folder is locked
         with all_of_them.speech():
             run = prepare(source, folder, recipe, start_from, all_of_them, after, anyway)

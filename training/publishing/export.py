@@ -21,8 +21,9 @@ from models.package import precision as precisions
 from models.package.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
 from models.package.precision import CPU, GRAPHS, OPENVINO, Precision
 from training import files
-from training.data import dataset
+from training.data import dataset, decoded
 from training.data.dataset import ImageSet
+from training.data.pixels import Pixels
 from training.errors import ExportError, RecipeError
 from training.evaluation import evaluate
 from training.evaluation.calibration import slices
@@ -73,8 +74,9 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
     check_opset(opset)
     checkpoint, model, _ = checkpoints.load(run)
     temperature = evaluate.read(run, checkpoint)["temperature"]
-    trained, held_out = evaluate.training_images(source, checkpoint)
-    test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+    with decoded.beside(run):
+        trained, held_out = evaluate.training_images(source, checkpoint)
+        test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
     result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16, opset)
     try:
@@ -91,7 +93,7 @@ def write_graphs(
     checkpoint: Checkpoint,
     model: Classifier,
     images: ImageSet,
-    calibration: NDArray[np.uint8],
+    calibration: Pixels,
     temperature: float = 1.0,
     fp16: bool = False,
     opset: int | None = None,
@@ -111,7 +113,7 @@ def _write_graphs(
     checkpoint: Checkpoint,
     model: Classifier,
     images: ImageSet,
-    calibration: NDArray[np.uint8],
+    calibration: Pixels,
     temperature: float,
     fp16: bool,
     opset: int | None,
@@ -268,7 +270,7 @@ def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32")
     )
 
 
-def logits_of(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def logits_of(session: onnxruntime.InferenceSession, pixels: Pixels) -> NDArray[np.float32]:
     """Logits (n, classes) float32 by ONNX Runtime of pixels (n, height, width, 3) uint8."""
     logits = np.empty((len(pixels), _classes(session)), np.float32)
     for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False):

@@ -30,6 +30,7 @@ from training.loop.checkpoint import Checkpoint
 from training.publishing import export
 
 GOLDEN_IMAGES = 4
+MOST_ROWS, MOST_NAMES = 200, 100  # classes of the card's table, and names in its text
 REPORT_FACTS = "report.json"  # of a run: what its report says, as data
 
 
@@ -176,6 +177,20 @@ def _choices(manifest: Manifest, measured: dict[str, Any]) -> str:
     return choices.told(measured, manifest.provenance["recipe"], precisions)
 
 
+def _class_rows(rows: list[dict[str, Any]]) -> str:
+    """The table of the classes, of many those of the lowest F1."""
+    many = len(rows) > MOST_ROWS
+    shown = sorted(rows, key=lambda row: (row["f1"] is None, row["f1"]))[:MOST_ROWS] if many else rows
+    told = f"\n\nOf {len(rows):,} classes, these {MOST_ROWS} have the lowest F1; `{manifests.FILE}` has the recall of all."
+    return "\n".join(map(_class_row, shown)) + told * many
+
+
+def _names(labels: list[str]) -> str:
+    more = len(labels) - MOST_NAMES
+    told = f" and {more:,} more, which `{manifests.FILE}` lists" if more > 0 else ""
+    return ", ".join(labels[:MOST_NAMES]) + told
+
+
 def _class_row(figures: dict[str, Any]) -> str:
     shares = " | ".join(_percent(figures[key]) for key in ("precision", "f1"))
     return f"| {figures['label'].replace('|', chr(92) + '|')} | {figures['support']} | {_recall(figures)} | {shares} |"
@@ -216,7 +231,7 @@ def card(manifest: Manifest, measured: dict[str, Any], opset: int | None = None)
     evaluation, source = manifest.evaluation, manifest.provenance
     data, recipe = source["data"], source["recipe"]
     written = "" if opset is None else f"; ONNX opset {opset}"
-    classes = "\n".join(map(_class_row, measured["classes"]))
+    classes = _class_rows(measured["classes"])
     return f"""# {manifest.name}
 
 {manifest.architecture}, {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} pixels RGB
@@ -254,7 +269,7 @@ commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["librari
 
 ## Limits
 
-{_untrained(source)}It knows these classes alone and gives every image one of them: {", ".join(manifest.labels)}. An image
+{_untrained(source)}It knows these classes alone and gives every image one of them: {_names(manifest.labels)}. An image
 of something else gets one of them too, sure or "unsure": the threshold was chosen on images of these classes and promises
 nothing about others.
 """

@@ -14,7 +14,7 @@ import torch
 from models.package.manifest import REPORT, PackageError
 from models.terminal import program
 from training import files, provenance
-from training.data import dataset
+from training.data import dataset, decoded
 from training.errors import CheckpointError, ReportError, TrainingError, in_a_line
 from training.evaluation import calibration, choices, confusion, evaluate
 from training.loop import checkpoint as checkpoints
@@ -59,8 +59,9 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     """Everything that the report says, as ``report`` has it; pictures under keys of that name."""
     checkpoint, model, _ = checkpoints.load(run)
     evaluation = evaluate.read(run, checkpoint)
-    trained, held_out = evaluate.training_images(source, checkpoint)
-    test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+    with decoded.beside(run):
+        trained, held_out = evaluate.training_images(source, checkpoint)
+        test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
     if dataset.fingerprint(images) != evaluation["dataset_sha256"]:
         again = program.command("evaluate", run, source)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from models.package import statistics
+from training.data.pixels import Pixels
 from training.errors import CheckpointError
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
@@ -53,7 +52,7 @@ def precisions(exported: dict[str, Any]) -> set[str]:
     return {row["precision"] for row in exported["parity"]["providers"]} if "parity" in exported else set()
 
 
-def exported(run: Path, checkpoint: Checkpoint, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+def exported(run: Path, checkpoint: Checkpoint, pixels: Pixels) -> dict[str, Any]:
     """What export.py measured and how fast the graphs are here; ``left_out``, why, where the run was not exported.
 
     pixels: (n, height, width, 3) uint8, images to compute.

@@ -87,6 +87,6 @@ def _channel(images: ImageSet, field: Field, maxima: NDArray[np.float32], places
     for i in np.argsort(-maxima, kind="stable")[:PATCHES]:
         top, bottom, left, right = (int(edge) for edge in field.box(*places[i]))
         patches.append({"file": images.paths[i], "top": top, "bottom": bottom, "left": left, "right": right})
-        tiles.append(pictures.fitted(images.pixels[i, top:bottom, left:right], SIDE))
+        tiles.append(pictures.fitted(images.pixels[int(i)][top:bottom, left:right], SIDE))
     small = max(field.size) <= pictures.LOSSLESS_UP_TO // 4
     return {"patches": patches, "picture": pictures.uri(pictures.grid(np.stack(tiles), COLUMNS), lossless=small)}

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.package import precision as precisions
 from models.package.precision import GRAPHS, Precision
+from training.data.pixels import Pixels
 from training.publishing import export
 
 BATCHES = (1, 16)
 WARM, LEAST, SECONDS = 2, 5, 0.6  # calls before the clock starts; calls and seconds that it runs
 
 
-def measure(run: Path, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
+def measure(run: Path, pixels: Pixels) -> list[dict[str, Any]]:
     """provider, precision, batch, images_per_second (by the median call) and calls; the logits alone are computed.
 
     pixels: (n, height, width, 3) uint8, real images.

@@ -23,7 +23,7 @@ from models.package.precision import GRAPHS
 from models.package.report import named
 from models.registry import registry
 from models.terminal import program
-from training.data import cache, contents
+from training.data import cache, contents, decoded
 from training.errors import CheckpointError, RecipeError, TrainingError, in_a_line
 from training.evaluation import evaluate
 from training.loop import checkpoint as checkpoints
@@ -83,7 +83,7 @@ def run(
     if not registry.NAME.fullmatch(name):
         raise RecipeError(f"the name is {name!r}: it takes 1 to 64 lower-case letters, digits, '.', '_' and '-'")
     listed = contents.look(source)
-    with cache.images():
+    with cache.images(), decoded.beside(folder):
         place = run_folder.find(source, folder, listed)
         if not named:
             check_whose(name, store, place, listed.address)

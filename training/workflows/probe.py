@@ -21,7 +21,7 @@ from models.image.preprocess import decode
 from models.package import manifest as manifests
 from models.package.held_out_answers import identity
 from models.registry import registry
-from training.data import dataset
+from training.data import dataset, decoded
 from training.data.dataset import ImageSet
 from training.data.lineage import Past
 from training.data.near_duplicates import SIDE, small_copy
@@ -139,7 +139,7 @@ def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | 
     recipe = checkpoints.load(folder)[0].recipe
     facts = {"fit": "linear", "linear_c": settings.c, "validation_share": settings.validation_share, "seed": settings.seed}
     as_it_is = {"weights": NO_WEIGHTS, "freeze": 0, "unfreeze_every": 0, "precision": "fp32"}
-    with tempfile.TemporaryDirectory() as beside:
+    with tempfile.TemporaryDirectory() as beside, decoded.beside(out or Path("runs") / "probe"):
         place = out or Path(beside) / "run"
         train.train(source, place, msgspec.structs.replace(recipe, **facts, **as_it_is), start_from=folder, anyway=True)
         checkpoint, model, _ = checkpoints.load(place)

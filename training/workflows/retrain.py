@@ -25,7 +25,7 @@ from models.captures import captured
 from models.package import manifest as manifests
 from models.registry import registry
 from models.terminal import program
-from training.data import dataset
+from training.data import dataset, decoded
 from training.data.dataset import Sets
 from training.data.lineage import Past, unpack
 from training.data.near_duplicates import near_copies
@@ -83,8 +83,9 @@ def retrain(
     initial_weights.check_weights(before)
     checkpoint = checkpoints.load(before)[0]
     recipe = recipe_after(checkpoint.recipe, overrides or {})
-    old = old_images(source, checkpoint, f"{name}:{before.name}")
-    new = new_images(source, labelled(feedback), checkpoint, old)
+    with decoded.beside(folder or Path("runs") / name):
+        old = old_images(source, checkpoint, f"{name}:{before.name}")
+        new = new_images(source, labelled(feedback), checkpoint, old)
     folder = put(new.items, [folder] if folder else runs_after(name, before.name))
     joined = join(source, folder / NEW / LIST)
     beginning = Beginning(recipe, before, anyway=anyway)

@@ -20,6 +20,7 @@ from tests.training.factories import SPEC
 from training.__main__ import main
 from training.data.dataset import load_training
 from training.errors import DataError
+from training.inspection import page
 
 Folder = Path
 
@@ -298,6 +299,22 @@ def test_many_classes_and_findings_are_shortened_in_the_table_alone(tmp_path: Pa
     assert "error: 60 classes have 1 image" in said
     assert said.count("class-") == 40 + 5 + 5
     assert len(inspect(tmp_path, capsys=capsys)[1]["errors"][0]["lines"]) == 60
+
+
+def test_the_page_lists_some_of_very_many_classes_and_says_where_all_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "MOST_ROWS", 4)
+    for i in range(7):
+        (tmp_path / "data" / f"class-{i}").mkdir(parents=True)
+        for j in range(2):
+            (tmp_path / "data" / f"class-{i}" / f"{j}.png").write_bytes(encode(photo(2 * i + j, 32)))
+
+    inspect(tmp_path / "data", "--html", str(tmp_path / "page.html"), capsys=capsys)
+
+    text = (tmp_path / "page.html").read_text()
+    assert text.count('<tr><th scope="row">class-') == 4
+    assert "3 more, which <code>--json</code> lists." in text
 
 
 def test_other_forms_than_folders_are_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

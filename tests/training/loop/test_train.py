@@ -20,28 +20,15 @@ import training
 from models.image.spec import InputSpec
 from tests.factories import make_image
 from tests.training.conftest import Journey
-from tests.training.factories import interrupt_at, make_folder, make_recipe, make_run, write_recipe
+from tests.training.factories import EVERYTHING, interrupt_at, make_folder, make_recipe, make_run, same, timeless, write_recipe
 from training.data import dataset
 from training.data.lineage import unpack
 from training.errors import CheckpointError, DivergenceError
 from training.loop import checkpoint as checkpoints
 from training.loop import train
-from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier
 
 STEPS_AN_EPOCH = 3  # of the pictures below: 24, of which 6 to validate, in batches of 6
-
-EVERYTHING: dict[str, Any] = {
-    "input": {"height": 10, "width": 10, "resize": 12},
-    "cutout": 2,
-    "cutmix": 0.3,
-    "mixup": 0.5,
-    "trivial_augment": True,
-    "erasing": 0.3,
-    "scale": 0.4,
-    "sizes": (8, 10),
-    "balance": "sampler",
-}
 
 
 @pytest.fixture
@@ -51,15 +38,6 @@ def source(tmp_path: Path) -> Path:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return checkpoints.load(run)[1].state_dict()
-
-
-def timeless(checkpoint: Checkpoint) -> list[dict[str, float]]:
-    """Its history, but for the figures that depend on the clock."""
-    return [entry | {"seconds": 0, "images_per_second": 0} for entry in checkpoint.history]
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_run_learns_its_training_images_better_than_by_chance(journey: Journey) -> None:

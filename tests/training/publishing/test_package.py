@@ -191,6 +191,22 @@ def test_the_card_says_what_was_chosen_by_the_images_and_which_epoch_answers(jou
     assert "are kept" not in package.card(manifest, measured)
 
 
+def test_the_card_lists_the_worst_of_many_classes_and_says_where_all_are(journey: Journey, manifest: Manifest) -> None:
+    measured = json.loads((journey.run / evaluate.FILE).read_text())
+    labels = [f"class {i}" for i in range(20_000)]
+    row = {"precision": 0.5, "recall": 0.5, "support": 2}
+    measured["classes"] = [row | {"label": label, "f1": 0.5 - i / 10**6} for i, label in enumerate(labels)]
+
+    outputs = manifest.outputs | {"logits": [len(labels)]}
+    card = package.card(msgspec.structs.replace(manifest, labels=labels, outputs=outputs), measured)
+
+    assert card.count("\n| class ") - 1 == 200  # and the head of the table
+    assert "| class 19999 | 2 |" in card
+    assert "| class 19799 | 2 |" not in card
+    assert "Of 20,000 classes, these 200 have the lowest F1; `manifest.json` has the recall of all." in card
+    assert "class 98, class 99 and 19,900 more, which `manifest.json` lists." in card
+
+
 def test_top_5_is_on_the_card_of_more_than_five_classes(journey: Journey, manifest: Manifest) -> None:
     measured = json.loads((journey.run / evaluate.FILE).read_text())
     many = msgspec.structs.replace(manifest, labels=[*manifest.labels, "d", "e", "f"], outputs=manifest.outputs | {"logits": [6]})
