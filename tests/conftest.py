@@ -1,5 +1,7 @@
 """The real service for tests that talk to it, with a tiny model that knows red, green and blue; the figures that tests print."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from tests.server import Server, launch
 StartServer = Callable[..., Server]
 FIGURES = pytest.StashKey[list[str]]()
 Figures = Callable[..., None]
+
+# A service that has to compile all that it imports takes twice as long to start, and hundreds are started.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
