@@ -35,6 +35,7 @@ GATE = $(call option,HELD_OUT,data) $(call option,CLASSES_CHANGE,classes-change)
   $(call flag,STRICT,strict) $(call option,CALIBRATION,calibration) $(call option,RECALL,recall) $(call option,SPEED,speed) \
   $(call option,MEMORY,memory) $(call option,SECONDS,seconds) $(call option,KEY,key) $(call flag,FORCE,force)
 
+JOBS ?= 2
 AREAS ?=
 SYSTEMS ?=
 MODELS ?=
@@ -59,8 +60,8 @@ bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS 
 	@UV=$(UV) $(SERVE) -m benchmarks --systems=$(call q,SYSTEMS) --models=$(call q,MODELS) --rounds=$(call q,ROUNDS) \
 	  --scale=$(call q,SCALE) $(if $(WRITE),--write) $(value ARGS)
 
-test: .venv/.synced  ## run the tests
-	@$(ALL) -m pytest -q
+test: .venv/.synced  ## run the tests, by JOBS=2 processes that take a file at a time
+	@$(ALL) -m pytest -q -n $(call q,JOBS) --dist loadfile
 
 test-long: .venv/.synced  ## run the long tests of overload, faults and hostile input, which print their figures (about 45 minutes)
 	@$(ALL) -m pytest -q -m long

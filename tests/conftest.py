@@ -1,6 +1,9 @@
 """The real service for tests that talk to it, with a tiny model that knows red, green and blue; the figures that tests print."""
 
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,6 +16,10 @@ from tests.server import Server, launch
 StartServer = Callable[..., Server]
 FIGURES = pytest.StashKey[list[str]]()
 Figures = Callable[..., None]
+
+# A service that has to compile all that it imports takes twice as long to start, and hundreds are started.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,9 +61,9 @@ def wide_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.fixture(scope="session")
-def start_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """``start_server(store, HUBEL_MAX_QUEUE="4")``: a service that is ready. All are stopped at the end, and end well."""
+@contextmanager
+def starting(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[StartServer]:
+    """Services are stopped at the end of the block, and end well."""
     started: list[Server] = []
 
     def start(store: Path = tiny_store, **settings: str) -> Server:
@@ -70,10 +77,18 @@ def start_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     assert [code for code, _ in codes] == [0] * len(codes), [output for code, output in codes if code]
 
 
+@pytest.fixture(scope="module")
+def start_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """``start_server(store, HUBEL_MAX_QUEUE="4")``: a service that is ready. All are stopped after the module's last test."""
+    with starting(tiny_store, tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def server(start_server: StartServer) -> Server:
+def server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service with the tiny model and all settings at their defaults, shared by the tests that only ask it."""
-    return start_server()
+    with starting(tiny_store, tmp_path_factory) as start:
+        yield start()
 
 
 @pytest.fixture(scope="session")

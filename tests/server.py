@@ -1,6 +1,7 @@
 """The real service in a process of its own on 127.0.0.1: start it, wait until it is ready, stop it by its process id."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import httpx
 
 ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60  # on a quiet machine it takes two or three
+PORTS = 10_000, 32_768  # Linux gives connections those above
 STOP_SECONDS = 20  # less than the 25 s after which the service would give up waiting for its requests
 
 
@@ -95,8 +97,11 @@ def runs(pid: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """One that no connection is given by the system, so that it stays free until the service listens there."""
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)  # not that of the tests, which they may seed
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """What the program's own code must not do: run what a file or a caller says. The rules are checked on its syntax tree."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -46,15 +45,13 @@ def faults(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", EVERY_SOURCE, ids=[str(path.relative_to(ROOT)) for path in EVERY_SOURCE])
-def test_no_file_runs_what_data_says(path: Path) -> None:
-    assert faults(path.read_text()) == []
+def test_no_file_runs_what_data_says() -> None:
+    assert {path.relative_to(ROOT): found for path in EVERY_SOURCE if (found := faults(path.read_text()))} == {}
 
 
-@pytest.mark.parametrize("name", ["torch.load", "np.load"])
-def test_the_calls_that_the_rules_are_about_are_there(name: str) -> None:
+def test_the_calls_that_the_rules_are_about_are_there() -> None:
     calls = [node for path in EVERY_SOURCE for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    assert name in {ast.unparse(call.func) for call in calls}
+    assert {"torch.load", "np.load"} <= {ast.unparse(call.func) for call in calls}
 
 
 @pytest.mark.parametrize(

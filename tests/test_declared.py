@@ -43,6 +43,7 @@ NOT_IMPORTED = {
     "onnxscript": "torch.onnx.export writes graphs with it",
     "pip-audit": "a command",
     "pyopenssl": "model-signing imports it, and does not declare it",
+    "pytest-xdist": "make test asks pytest for it",
     "ruff": "a command",
     "tensorboard": "torch.utils.tensorboard writes with it",
     "uvloop": "uvicorn gets it by its name",

@@ -21,7 +21,7 @@ from tests.faults.watch import metrics, settled
 from tests.server import Server
 
 DISCONNECTED = 'hubel_dropped_images_total{reason="disconnected"}'
-LATE = 10  # seconds after which a test has hung
+LATE = 60  # seconds after which a test has hung
 QUEUE, SURPLUS = 5, 2
 
 

@@ -3,7 +3,6 @@
 import io
 import os
 import signal
-import socket
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tests.forks import CONTEXT
+from tests.server import free_port
 from tests.training.factories import make_recipe
 from tests.training.stand_ins import NETWORKS
 from training.loop import checkpoint as checkpoints
@@ -44,9 +44,7 @@ def call(function: Callable[..., object], *arguments: object, environment: dict[
 
 def together(size: int, **more: str) -> list[dict[str, str]]:
     """Environments of processes that train together, as torchrun sets them."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [
         {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank} | more).items()} for rank in range(size)
     ]

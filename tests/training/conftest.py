@@ -1,10 +1,11 @@
 """Fixtures of the training tests: one small run that goes the whole way, from a folder of pictures to a package."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.training.stand_ins import NETWORKS
 from training.__main__ import main
 from training.evaluation import calibration
 from training.networks import catalogue
-from training.report import speed
+from training.report import document, page, speed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +44,8 @@ class Journey:
     store: Path
     package: Path
     said: dict[str, str]  # standard output of each command, with --json
+    content: dict[str, Any]  # of the report, as it was gathered
+    drawn: dict[str, Any]  # the drawings of its page
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +67,24 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
         "publish": ["publish", run, "--name", "colours", "--store", store],
     }
     said: dict[str, str] = {}
+    made: dict[str, Any] = {}
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*arguments: Any) -> Any:
+            made[function.__name__] = function(*arguments)
+            return made[function.__name__]
+
+        return note
+
     for name, arguments in commands.items():
         with redirect_stdout(StringIO()) as output, pytest.MonkeyPatch.context() as patch:
             patch.setattr(speed, "SECONDS", 0.01)
             patch.setattr(calibration, "PRIOR", 0.0)  # so few images would leave the temperature at 1, where nothing shows it
+            patch.setattr(document, "gather", noted(document.gather))
+            patch.setattr(page, "drawn", noted(page.drawn))
             assert main([*map(str, arguments), "--json"]) == 0
         said[name] = output.getvalue()
-    return Journey(data, recipe, run, store, store / "colours" / "1", said)
+    return Journey(data, recipe, run, store, store / "colours" / "1", said, made["gather"], made["drawn"])
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from models.image.spec import InputSpec
 from tests.factories import make_image
 from tests.training.conftest import Journey
 from tests.training.factories import EVERYTHING, interrupt_at, make_folder, make_recipe, make_run, same, timeless, write_recipe
+from training.__main__ import main
 from training.data import dataset
 from training.data.lineage import unpack
 from training.errors import CheckpointError, DivergenceError
@@ -344,7 +345,9 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_ctrl_c_exits_130_keeps_the_last_epoch_and_tells_the_command_that_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_exits_130_keeps_the_last_epoch_and_tells_the_command_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = make_folder(tmp_path / "my colours", each=20)
     recipe = write_recipe(tmp_path / "tiny.toml", epochs=12)
     with start("train", str(source), "--recipe", str(recipe), "--out", str(tmp_path / "my run")) as process:
@@ -359,10 +362,8 @@ def test_ctrl_c_exits_130_keeps_the_last_epoch_and_tells_the_command_that_goes_o
     assert 1 <= stopped_at < 12
 
     again = shlex.split(said[said.index("Go on with: ") :].removeprefix("Go on with: "))
-    with start(*again[again.index("train") :], "--json") as process:
-        answer, said = process.communicate()
-    assert process.returncode == 0, said
+    assert main([*again[again.index("train") :], "--json"]) == 0
 
-    assert json.loads(answer)["epochs"] == 12
+    assert json.loads(capsys.readouterr().out)["epochs"] == 12
     history = checkpoints.load(tmp_path / "my run")[0].history
     assert [entry["epoch"] for entry in history] == list(range(1, 13))

@@ -48,7 +48,7 @@ SIDES = {  # architecture -> side of the images, large enough for every layer to
     "googlenet": 64,
     "resnet18": 64,
 }  # and of hog-28 in test_hog.py
-LARGE = {"alexnet", "resnet18"}  # of the families of which a smaller one is there
+KINDRED = {"alexnet", "plain20", "resnet18", "vgg11-small"}  # of others that are there, but larger or without what they have
 FULL_SIDES = {
     **SIDES,
     **{"lenet5": 28, "hog-28": 28, "hog-32": 32, "resnet110": 32, "vgg16_bn-small": 32},
@@ -107,7 +107,7 @@ def answers(model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8]
 
 
 @pytest.fixture(
-    scope="module", params=[name if name not in LARGE else pytest.param(name, marks=pytest.mark.long) for name in SIDES]
+    scope="module", params=[name if name not in KINDRED else pytest.param(name, marks=pytest.mark.long) for name in SIDES]
 )
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     side = SIDES[request.param]
