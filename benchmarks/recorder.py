@@ -1,4 +1,4 @@
-"""What it costs a request that its answer is remembered, its image kept and its drift noted: ``python -m benchmarks.recorder``.
+"""What it costs a request that its answer is signed, its image kept and its drift noted: ``python -m benchmarks.recorder``.
 
 Microseconds of the event loop for each image, the median of 15 rounds of 200 answers, in turns; and of the network, where an
 image is answered with its features. The package is the bundled one.
@@ -24,13 +24,13 @@ from service.http.request import Request, new_id
 from service.inference.batcher import Job
 from service.inference.postprocess import classify
 from service.inference.session import OnnxSession
-from service.monitoring.answer_log import AnswerLog
+from service.monitoring.answer_token import AnswerTokens
 from service.monitoring.capture import DAY, MB, Bounds, Capture
 from service.monitoring.drift import Drift
 from service.monitoring.recorder import Recorder
 from service.telemetry.metrics import DriftGauges
 
-ROUNDS, ANSWERS, ENTRIES = 15, 200, 262_144
+ROUNDS, ANSWERS = 15, 200
 PAUSE = 0.5  # between rounds, for what is kept to be written
 
 
@@ -70,13 +70,14 @@ async def measure_answers(runtime: OnnxSession, folder: Path) -> None:
     captured.prepare(folder / "kept")
     counted: list[str] = []
     keeper = Capture(folder / "kept", Bounds(10_000, DAY, 1000 * MB, 1.0, 3600), counted.append)
-    drift, recent = Drift(lambda _: None, DriftGauges("tiny")), AnswerLog(folder, "worker-0", ENTRIES)
-    ways = {"remembered": Recorder(recent, None, drift), "remembered and kept": Recorder(recent, keeper, drift)}
-    taken: dict[str, list[float]] = {name: [] for name in ("ring alone", *ways)}
+    drift, tokens = Drift(lambda _: None, DriftGauges("tiny")), AnswerTokens([bytes(64)], "tiny", DAY)
+    ways = {"signed": Recorder(tokens, None, drift), "signed and kept": Recorder(tokens, keeper, drift)}
+    taken: dict[str, list[float]] = {name: [] for name in ("signing alone", "verifying alone", *ways)}
     image = make_photo(0)
     for i in range(ROUNDS):
-        write = partial(recent.write, "web", f"{i:032x}", 0, 1, 0.9, 3, False)
-        taken["ring alone"].append(microseconds(write, ANSWERS))
+        sign = partial(tokens.sign, "web", f"{i:032x}", 0, 1, 3, 0.9, False)
+        taken["signing alone"].append(microseconds(sign, ANSWERS))
+        taken["verifying alone"].append(microseconds(partial(tokens.verify_recent, "web", sign()), ANSWERS))
         for name, recorder in ways.items():
             sent = [image + i.to_bytes(2)]  # another image to the hash, the same to a decoder
             take = partial(recorder.take, request(), sent, [job], [result], runtime.manifest)
@@ -84,7 +85,7 @@ async def measure_answers(runtime: OnnxSession, folder: Path) -> None:
             await asyncio.sleep(PAUSE)
     for name, times in taken.items():
         print(f"{name}: {median(times):.1f} us an image")
-    ways["remembered and kept"].close()
+    ways["signed and kept"].close()
     print(f"images of {len(image)} bytes: {dict(Counter(counted))}")
 
 

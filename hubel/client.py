@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -32,6 +32,7 @@ ROOM = 4096  # bytes of a form around its images, at most for each
 OF_AN_IMAGE = {400, 413, 415}  # what a single image can be refused with
 TOO_MUCH = {413, 504}  # what fewer images may help against
 BUSY = {429, 503, 504}
+JSON = "application/json"
 
 
 class Refusal(NamedTuple):
@@ -109,6 +110,18 @@ class Client:
         path = f"/v1/features?normalize={str(normalize).lower()}&encoding=base64"
         return self._ask_all(Question(path, self._vector, of_any_version=False), images)
 
+    def feedback(self, answer: str | Classification | Ranking, label: str | None = None, *, wrong: bool = False) -> bool:
+        """Say which label would have been right, or, without one, whether the answer is wrong; whether it was right.
+
+        answer: of an earlier call, or its ``answer`` alone."""
+        said: dict[str, object] = {"wrong": wrong} if label is None else {"label": label}
+        body = json.dumps({"answer": _token(answer)} | said).encode()
+        return bool(self._told("POST", "/v1/feedback", lambda content: content["results"][0]["right"], body))
+
+    def delete(self, answer: str | Classification | Ranking) -> int:
+        """Delete what the service keeps of the request that an answer belongs to; of how many images that was."""
+        return int(self._told("DELETE", f"/v1/feedback/{quote(_token(answer), safe='')}", lambda content: content["deleted"]))
+
     def connect(self) -> None:
         """Ask for the model and the limits. Raises ServiceError."""
         try:
@@ -141,25 +154,27 @@ class Client:
     def _answers(self, question: Question[T], files: Sequence[bytes]) -> list[T | Refusal]:
         if self._too_long(files):  # one; sent, it would be refused half-way
             return [Refusal(f"it has {len(files[0]):,} bytes, the service takes {self._max_bytes:,}")]
-        reply = self._patiently(question.path, files)
+        several = len(files) > 1
+        content_type, body = _form(files) if several else ("application/octet-stream", files[0])
+        reply = self._patiently("POST", question.path, body, content_type, TOO_MUCH if several else ())
         if reply.status == 200:
             return self._results(question, reply.content, len(files))
-        if len(files) > 1 and reply.status in TOO_MUCH:
+        if several and reply.status in TOO_MUCH:
             middle = len(files) // 2
             return self._answers(question, files[:middle]) + self._answers(question, files[middle:])
-        if len(files) == 1 and reply.status in OF_AN_IMAGE:
+        if not several and reply.status in OF_AN_IMAGE:
             return [Refusal(_detail(reply.content))]
         raise self._refused(reply)
 
-    def _patiently(self, path: str, files: Sequence[bytes]) -> Reply:
-        """The answer; waits where the service asks for it, and where it is away for a moment."""
+    def _patiently(self, method: str, path: str, body: bytes | None, content_type: str, given_up: Iterable[int] = ()) -> Reply:
+        """The answer; waits where the service asks for it, but with a status that is given up, and where it is away for a
+        moment."""
         end = time.monotonic() + PATIENCE
-        content_type, body = _form(files) if len(files) > 1 else ("application/octet-stream", files[0])
         while True:
             try:
-                reply = self._ask("POST", path, body, content_type)
+                reply = self._ask(method, path, body, content_type)
                 wait = reply.wait
-                if reply.status not in BUSY or (len(files) > 1 and reply.status in TOO_MUCH) or time.monotonic() + wait > end:
+                if reply.status not in BUSY or reply.status in given_up or time.monotonic() + wait > end:
                     return reply
             except (OSError, HTTPException) as err:
                 self._connection.close()
@@ -167,6 +182,16 @@ class Client:
                 if time.monotonic() + wait > end:
                     raise ServiceError(f"{self.url} does not answer any more: {_said(err)}") from err
             time.sleep(wait)
+
+    def _told(self, method: str, path: str, read: Callable[[Any], Any], body: bytes | None = None) -> Any:
+        """What comes of something said of an answer, as ``read`` finds it. Raises ServiceError."""
+        reply = self._patiently(method, path, body, JSON)
+        if reply.status != 200:
+            raise self._refused(reply)
+        try:
+            return read(reply.content)
+        except (KeyError, TypeError, IndexError) as err:
+            raise ServiceError(f"{self.url} answered something else than it was asked for: {_said(err)}") from err
 
     def _ask(self, method: str, path: str, body: bytes | None = None, content_type: str | None = None) -> Reply:
         """Raises OSError or HTTPException where no answer comes."""
@@ -213,6 +238,10 @@ def _one(answers: Iterator[T | Refusal]) -> T:
     if isinstance(answer, Refusal):
         raise ServiceError(f"the image is refused: {answer.reason}")
     return answer
+
+
+def _token(answer: str | Classification | Ranking) -> str:
+    return answer if isinstance(answer, str) else answer.answer
 
 
 def _content(image: Image) -> bytes:

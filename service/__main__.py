@@ -22,8 +22,11 @@ try:
     from models.package.manifest import PackageError
     from models.registry import registry
     from service import settings
+    from service.errors import InvalidAnswer
     from service.http import api_keys
     from service.http.api_keys import KeysError
+    from service.monitoring import answer_token, feedback_keys
+    from service.monitoring.feedback_keys import FeedbackKeyError
     from service.processes.control import enders
     from service.settings import Settings, SettingsError, available_cores
     from service.status import KEY_VARIABLE, StatusError, ask, show
@@ -57,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
     command = commands.add_parser("forget", help=program.SERVICE["forget"])
-    command.add_argument("answer_id", metavar="ID", help="of the answer, which holds it")
+    command.add_argument("answer", metavar="ANSWER", help="of a result, or the id in the name of a file in answers/")
     command.set_defaults(run=run_forget)
     command = commands.add_parser(
         "new-key",
@@ -90,19 +93,27 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def run_forget(args: argparse.Namespace) -> int:
-    """Delete what is kept of an answer; a running service need not be told."""
+    """Delete what is kept of an answer's request; a running service need not be told."""
     config = settings.read()
     folder = Path(config.feedback_dir)
     if not config.feedback_dir or not captured.is_folder(folder):
         return fail(f"HUBEL_FEEDBACK_DIR is {config.feedback_dir!r}, no folder of kept images; set it as the service has it")
     try:
-        deleted = catalogue.forget(folder, args.answer_id)
+        deleted = catalogue.forget(folder, id_of(args.answer))
     except OSError as err:
         return fail(f"{folder} cannot be changed: {err.strerror}")
     if not deleted:
-        return fail(f"nothing is kept of the answer {args.answer_id!r} in {folder}; its id is what X-Answer-ID of it said")
-    print(f"deleted what was kept of the answer {args.answer_id}: {deleted} labels, and the images that no other answer has")
+        return fail(f"nothing is kept of the request of {args.answer!r} in {folder}; give the answer that a result of it holds")
+    print(f"deleted what was kept of the request: {deleted} labels, and the images that no other answer has")
     return 0
+
+
+def id_of(answer: str) -> str:
+    """The id in an answer's token, whoever signed it, as the folder is the operator's; anything else is taken for an id."""
+    try:
+        return answer_token.read_id(answer)
+    except InvalidAnswer:
+        return answer
 
 
 def run_service(_: argparse.Namespace) -> int:
@@ -115,9 +126,10 @@ def run_service(_: argparse.Namespace) -> int:
             api_keys.read(Path(config.api_keys_file))
         if config.feedback_dir and (reason := cannot_keep(Path(config.feedback_dir))):
             return fail(reason)
+        keys = feedback_keys.find(config, {})
         api_keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
-    except (PackageError, KeysError) as err:
+    except (PackageError, KeysError, FeedbackKeyError) as err:
         return fail(str(err))
     except OSError as err:
         reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there
@@ -129,6 +141,7 @@ def run_service(_: argparse.Namespace) -> int:
         temporary = tempfile.TemporaryDirectory(prefix=multiprocess.PREFIX, dir=parent, ignore_cleanup_errors=True)
     except OSError as err:
         return fail(no_metrics(str(parent), err))
+    os.environ[feedback_keys.VARIABLE] = feedback_keys.hand_on(keys)
     with listener, temporary as folder_of_metrics:
         return serve(config, listener, folder, Path(folder_of_metrics))
 

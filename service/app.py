@@ -21,7 +21,8 @@ from service.http.body import BodyBudget
 from service.inference.batcher import Batcher
 from service.inference.decode_queue import DecodeQueue
 from service.inference.session import OnnxSession
-from service.monitoring.answer_log import AnswerLog
+from service.monitoring import feedback_keys
+from service.monitoring.answer_token import AnswerTokens
 from service.monitoring.capture import DAY, MB, Bounds, Capture
 from service.monitoring.drift import Drift
 from service.monitoring.feedback import FeedbackIntake
@@ -31,7 +32,7 @@ from service.rollout.packages import Packages
 from service.rollout.served_model import ServedModel
 from service.rollout.traffic import TrafficSplit
 from service.settings import Settings
-from service.telemetry import metrics, multiprocess
+from service.telemetry import metrics
 
 log = logging.getLogger("hubel")
 
@@ -44,12 +45,13 @@ class Service:
         batcher = make_batcher(config, loaded := LoadedModels(runtime, lambda version: start_engine(config, version), announce))
         self.decoding = make_decoding(config, self.pool, batcher)
         packages = Packages(Path(config.store), runtime.manifest.name, config.signature_key(), loaded)
-        recent, capture = AnswerLog(*multiprocess.place(), config.feedback_answers), make_capture(config)
-        recorder = Recorder(recent, capture, Drift(packages.reference, metrics.DriftGauges(runtime.manifest.name)))
+        capture = make_capture(config)
+        tokens = make_tokens(config, runtime.manifest.name)
+        recorder = Recorder(tokens, capture, Drift(packages.reference, metrics.DriftGauges(runtime.manifest.name)))
         self.model = ServedModel(loaded, batcher, TrafficSplit(loaded, batcher, self.decode_spare), recorder)
         bodies = BodyBudget(config.max_buffered_bytes, metrics.BUFFERED.set)
         count = partial(metrics.count_feedback, runtime.manifest.name)
-        intake = FeedbackIntake(runtime.manifest.name, recent, packages.labels, count, capture)
+        intake = FeedbackIntake(tokens, packages.labels, count, capture)
         limits = RequestLimits(config.deadline_ms, config.max_body_bytes, config.max_images)
         self.feedback = FeedbackApi(intake, capture, bodies, limits.max_images, limits.max_body_bytes, limits.deadline_ms)
         pipeline = Pipeline(self.model, self.decoding, bodies, limits)
@@ -120,6 +122,11 @@ def make_decoding(config: Settings, pool: ThreadPoolExecutor, batcher: Batcher) 
         changed=metrics.decoding,
         refused=metrics.DECODE_REFUSED.inc,
     )
+
+
+def make_tokens(config: Settings, model: str) -> AnswerTokens:
+    """What signs the answers of a model. Raises FeedbackKeyError."""
+    return AnswerTokens(feedback_keys.find(config), model, config.feedback_expiry_days * DAY)
 
 
 def make_capture(config: Settings) -> Capture | None:

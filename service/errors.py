@@ -4,12 +4,15 @@ HubelError
     ClientError
         MalformedRequest        400  no HTTP/1.1, or a body that cannot be read as images
         UndecodableImage        400  damaged, cut off or empty image
+        InvalidAnswer           400  feedback on what this service has not signed
         Unauthorized            401  no key, or a wrong one
         CorsRefused             403  a web page of another origin
+        ForeignAnswer           403  feedback on the answer to another key
         UnknownPath             404
-        UnknownAnswer           404  feedback on an answer that is not remembered
+        UnknownAnswer           404  feedback on the answer of a version that is gone, or nothing to delete
         WrongMethod             405
         RequestTimeout          408  the request did not arrive in time
+        ExpiredAnswer           410  feedback that comes too late
         BodyTooLarge            413
         ImageTooLarge           413  too many pixels, or a side too long
         TooManyImages           413
@@ -58,6 +61,10 @@ class UndecodableImage(ClientError):
     status, code, title = 400, "undecodable_image", "The image cannot be decoded"
 
 
+class InvalidAnswer(ClientError):
+    status, code, title = 400, "invalid_answer", "The answer is not one of this service"
+
+
 class Unauthorized(ClientError):
     status, code, title = 401, "unauthorized", "A key is needed"
 
@@ -69,12 +76,16 @@ class CorsRefused(ClientError):
     status, code, title = 403, "cors_refused", "Web pages of this origin may not send this"
 
 
+class ForeignAnswer(ClientError):
+    status, code, title = 403, "foreign_answer", "The answer was given to another key"
+
+
 class UnknownPath(ClientError):
     status, code, title = 404, "unknown_path", "There is nothing at this path"
 
 
 class UnknownAnswer(ClientError):
-    status, code, title = 404, "unknown_answer", "There is no such answer"
+    status, code, title = 404, "unknown_answer", "Nothing is known of the answer"
 
 
 class WrongMethod(ClientError):
@@ -95,6 +106,10 @@ class RequestTimeout(ClientError):
 
     def headers(self) -> dict[str, str]:
         return {"connection": "close"}
+
+
+class ExpiredAnswer(ClientError):
+    status, code, title = 410, "expired_answer", "Feedback on the answer comes too late"
 
 
 class BodyTooLarge(ClientError):

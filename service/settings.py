@@ -63,7 +63,8 @@ class Settings(Struct, frozen=True):
     allow_anonymous: bool = False
     allowed_hosts: str = ""
     cors_origins: str = ""
-    feedback_answers: Annotated[int, Meta(ge=1, le=2**24)] = 262_144
+    feedback_key_file: str = ""
+    feedback_expiry_days: Annotated[float, Meta(gt=0, le=3650)] = 7.0
     feedback_dir: str = ""
     feedback_share: Annotated[float, Meta(ge=0, le=1)] = 0.05
     feedback_wait_minutes: Annotated[float, Meta(ge=0)] = 60.0

@@ -42,12 +42,11 @@ Files = dict[str, list[Path]]  # by class
 
 
 class Answer(NamedTuple):
-    """What the service said to an image; feedback on it goes by answer_id and place."""
+    """What the service said to an image; feedback on it goes by ``answer``."""
 
     label: str
     version: int
-    answer_id: str
-    place: int
+    answer: str
 
 
 def deal() -> dict[str, Files]:
@@ -113,5 +112,5 @@ def ask(client: httpx.Client, paths: Sequence[Path]) -> list[Answer]:
         response = client.post("/v1/classify", files=files, headers=ALIKE)
         assert response.status_code == 200, response.text
         body = response.json()
-        answers += [Answer(r["label"], body["version"], body["id"], i) for i, r in enumerate(body["results"])]
+        answers += [Answer(r["label"], body["version"], r["answer"]) for r in body["results"]]
     return answers

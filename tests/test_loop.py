@@ -48,7 +48,7 @@ def tell(client: httpx.Client, answers: Sequence[real.Answer], label: str) -> in
     """Send the right label, which all of them should have got; how many were wrong."""
     wrong = 0
     for begin in range(0, len(answers), 30):
-        body = [{"id": a.answer_id, "index": a.place, "label": label} for a in answers[begin : begin + 30]]
+        body = [{"answer": a.answer, "label": label} for a in answers[begin : begin + 30]]
         response = client.post("/v1/feedback", json=body)
         assert response.status_code == 200, response.text
         wrong += sum(not result["right"] for result in response.json()["results"])

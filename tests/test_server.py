@@ -59,7 +59,7 @@ def test_eight_files_are_answered_in_the_order_sent(client: httpx.Client, tiny_s
 
 def test_classify_tells_the_label_its_probability_and_whether_it_is_unsure(client: httpx.Client) -> None:
     (result,) = results_of(send(client, "/v1/classify", [make_image(color="red")], "raw"))
-    assert set(result) == {"label", "probability", "unsure"}
+    assert set(result) == {"label", "probability", "unsure", "answer"}
     assert 0.5 < result["probability"] <= 1
     assert result["unsure"] is False
 

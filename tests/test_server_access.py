@@ -293,3 +293,17 @@ def test_a_key_made_on_the_command_line_gets_in(start_server: StartServer, tmp_p
     with server.client() as client:
         assert_problem(client.get("/v1/info"), 401, "unauthorized")
         assert client.get("/v1/info", headers=bearer(line.split()[-1])).status_code == 200
+
+
+def test_only_the_key_that_asked_may_judge_an_answer_or_have_it_deleted(start_server: StartServer, tmp_path: Path) -> None:
+    made = [api_keys.make(name) for name in ("one", "other")]
+    (file := tmp_path / "keys.toml").write_text("".join(block for _, block in made))
+    server = start_server(HUBEL_API_KEYS_FILE=str(file), HUBEL_FEEDBACK_DIR=str(tmp_path / "kept"))
+    one, other = (bearer(key) for key, _ in made)
+    with server.client() as client:
+        (result,) = results_of(client.post("/v1/classify", content=make_image(), headers=one))
+        said, path = {"answer": result["answer"], "wrong": True}, f"/v1/feedback/{result['answer']}"
+        assert_problem(client.post("/v1/feedback", json=said, headers=other), 403, "foreign_answer")
+        assert_problem(client.delete(path, headers=other), 403, "foreign_answer")
+        assert client.post("/v1/feedback", json=said, headers=one).status_code == 200
+        assert client.delete(path, headers=one).json() == {"deleted": 1}

@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an unknown path": ("/v1/classfy", {"content": make_image()}, 404, "unknown_path"),
     "the root": ("/", {"content": make_image()}, 404, "unknown_path"),
     "a trailing slash": ("/v1/classify/", {"content": make_image()}, 404, "unknown_path"),
-    "feedback on nothing": ("/v1/feedback", {"json": {"id": "nobody-asked", "label": "red"}}, 404, "unknown_answer"),
+    "feedback on nothing": ("/v1/feedback", {"json": {"answer": "nobody-asked", "label": "red"}}, 400, "invalid_answer"),
     "a path out of here": ("/v1/%2e%2e/%2e%2e/etc/passwd", {}, 404, "unknown_path"),
 }
 
@@ -86,7 +86,8 @@ def test_a_bad_request_is_refused_with_its_code_and_the_next_good_one_is_answere
 def test_every_code_but_that_of_our_own_faults_is_provoked() -> None:
     # Below, in test_server_load.py, test_server_process.py and service/test_protocol.py.
     elsewhere = {"wrong_method", "overloaded", "deadline_exceeded", "request_timeout", "draining", "head_too_large"}
-    elsewhere |= {"unauthorized", "rate_limited", "cors_refused", "wrong_host"}  # in test_server_access.py
+    elsewhere |= {"unauthorized", "rate_limited", "cors_refused", "wrong_host", "foreign_answer"}  # in test_server_access.py
+    elsewhere |= {"unknown_answer", "expired_answer"}  # in test_server_feedback.py
     caused = {code for _, _, _, code in REFUSED.values()} | elsewhere
     kinds = [kind for base in HubelError.__subclasses__() for kind in base.__subclasses__()]
     assert caused == {kind.code for kind in kinds} - {"internal_error", "out_of_memory", "device_lost", "kept_unavailable"}

@@ -10,16 +10,19 @@ class Prediction(Struct):
     probability: float
 
 
-class Classification(Struct):
-    """The likeliest class. ``unsure``: its probability is below the model's threshold."""
+class Classification(Struct, omit_defaults=True):
+    """The likeliest class. ``unsure``: its probability is below the model's threshold. ``answer``: what a service calls it, for
+    feedback and deletion."""
 
     label: str
     probability: float
     unsure: bool
+    answer: str = ""
 
 
-class Ranking(Struct):
-    """The k likeliest classes, likeliest first."""
+class Ranking(Struct, omit_defaults=True):
+    """The k likeliest classes, likeliest first. ``unsure``, ``answer``: as of a Classification."""
 
     top: list[Prediction]
     unsure: bool
+    answer: str = ""

@@ -1,6 +1,6 @@
 """The requests about an answer that was given: what it should have been, and that what is kept of it be deleted.
 
-Both run in a thread of their own, so that neither a disk nor another process keeps the event loop or the threads that decode.
+Both run in a thread of their own, so that no disk keeps the event loop or the threads that decode.
 """
 
 import asyncio
@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from models.captures import captured
 from service.api.schemas import Failure
 from service.errors import BodyTooLarge, ClientError, DeadlineExceeded, Overloaded, RequestTimeout, UnknownAnswer
 from service.http.body import BodyBudget, Lease, read_body
 from service.http.problems import describe
 from service.http.request import Reply, Request, Routes, json_response
 from service.monitoring import feedback_json
-from service.monitoring.capture import BLIND_IMAGES, PENDING_SECONDS, Capture
+from service.monitoring.capture import PENDING_SECONDS, Capture
 from service.monitoring.feedback import FeedbackIntake
 from service.monitoring.feedback_json import Deletion, FeedbackResult
 from service.monitoring.recorder import client_of
@@ -77,7 +76,7 @@ class Line:
 
 
 class FeedbackApi:
-    """keeper: where images are kept, if they are. max_images: of a request that asked for answers."""
+    """capture: where images are kept, if they are. max_images: of a request that asked for answers."""
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class FeedbackApi:
         self.line = Line(WAITING)
 
     def routes(self) -> Routes:
-        return {PATH: ("POST", self.take), PATH + "/{id}": ("DELETE", self.delete)}
+        return {PATH: ("POST", self.take), PATH + "/{answer}": ("DELETE", self.delete)}
 
     def check_load(self) -> None:
         """Raises Overloaded where one more request would be too many."""
@@ -145,26 +144,20 @@ class FeedbackApi:
     async def delete(self, request: Request) -> Reply:
         self.check_load()
         request.parameters()
-        answer_id, client = request.path.rpartition("/")[2], client_of(request)
+        token, client = request.path.rpartition("/")[2], client_of(request)
+        answer = self.intake.tokens.verify(client, token)
         if self.capture is None:
             raise UnknownAnswer(
                 "no image is kept here: HUBEL_FEEDBACK_DIR is not set, or could not be written to when this process started"
             )
-        deleted = 0
-        if captured.ANSWER_ID.fullmatch(answer_id):
-            capture, asked = self.capture, time.monotonic()
-            deleted = await self.wait_for(lambda: self._delete(capture, client, answer_id, asked))
+        capture, asked, given = self.capture, time.monotonic(), answer.is_recent(PENDING_SECONDS)
+        deleted = await self.wait_for(lambda: capture.delete(client, answer.id, asked, self.max_images, given))
         if not deleted:
             raise UnknownAnswer(
-                f"nothing is kept here of the answer {answer_id[:64]!r} for you; it may have been removed already, or never "
-                "kept, or be kept by another service behind the same address: ask the one that answered, with the key that "
-                "asked, by the id that the answer holds (X-Answer-ID), not by an X-Request-ID that was sent"
+                "nothing is kept of the answer's request, by this service or in its folder: it may have been removed already, "
+                "never kept, or be kept by a service with another HUBEL_FEEDBACK_DIR: ask the one that answered"
             )
-        return json_response(Deletion(answer_id, deleted))
-
-    def _delete(self, capture: Capture, client: str, answer_id: str, asked: float) -> int:
-        given = self.intake.recent.gave(client, answer_id, min(self.max_images, BLIND_IMAGES), PENDING_SECONDS)
-        return capture.delete(client, answer_id, asked, self.max_images, given)
+        return json_response(Deletion(deleted))
 
 
 def answer(results: Sequence[FeedbackResult | ClientError]) -> Reply:

@@ -99,8 +99,8 @@ class Pipeline:
             metrics.IMAGES.labels(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
             self.model.recorder.take(request, images, jobs, results, held.manifest)
-            answer = Answer(request.id, held.manifest.name, held.manifest.version, results)
-            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id, "x-answer-id": request.id})
+            answer = Answer(held.manifest.name, held.manifest.version, results)
+            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id})
 
     def note(
         self, request: Request, held: LoadedModel, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]

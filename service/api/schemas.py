@@ -14,9 +14,8 @@ class Failure(Struct):
 
 
 class Answer(Struct):
-    """One result for each image, in the order sent. ``id``: what feedback and deletions name."""
+    """One result for each image, in the order sent."""
 
-    id: str
     model: str
     version: int
     results: list[Classification | Failure] | list[Ranking | Failure] | list[Features | Failure]

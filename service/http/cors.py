@@ -19,7 +19,7 @@ from service.http.request import Headers, Reply, Scope, nothing, parse_head
 
 METHODS = ("GET", "HEAD", "POST")
 SENT = ("Authorization", "Content-Type", "X-Deadline-Ms", "X-Request-ID")
-SEEN = ("Retry-After", "Server-Timing", "X-Answer-ID", "X-Model", "X-Request-ID")  # what a page's script may read of an answer
+SEEN = ("Retry-After", "Server-Timing", "X-Model", "X-Request-ID")  # what a page's script may read of an answer
 REMEMBERED_SECONDS = 600  # how long a browser need not ask again
 
 

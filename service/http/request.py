@@ -28,8 +28,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Request:
     """One HTTP request. Header names in lower case; ``stages`` collects seconds by stage word.
 
-    id: of its answer, ours, which no other has and nobody can choose or foresee. given: the caller's X-Request-ID, which is
-    logged and given back, and nothing else: many requests may carry one.
+    id: ours, which no other has and nobody can choose or foresee; kept images go by it. given: the caller's X-Request-ID, which
+    is logged and given back, and nothing else: many requests may carry one.
     """
 
     method: str

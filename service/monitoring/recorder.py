@@ -1,4 +1,4 @@
-"""Records each answer after it was computed: for feedback, for image capture, for drift.
+"""Records each answer after it was computed: signed for feedback, for image capture, for drift.
 
 Nothing here waits, and nothing here can fail a request.
 """
@@ -11,7 +11,7 @@ from models.package.manifest import Manifest
 from models.package.prediction import Classification, Prediction, Ranking
 from service.http.request import Request
 from service.inference.batcher import Job
-from service.monitoring.answer_log import AnswerLog
+from service.monitoring.answer_token import AnswerTokens
 from service.monitoring.capture import Capture
 from service.monitoring.drift import Drift, Sample
 from service.telemetry.log import of_requests
@@ -20,10 +20,10 @@ log = of_requests()
 
 
 class Recorder:
-    """keeper: None where no images are kept."""
+    """tokens: sign answers. capture: None where no images are kept."""
 
-    def __init__(self, recent: AnswerLog, capture: Capture | None, drift: Drift) -> None:
-        self.recent = recent
+    def __init__(self, tokens: AnswerTokens, capture: Capture | None, drift: Drift) -> None:
+        self.tokens = tokens
         self.capture = capture
         self.drift = drift
         self.numbers: dict[int, dict[str, int]] = {}  # of the labels, by version
@@ -35,13 +35,14 @@ class Recorder:
     def take(
         self, request: Request, images: Sequence[bytes], jobs: Sequence[object], results: Sequence[object], manifest: Manifest
     ) -> None:
-        """Images with their jobs and results, of which only labels are taken; answered by the model of ``manifest``."""
+        """Images with their jobs and results, of which only labels are taken and get a token; answered by the model of
+        ``manifest``."""
         try:
             for index, (image, job, result) in enumerate(zip(images, jobs, results, strict=True)):
                 if isinstance(job, Job) and isinstance(result, Classification | Ranking):
                     self._take_one(request, index, image, job, result, manifest)
         except Exception:
-            log.exception("request %s is answered, but not remembered", request.name())
+            log.exception("request %s is answered, but not recorded", request.name())
 
     def _take_one(
         self, request: Request, index: int, image: bytes, job: Job, result: Classification | Ranking, manifest: Manifest
@@ -52,7 +53,7 @@ class Recorder:
         if numbers is None:
             numbers = self.numbers[version] = {label: i for i, label in enumerate(manifest.labels)}
         label = numbers[best.label]
-        self.recent.write(client, request.id, index, version, best.probability, label, result.unsure)
+        result.answer = self.tokens.sign(client, request.id, index, version, label, best.probability, result.unsure)
         features = job.answer.result().get("features")
         sample = None if features is None else Sample(image, job.pixels, features)
         self.drift.note(version, label, best.probability, sample)

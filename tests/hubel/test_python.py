@@ -3,16 +3,21 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 
 import hubel
 from hubel import Client, Refusal, ServiceError, load
 from models.image.header import ImageError
+from models.package.prediction import Classification, Ranking
+from tests.conftest import StartServer
 from tests.factories import LABELS, make_image
 from tests.server import Server
 
+T = TypeVar("T", Classification, Ranking)
 IMAGES = [make_image("PNG", 40, 30, seed=seed, color=color) for seed, color in enumerate(LABELS)]
 
 
@@ -22,12 +27,36 @@ def test_a_client_and_a_model_in_this_process_answer_alike(server: Server, tiny_
     with Client(f"http://127.0.0.1:{server.port}") as client:
         for image, label in zip(IMAGES, LABELS, strict=True):
             path.write_bytes(image)
-            assert client.classify(image) == client.classify(str(path)) == model.classify(path)
+            assert without_answer(client.classify(image)) == without_answer(client.classify(str(path))) == model.classify(path)
             assert client.classify(image).label == label
-            assert client.top_k(image, k=2) == model.top_k(image, k=2)
+            assert without_answer(client.top_k(image, k=2)) == model.top_k(image, k=2)
             for normalize in (True, False):
                 ours, theirs = (asked.features(image, normalize) for asked in (model, client))
                 np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def without_answer(result: T) -> T:
+    """A result of a service as a model in this process gives it, which nobody can send feedback on."""
+    assert result.answer
+    return msgspec.structs.replace(result, answer="")
+
+
+@pytest.mark.server
+def test_feedback_and_deletion_go_by_an_answer(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(HUBEL_FEEDBACK_DIR=str(tmp_path / "kept"))
+    with Client(f"http://127.0.0.1:{server.port}") as client:
+        answer, ranking = client.classify(IMAGES[0]), client.top_k(IMAGES[1], k=2)
+        assert client.feedback(answer, LABELS[0])
+        assert not client.feedback(answer.answer, LABELS[1])
+        assert client.feedback(ranking)
+        assert not client.feedback(ranking, wrong=True)
+        assert (client.delete(answer), client.delete(ranking.answer)) == (1, 1)
+        with pytest.raises(ServiceError, match="refused with status 404: nothing is kept"):
+            client.delete(answer)
+        with pytest.raises(ServiceError, match="refused with status 422: label is 'violet'"):
+            client.feedback(answer, "violet")
+        with pytest.raises(ServiceError, match="refused with status 400: the answer has 3 characters"):
+            client.delete("a b")
 
 
 @pytest.mark.server

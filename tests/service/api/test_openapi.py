@@ -15,7 +15,7 @@ from service.api.schemas import Answer
 from service.errors import HubelError
 from service.http.auth import OPEN
 from service.inference.results import BOOLEANS, ENCODINGS
-from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback, Id
+from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback
 
 PLAIN, KEYED = document(10, 32), document(10, 32, keys_needed=True)
 IMAGES = ("/v1/classify", "/v1/top-k", "/v1/features")
@@ -112,14 +112,7 @@ def test_the_choices_are_those_of_the_query() -> None:
 
 def test_feedback_is_described_as_its_type_and_what_that_checks_besides() -> None:
     _, schemas = msgspec.json.schema_components([Feedback])
-    expected = schemas["Feedback"] | {"required": ["id"], "oneOf": [{"required": ["label"]}, {"required": ["wrong"]}]}
-    del expected["properties"]["request_id"]
-    expected["properties"]["index"]["type"] = "integer"
+    expected = schemas["Feedback"] | {"required": ["answer"], "oneOf": [{"required": ["label"]}, {"required": ["wrong"]}]}
     assert PLAIN["components"]["schemas"]["Feedback"] == expected
     _, several = body_of(PLAIN, "/v1/feedback", "application/json")["oneOf"]
     assert several["maxItems"] == MAX_FEEDBACKS
-
-
-def test_the_id_in_a_path_is_that_of_an_answer() -> None:
-    (parameter,) = PLAIN["paths"]["/v1/feedback/{id}"]["delete"]["parameters"]
-    assert parameter["schema"] == msgspec.json.schema(Id)

@@ -111,7 +111,7 @@ def test_every_answer_to_an_allowed_page_can_be_read_by_its_script(path: str) ->
     headers = ask(make(), path, origin=PAGE).headers
     assert headers[ALLOWED] == PAGE
     assert headers["vary"] == "Origin"
-    assert set(headers[EXPOSED].split(", ")) == {"X-Answer-ID", "X-Model", "X-Request-ID", "Server-Timing", "Retry-After"}
+    assert set(headers[EXPOSED].split(", ")) == {"X-Model", "X-Request-ID", "Server-Timing", "Retry-After"}
     assert "access-control-allow-credentials" not in headers
 
 
