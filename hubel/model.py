@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.image.preprocess import preprocess
+from models.imagenet import package
 from models.package.prediction import Classification, Ranking
 from models.registry import registry
 from service.inference import postprocess
@@ -50,6 +51,6 @@ class Model:
         return self._runtime.run(pixels[None], [output])[output][0]
 
 
-def load(name: str = "cifar10", store: str | os.PathLike[str] = registry.STORE, device: str = "auto") -> Model:
+def load(name: str = package.NAME, store: str | os.PathLike[str] = registry.STORE, device: str = "auto") -> Model:
     """The package NAME:VERSION of ``store``, or the live version of NAME."""
-    return Model(registry.resolve(Path(store), name), device)
+    return Model(registry.resolve(package.store_of(name, Path(store)), name), device)

@@ -42,7 +42,7 @@ class Service:
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
         batcher = make_batcher(config, holding := Holding(runtime, lambda version: load_beside(config, version), announce))
         self.decoding = make_decoding(config, self.pool, batcher)
-        packages = Packages(Path(config.store), runtime.manifest.name, config.signature_key(), holding)
+        packages = Packages(config.model_store(), runtime.manifest.name, config.signature_key(), holding)
         recent, keeper = RecentAnswers(*multiprocess.place(), config.feedback_answers), make_keeper(config)
         aftermath = Aftermath(recent, keeper, Drift(packages.reference, metrics.DriftGauges()))
         self.model = ServedModel(holding, batcher, Contest(holding, batcher, self.decode_spare), aftermath)
@@ -72,7 +72,7 @@ def load(config: Settings) -> Runtime:
     """The live version, checked and warm."""
     began = time.perf_counter()
     threads = config.inference_threads()
-    folder = registry.resolve(Path(config.store), config.model)
+    folder = registry.resolve(config.model_store(), config.model)
     runtime = Runtime(folder, config.device, config.precision, threads, config.signature_key())
     runtime.warm(config.max_batch)
     seconds = time.perf_counter() - began
@@ -83,7 +83,7 @@ def load(config: Settings) -> Runtime:
 
 def load_beside(config: Settings, version: int) -> Remote:
     """Another version of the model, which begins to load in a process of its own while one is live here."""
-    folder = registry.resolve(Path(config.store), f"{config.model.partition(':')[0]}:{version}")
+    folder = registry.resolve(config.model_store(), f"{config.model.partition(':')[0]}:{version}")
     how = (config.device, config.precision, config.inference_threads(), config.require_signature, config.max_batch)
     return Remote(Open(str(folder), *how, config.log_level), config.hang_seconds / 2)
 
