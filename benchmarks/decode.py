@@ -1,7 +1,7 @@
 """Ways from JPEG bytes to a network's input, against the plain one: milliseconds, pixels and labels.
 
 ``HUBEL_BENCH_PHOTOS=FOLDER python -m benchmarks.decode [PACKAGE ...]`` writes DECODE.md beside this file. The packages
-are folders such as models/store/cifar10/1; their networks say whether a faster way changes an answer.
+are folders such as models/store/cifar10/2; their networks say whether a faster way changes an answer.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from models.image.spec import InputSpec
 from models.package import manifest
 
 RESULT = Path(__file__).with_name("DECODE.md")
-BUNDLED = Path(__file__).parents[1] / "models" / "store" / "cifar10" / "1"
+BUNDLED = Path(__file__).parents[1] / "models" / "store" / "cifar10" / "2"
 TIMED = InputSpec(height=224, width=224, resize=256)  # the geometry of most networks trained on ImageNet
 TIMED_SIZE, TIMED_SMALL, TIMED_LARGE = (500, 375), 32, 8  # how many photographs are timed as they are and at 12 MP
 LARGE, MIDDLE = 4000, 1600  # long side in pixels of photographs enlarged to about 12 and 2 megapixels
@@ -382,7 +382,7 @@ def render(photos: int, networks: Sequence[Network], found: Agreements, measured
 TEXT = """# Ways to decode a JPEG
 
 Made by `{command}`; do not edit.
-A package is a folder of a store, as models/store/cifar10/1.{about}
+A package is a folder of a store, as models/store/cifar10/2.{about}
 
 {table}
 

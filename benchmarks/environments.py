@@ -58,7 +58,7 @@ def package_of(model: str) -> Path:
     this version can use. Raises PrepareError.
     """
     if model == BUNDLED:
-        return registry.STORE / BUNDLED / "1"
+        return registry.resolve(registry.STORE, BUNDLED)
     folder = CACHE / "models" / model / "1"
     if not usable(folder):
         print(f"making {model} with random weights", flush=True)

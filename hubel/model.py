@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.imagenet import package
 from models.package.prediction import Classification, Ranking
 from models.registry import registry
 from service.inference.classifier import Classifier
@@ -52,6 +53,6 @@ def read(image: Image) -> bytes:
     return image if isinstance(image, bytes) else Path(image).read_bytes()
 
 
-def load(name: str = "cifar10", store: str | os.PathLike[str] = registry.STORE, device: str = "auto") -> Model:
+def load(name: str = package.NAME, store: str | os.PathLike[str] = registry.STORE, device: str = "auto") -> Model:
     """The package NAME:VERSION of ``store``, or the live version of NAME."""
-    return Model(registry.resolve(Path(store), name), device)
+    return Model(registry.resolve(package.store_of(name, Path(store)), name), device)

@@ -120,7 +120,7 @@ def run_service(_: argparse.Namespace) -> int:
     config = settings.read()
     try:
         set_up(config.log_level)
-        folder = registry.resolve(Path(config.store), config.model)
+        folder = registry.resolve(config.model_store(), config.model)
         registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
         if config.api_keys_file:
             api_keys.read(Path(config.api_keys_file))
@@ -216,7 +216,7 @@ async def supervise(config: Settings, listener: socket.socket, package: Path, fo
     supervisor = Supervisor(
         listener,
         folder_of_metrics,
-        RegistryWatcher(Path(config.store), package.parent.name, int(package.name)),
+        RegistryWatcher(config.model_store(), package.parent.name, int(package.name)),
         follows=":" not in config.model,
         workers=config.workers,
         loading=max(1, available_cores() // 2),  # the others' cores are for those who ask

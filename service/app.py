@@ -44,7 +44,7 @@ class Service:
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
         batcher = make_batcher(config, loaded := LoadedModels(runtime, lambda version: start_engine(config, version), announce))
         self.decoding = make_decoding(config, self.pool, batcher)
-        packages = Packages(Path(config.store), runtime.manifest.name, config.signature_key(), loaded)
+        packages = Packages(config.model_store(), runtime.manifest.name, config.signature_key(), loaded)
         capture = make_capture(config)
         tokens = make_tokens(config, runtime.manifest.name)
         recorder = Recorder(tokens, capture, Drift(packages.reference, metrics.DriftGauges(runtime.manifest.name)))
@@ -76,7 +76,7 @@ def load(config: Settings) -> OnnxSession:
     """The live version, checked and warm."""
     began = time.perf_counter()
     threads = config.inference_threads()
-    folder = registry.resolve(Path(config.store), config.model)
+    folder = registry.resolve(config.model_store(), config.model)
     runtime = OnnxSession(folder, config.device, config.precision, threads, config.signature_key())
     runtime.warm(config.max_batch)
     seconds = time.perf_counter() - began
@@ -87,7 +87,7 @@ def load(config: Settings) -> OnnxSession:
 
 def start_engine(config: Settings, version: int) -> EngineClient:
     """Another version of the model, which begins to load in a process of its own while one is live here."""
-    folder = registry.resolve(Path(config.store), f"{config.model.partition(':')[0]}:{version}")
+    folder = registry.resolve(config.model_store(), f"{config.model.partition(':')[0]}:{version}")
     how = (config.device, config.precision, config.inference_threads(), config.require_signature, config.max_batch)
     return EngineClient(Load(str(folder), *how, config.log_level), config.hang_seconds / 2)
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.image.limits import BOMB_PIXELS, DECODED_BYTES, LIMITS
+from models.imagenet import package
 from models.package.precision import Precision
 from models.registry import registry
 
@@ -36,7 +37,7 @@ class Settings(Struct, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 3000
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     store: str = str(registry.STORE)
-    model: str = "cifar10"
+    model: str = package.NAME
     require_signature: str = ""
     device: Device = "auto"
     precision: Literal["auto", Precision] = "auto"
@@ -105,6 +106,10 @@ class Settings(Struct, frozen=True):
     def own_hosts(self) -> tuple[str, ...]:
         """Names by which the service may be called; "*": all."""
         return tuple(name.strip() for name in self.allowed_hosts.split(",")) if self.allowed_hosts else ()
+
+    def model_store(self) -> Path:
+        """Where the model is served from, which makes the bundled one where it is not there yet; raises PackageError."""
+        return package.store_of(self.model, Path(self.store))
 
     def signature_key(self) -> Path | None:
         """The public key that a package must be signed for; None where it need not be signed."""

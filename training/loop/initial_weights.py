@@ -1,4 +1,4 @@
-"""Where the weights come from that a run begins with: another run, a package, or what torchvision publishes."""
+"""Where the weights come from that a run begins with: another run, a package, or what others publish."""
 
 import re
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ def _heads(weights: Weights, fresh: Weights, old: tuple[str, ...], new: tuple[st
 
 
 def take_published(checkpoint: Checkpoint, model: Classifier) -> None:
-    """Begin with the weights that the recipe names, torchvision's or a file of the same form, but for the head.
+    """Begin with the weights that the recipe names, published ones or a file of the same form, but for the head.
 
     Raises:
         CheckpointError: see pretrained.
@@ -124,8 +124,7 @@ def take_published(checkpoint: Checkpoint, model: Classifier) -> None:
 def told(before: dict[str, Any], weights: str) -> str:
     """What a run noted as ``started_from``, in words; ``weights`` is what its recipe names. Code stands between backticks."""
     if "weights" in before:
-        whose = f"torchvision's weights {weights}," if weights in pretrained.NAMES else "the weights of a file,"
-        return f"{whose} `{before['weights']}` (SHA-256 {before.get('weights_sha256', 'unknown')[:16]})"
+        return f"{pretrained.origin(weights)} `{before['weights']}` (SHA-256 {before.get('weights_sha256', 'unknown')[:16]})"
     package = f"the package {before['package']}, trained by " if "package" in before else ""
     known = {"epochs": "{} epochs", "training_seconds": "{} s", "git_commit": "commit {}"}
     facts = ", ".join(text.format(before[key]) for key, text in known.items() if key in before)

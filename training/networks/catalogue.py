@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from training.networks import torchvision
+from training.networks import efficientnet_lite, torchvision
 from training.networks.cifar import cifar_network
 from training.networks.classifier import Classifier
 from training.networks.convnet import convnet_cifar, convnet_mnist
@@ -34,6 +34,7 @@ ARCHITECTURES: dict[str, Callable[[int], Classifier]] = {
     **CIFAR,
     **{name: partial(torchvision.vgg_small, name) for name in torchvision.SMALL_VGGS},
     **{name: partial(torchvision.photograph_network, name) for name in torchvision.CUTS},
+    efficientnet_lite.NAME: efficientnet_lite.efficientnet_lite0,
 }
 
 ONE_SIDE = dict.fromkeys(MNIST, 28) | {"convnet-cifar": 32, "hog-32": 32}  # pixels; their first linear layer fits no other

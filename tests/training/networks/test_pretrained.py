@@ -111,7 +111,8 @@ def test_torchvision_publishes_what_the_names_promise() -> None:
     for architecture in torchvision.CUTS:
         found = pretrained.published(architecture)
         assert "IMAGENET1K_V1" in found
-        assert all(download.HASH.search(there.url) and there.spec.height == 224 for there in found.values())
+        assert all(download.HASH.search(str(there.place)) and there.spec.height == 224 for there in found.values())
+    assert list(pretrained.published("efficientnet-lite0")) == ["imagenet-lite0"]
     assert pretrained.published("resnet20") == {}
 
 
@@ -137,7 +138,7 @@ def without(net: Any, name: str) -> dict[str, torch.Tensor]:
         pytest.param({"model": {"conv1.weight": torch.zeros(1)}}, "no tensors by their names", id="a dictionary too many"),
         pytest.param([torch.zeros(1)], "no tensors by their names", id="a list"),
         pytest.param({"conv1.weight": Path("/")}, "more than tensors", id="more than tensors"),
-        pytest.param("resnet34", r"of torchvision's resnet18: it has layer1\.2\.conv1\.weight", id="another network"),
+        pytest.param("resnet34", r"of resnet18: it has layer1\.2\.conv1\.weight", id="another network"),
         pytest.param("layer4.1.conv2.weight", r"it lacks layer4\.1\.conv2\.weight", id="a part is missing"),
     ],
 )
