@@ -87,7 +87,7 @@ mutants: .venv/.synced  ## show that tests can fail: take the guards of AREAS (a
 inspect: data-exists $(LOOK_SYNCED)  ## look at DATA before training: counts, copies, leaks, damaged and odd images; HTML=file.html for a page
 	@$(LOOK)/bin/python -m hubel inspect $(call option,HTML,html) $(call flag,STRICT,strict) $(value ARGS) -- $(call q,DATA)
 
-train: data-exists .venv/.synced  ## from DATA=folder to a package: train by RECIPE (photos), evaluate, export, report, publish; NAME (of DATA's), ARGS="--epochs 5"
+train: data-exists .venv/.synced  ## from DATA=folder to a package: train by RECIPE (one that fits DATA), evaluate, export, report, publish; NAME (of DATA's), ARGS="--epochs 5"
 	@$(ALL) -m hubel run $(call option,NAME,name) $(call option,RECIPE,recipe) $(if $(value RUN),--out=$(call q,RUN)) \
 	  --store=$(call q,STORE) --with-weights $(value ARGS) -- $(call q,DATA)
 

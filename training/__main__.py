@@ -26,7 +26,8 @@ except ImportError as err:
     raise SystemExit(program.missing("training", err)) from None
 
 FAILED = 1
-DEFAULT_RECIPE = "photos"
+UNCHOSEN = "photos"  # the recipe below what the command line says of network or weights
+OWN_BEGINNING = {"architecture", "weights"}  # keys that say what no recipe chosen by the data would
 
 
 def run_everything(args: argparse.Namespace) -> object:
@@ -40,7 +41,7 @@ def run_everything(args: argparse.Namespace) -> object:
     name = args.name or naming.name_of(args.data)
     overrides, folder = recipe_flags.given(args), args.out or Path("runs") / name
     goes_on = (folder / checkpoint.SIDECAR).is_file() and not (args.recipe or overrides)
-    recipe = None if goes_on else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    recipe = None if goes_on else recipe_of(args, overrides)
     begin = pipeline.Beginning(recipe, start_from(args, recipe), args.mlflow, anyway=args.anyway)
     made = pipeline.Made(args.fp16, not args.without_images, args.with_weights)
     return pipeline.run(args.data, folder, name, args.store, begin, made, named=args.name is not None)
@@ -53,7 +54,7 @@ def run_train(args: argparse.Namespace) -> object:
     overrides = recipe_flags.given(args)
     if args.resume and (args.recipe or args.start_from or overrides):
         raise RecipeError(f"--resume goes on by the recipe of the checkpoint in {args.out}; leave the other options out")
-    recipe = None if args.resume else recipes.load(args.recipe or DEFAULT_RECIPE, **overrides)
+    recipe = None if args.resume else recipe_of(args, overrides)
     before = start_from(args, recipe)
     if recipe and torchrun.restarts() and checkpoints.is_of(args.out, recipe):
         recipe = None  # go on with what the processes before this one saved
@@ -65,6 +66,18 @@ def run_train(args: argparse.Namespace) -> object:
         raise
     result = {"checkpoint": str(args.out), "epochs": checkpoint.epoch, "kept_epoch": checkpoint.kept_epoch}
     return result | checkpoint.history[checkpoint.kept_epoch - 1]
+
+
+def recipe_of(args: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
+    """The recipe that the command line names, or the one that fits the data, which is said; with what overrides it."""
+    if args.recipe or args.start_from or OWN_BEGINNING & overrides.keys():
+        return recipes.load(args.recipe or UNCHOSEN, **overrides)
+    from training.inspection import recipe_choice
+
+    choice = recipe_choice.choose(open_source(args.data))
+    if torchrun.rank() == 0:
+        print(choice.said, file=sys.stderr)
+    return recipes.load(choice.recipe, **choice.overrides | overrides)
 
 
 def start_from(args: argparse.Namespace, recipe: Recipe | None) -> Path | None:
@@ -281,7 +294,7 @@ def _add_probe(command: argparse.ArgumentParser) -> None:
 def _add_training(command: argparse.ArgumentParser) -> None:
     """What decides how a network is trained."""
     command.add_argument("data", help="folder of class folders, list of files, or another form: see docs/training.md")
-    command.add_argument("--recipe", help=f"name in training/recipes or a TOML file (default: {DEFAULT_RECIPE})")
+    command.add_argument("--recipe", help="name in training/recipes or a TOML file (default: one that fits the data)")
     command.add_argument("--start-from", metavar="RUN", help="begin with the weights of a run, or of a package (NAME:VERSION)")
     command.add_argument("--store", type=Path, default=registry.STORE, help="folder of the packages (default: %(default)s)")
     command.add_argument("--mlflow", metavar="URI", help="send the figures to this MLflow server too (extra mlflow)")

@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent / "recipes"
 Optimizer = Literal["sgd", "rmsprop", "adamw"]
 Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Fit = Literal["gradient", "linear", "both"]
 Balance = Literal["none", "weights", "sampler"]
 Count = Annotated[int, Meta(ge=1)]
 Pixels = Annotated[int, Meta(ge=0)]
@@ -34,8 +35,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     epochs: Annotated[Count, "passes over the training images"]
     weights: Annotated[str, "to begin with: imagenet-lite0, IMAGENET1K_V1, IMAGENET1K_V2 or a file"] = NO_WEIGHTS
     batch_size: Annotated[Count, "images in a batch"] = 128
-    fit: Annotated[Literal["gradient", "linear"], "by steps, or linear: the head alone, at once"] = "gradient"
-    linear_c: Annotated[float, Meta(gt=0), "of fit linear: weight of the losses beside the penalty on weights"] = LINEAR_C
+    fit: Annotated[Fit, "by steps; linear: the head alone, at once; both: that first, then by steps, and the better"] = "gradient"
+    linear_c: Annotated[float, Meta(gt=0), "of a head fitted at once: weight of losses beside the penalty on weights"] = LINEAR_C
     freeze: Annotated[Stages | Literal["features"], "stages from the input that do not learn; features: all but the head"] = 0
     unfreeze_every: Annotated[int, Meta(ge=0), "epochs after which one more frozen stage learns, the last first; 0 is never"] = 0
     layer_decay: Annotated[float, Meta(gt=0, le=1), "learning rate of a stage as a share of the next one's"] = 1.0
@@ -87,7 +88,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"cutmix is {self.cutmix}, which leaves no image to mixup; lower it, or leave mixup out")
         if self.sizes:
             self._check_sizes(side)
-        if self.batch_size == 1 and self.fit == "gradient":
+        if self.fit == "both":
+            self._check_both()
+        if self.batch_size == 1 and self.fit != "linear":
             self._check_batch_of_one()
 
     def _check_sizes(self, side: int) -> None:
@@ -100,6 +103,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         for shorter in self.sizes:
             check_size(self.architecture, *scaled(self.input, shorter))
 
+    def _check_both(self) -> None:
+        if self.scale < 1 or self.sizes:
+            raise ValueError("fit is both, which looks at images whole and in one size: leave scale and sizes out")
+
     def _check_batch_of_one(self) -> None:
         """Batch norm needs more than one value of a channel: an image whose maps shrink to one place gives one alone."""
         import torch
@@ -110,7 +117,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         height, width = scaled(self.input, min(self.sizes)) if self.sizes else (self.input.height, self.input.width)
         with torch.device("meta"):  # shapes alone: nothing is computed
             model, image = build(self.architecture, 2).train(), torch.empty(1, 3, height, width)
-        freezing.freeze(model, freezing.frozen_at(self.epochs - 1, model, self.freeze, self.unfreeze_every))
+        freezing.freeze(model, freezing.frozen_at(self.epochs - self.fits - 1, model, self.freeze, self.unfreeze_every))
         try:
             model.weighted_logits(image)
         except ValueError as err:
@@ -123,6 +130,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def passes(self) -> int:
         """Epochs of a run: a head that is fitted at once takes one."""
         return 1 if self.fit == "linear" else self.epochs
+
+    @property
+    def fits(self) -> int:
+        """How many of the epochs, the first, fit the head at once."""
+        return 0 if self.fit == "gradient" else 1
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best epoch are kept, by the validation images, not those of the last."""
+        return self.patience > 0 or self.fit == "both"
 
     def _check_parts(self) -> None:
         import torch

@@ -7,7 +7,8 @@ from typing import Any
 def told(evaluation: dict[str, Any], recipe: dict[str, Any], precisions: Collection[str]) -> str:
     """In words, for what evaluate.py measured; nothing of images that are no real ones. ``precisions``: those that a graph was
     measured in. Code stands between backticks."""
-    stops = bool(recipe.get("patience")) and recipe.get("fit") != "linear"  # which has one epoch
+    fit = recipe.get("fit")
+    stops = fit == "both" or (bool(recipe.get("patience")) and fit != "linear")  # which has one epoch
     epoch, sureness = ["the epoch that is kept"] * stops, ["temperature", "threshold"]
     others = sorted(set(precisions) - {"fp32"})
     computing = [f"whether the service computes in {_listed(others)}"] if others else []

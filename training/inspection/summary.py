@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.data.sources.source import NAMED, first_of_each
+from training.inspection import recipe_choice
 from training.inspection.facts import Look
 from training.inspection.findings import Finding, counted, imbalance
 
@@ -19,7 +20,8 @@ LOOKED_FOR = (
 
 
 def summarise(title: str, look: Look, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Counts, sizes, formats and findings; all names can be printed. Lengths in pixels."""
+    """Counts, sizes, formats, findings and the recipe that fits; all names can be printed. Lengths in pixels."""
+    choice = recipe_choice.choose(look.source)
     return {
         "data": title,
         "folder": shared_folder([item.name for item in look.items]),
@@ -31,6 +33,8 @@ def summarise(title: str, look: Look, findings: Sequence[Finding]) -> dict[str, 
         "formats": dict(Counter(facts.format for facts in look.facts).most_common()),
         "grey": sum(not facts.coloured for facts in look.facts),
         "turned_by_exif": sum(facts.turned for facts in look.facts),
+        "recipe": choice.recipe,
+        "recipe_reason": choice.said,
         "left_out": sum(map(len, look.left_out.values())),
         "errors": [_plain(look, finding) for finding in findings if finding.level == "error"],
         "warnings": [_plain(look, finding) for finding in findings if finding.level == "warning"],
@@ -96,6 +100,7 @@ def _measures(summary: dict[str, Any]) -> list[str]:
         f"longer side   {ratio['min']:g} to {ratio['max']:g} times the shorter one, median {ratio['median']:g}",
         f"formats       {formats}; {summary['grey']} grey, {summary['turned_by_exif']} turned by EXIF",
         f"balance       the largest class has {summary['imbalance']:g} times the training images of the smallest",
+        f"training      {summary['recipe_reason']}",
     ]
 
 

@@ -67,7 +67,8 @@ def learn(
     state.model.train()
     weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
     weights = weights if weights is None else weights.to(device.name)
-    freezing.freeze(state.model, freezing.frozen_at(checkpoint.epoch, state.model, recipe.freeze, recipe.unfreeze_every))
+    passed, epochs = checkpoint.epoch - recipe.fits, recipe.epochs - recipe.fits  # of those that go by steps
+    freezing.freeze(state.model, freezing.frozen_at(passed, state.model, recipe.freeze, recipe.unfreeze_every))
     prepared = preparation(checkpoint, device)
     sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
     rate = 0.0
@@ -82,7 +83,7 @@ def learn(
             state.scaler.scale(loss / batch.whole / added).backward()
             if (i + 1) % recipe.accumulate == 0 or i + 1 == batches:
                 processes.add([p.grad for p in state.model.parameters() if p.grad is not None])
-                rate = _step(state, recipe, checkpoint.epoch * steps + i // recipe.accumulate, recipe.epochs * steps)
+                rate = _step(state, recipe, passed * steps + i // recipe.accumulate, epochs * steps)
             sums += torch.stack((loss.detach().double(), right, torch.full_like(right, len(batch.targets))))
             if bar.update(batch.whole):  # it was drawn: now and then, because to read the sums is to wait for the device
                 means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())

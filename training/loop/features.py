@@ -11,7 +11,7 @@ from training.loop.device import Device, full_precision
 from training.loop.epoch import preparation
 from training.networks.classifier import Classifier
 
-BATCH = 128
+BATCH = 32  # larger ones of photographs are slower on a CPU, for their memory
 
 
 @torch.inference_mode()

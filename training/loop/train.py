@@ -254,7 +254,7 @@ def advance(run: Run, pace: Pace, say: bool) -> None:
     """Train for an epoch, validate, and note what came of it; raises DivergenceError."""
     checkpoint, recipe = run.checkpoint, run.checkpoint.recipe
     began = time.monotonic()
-    if recipe.fit == "linear":
+    if checkpoint.epoch < recipe.fits:
         learnt = fit_head.fit(run.state, checkpoint, run.images, run.device, say)
     else:
         learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes)
@@ -285,7 +285,7 @@ def advance(run: Run, pace: Pace, say: bool) -> None:
     if early_stopping.improved(checkpoint):
         checkpoint.kept_epoch = checkpoint.epoch
         weights = run.state.answering().state_dict()
-        run.kept = copied(weights) if recipe.patience else weights
+        run.kept = copied(weights) if recipe.keeps_best else weights
 
 
 def restore(state: State, content: dict[str, Any], folder: Path) -> None:

@@ -85,7 +85,7 @@ class InvertedResidual(nn.Module):
 
 
 def efficientnet_lite0(classes: int) -> Classifier:
-    """4,652,008 parameters for 1,000 classes, 390 million multiply-adds at 224x224 pixels. Stages: the stem, seven of blocks,
+    """4,652,008 parameters for 1,000 classes, 384 million multiply-adds at 224x224 pixels. Stages: the stem, seven of blocks,
     and the convolution to the features."""
     layers: list[nn.Module] = [nn.Sequential(*convolution(3, STEM, 3, 2), nn.ReLU6(inplace=True))]
     channels, ends = STEM, [1]

@@ -79,7 +79,11 @@ def learnt_by_heart(content: Content) -> Advice | None:
     if recipe["fit"] == "linear":
         return Advice(gap, found, "Penalise large weights more, or add images.", (f"--linear-c {recipe['linear_c'] / 10:g}",))
     flags = [] if recipe["trivial_augment"] else ["--trivial-augment"]
-    if recipe["scale"] == 1 and min(content["run"]["input"]["height"], content["run"]["input"]["width"]) >= 64:
+    if (
+        recipe["scale"] == 1
+        and recipe["fit"] == "gradient"
+        and min(content["run"]["input"]["height"], content["run"]["input"]["width"]) >= 64
+    ):
         flags.append("--scale 0.35")
     change = ", or change them more as they are shown" if flags else ""
     return Advice(gap, found, f"Add images{change}; more epochs will not help.", tuple(flags))
@@ -117,7 +121,7 @@ def begin_with_weights(content: Content) -> Advice | None:
     names = list(pretrained.published(recipe["architecture"]))
     found = f"The first filters are still noise: {_percent(share, 0)} of their pattern are the random numbers they began with."
     do = "Begin with weights that were trained on many images."
-    flags = (f"--weights {names[0]}",) if names else ("--recipe photos-imagenet",)
+    flags = (f"--weights {names[0]}",) if names else ("--recipe photos-lite0",)
     return Advice(mistakes, found, do, (*flags, "--start-from RUN"))
 
 

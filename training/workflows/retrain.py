@@ -115,6 +115,8 @@ def recipe_after(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     if fixed := [key for key in FIXED if key in overrides]:
         raise RecipeError(f"{', '.join(fixed)} must stay as before, so that what was held out stays held out; leave it out")
     changes: dict[str, Any] = {"weights": NO_WEIGHTS, "sizes": (), "learning_rate": RATE_SHARE * recipe.learning_rate}
+    if recipe.fit == "both":  # the head is fitted already
+        changes["fit"] = "gradient"
     changes["epochs"] = max(1, math.ceil(EPOCHS_SHARE * recipe.epochs))
     try:
         return msgspec.convert(msgspec.to_builtins(recipe) | changes | overrides, Recipe)

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Change, list[str], list[str]]] = {  # a change, words of 
     "noise in the filters of a network without published weights": (
         all_of(put("filters", "unlearnt", value=0.6), put("run", "recipe", "architecture", value="resnet20")),
         ["filters are still noise"],
-        ["--recipe photos-imagenet", "--start-from RUN"],
+        ["--recipe photos-lite0", "--start-from RUN"],
     ),
     "a weak class": (
         all_of(half_known, put("evaluation", "confusion", 0, value=[600, 100, 300])),

@@ -167,6 +167,7 @@ def test_the_recipe_is_that_of_before_for_fewer_epochs_at_a_lower_rate() -> None
     assert (after.epochs, after.learning_rate, after.sizes, after.batch_size) == (10, pytest.approx(0.005), (), 3)
     assert (after.seed, after.validation_share, after.input) == (before.seed, before.validation_share, before.input)
     assert retrain.recipe_after(make_recipe(epochs=1), {}).epochs == 1
+    assert retrain.recipe_after(make_recipe(fit="both"), {}).fit == "gradient"  # its head is fitted already
 
 
 def test_each_set_of_new_images_gets_a_run_of_its_own_and_the_same_one_goes_on(tmp_path: Path) -> None:
