@@ -1,7 +1,7 @@
 """Which images of a source are the same picture: exactly, or nearly.
 
 Two pictures are nearly the same where their small grey copies, freed of brightness and contrast, correlate: whole, and in
-their details. That finds copies that were saved anew, resized or brightened. A difference hash of 64 bits finds fewer of
+their details. That finds copies that were saved again, resized or brightened. A difference hash of 64 bits finds fewer of
 small images and takes strangers for copies where there is little detail: LOG.md has the figures. Pairs are looked up in a
 tree.
 """

@@ -86,7 +86,7 @@ class InMemory:
 
 
 class OnDisk:
-    """Images that are too many for the memory, used as an array of them is: indexed by image alone, they are read anew each
+    """Images that are too many for the memory, used as an array of them is: indexed by image alone, they are read again each
     time. ``index``: which of the images of the stores, numbered through, these are."""
 
     def __init__(self, stores: Sequence[Store], shape: Shape, index: Rows | None = None) -> None:

@@ -87,7 +87,7 @@ def joined() -> Generator[Processes]:
             raise RecipeError(f"{local} processes for {gpus} GPUs: give torchrun --nproc-per-node {gpus}")
         torch.cuda.set_device(own)
     store, own, size = next(rendezvous("env://"))
-    # torchrun keeps its store when it starts processes anew (torch 2.15): without a prefix they would read there where
+    # torchrun keeps its store when it starts processes again (torch 2.15): without a prefix they would read there where
     # the dead ones listened, and wait for them.
     store = PrefixStore(f"start {torchrun.restarts()}", store)
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=own, world_size=size)

@@ -95,7 +95,7 @@ def take_over(checkpoint: Checkpoint, model: Classifier, folder: Path) -> None:
 
 def _heads(weights: Weights, fresh: Weights, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
     """Head and auxiliary heads for the classes ``new``: their layers of a row for each class take over the rows of those that
-    ``old`` has; where there are none in common, all of them begin anew."""
+    ``old`` has; where there are none in common, all of them begin again."""
     common = [(i, old.index(name)) for i, name in enumerate(new) if name in old]
     for name, begun in fresh.items():
         if not name.startswith(HEADS):

@@ -35,7 +35,7 @@ QUIET = {  # unless the environment says otherwise: a server that is away costs 
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard. They are written anew when a run goes on: no point is there twice, none is missing."""
+    """Event files in RUN/tensorboard. They are written again when a run goes on: no point is there twice, none is missing."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:
         from torch.utils.tensorboard import SummaryWriter  # half a second, which commands that do not train need not wait

@@ -33,6 +33,6 @@ class Packaged(NamedTuple):
         if digest != self.sha256:
             raise CheckpointError(
                 f"{path} is damaged or another file: its SHA-256 begins with {digest[:8]}, not {self.sha256[:8]}; remove .venv, "
-                "then 'make setup' installs it anew"
+                "then 'make setup' installs it again"
             )
         return path

@@ -51,7 +51,7 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         raise CheckpointError(f"{run} was evaluated and exported on different images; run both on the same folder")
     if evaluation["temperature"] != parity.get("temperature"):
         again = program.command("export", run, "DATA")
-        raise CheckpointError(f"{run} was evaluated anew since it was exported: run '{again}' again")
+        raise CheckpointError(f"{run} was evaluated again since it was exported: run '{again}' again")
     has_report = _has_report(run, checkpoint, evaluation)
     draft = _draft(name, checkpoint, evaluation, parity, [manifests.REPORT] if has_report else [])
     with files.told(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as temporary:

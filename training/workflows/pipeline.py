@@ -71,7 +71,7 @@ def run(
     named: bool = True,
 ) -> dict[str, Any]:
     """Train on ``source`` in ``folder`` and publish as the next version of ``name``; stages that are finished stay. Where the
-    data changed since, train anew on them in a folder below it. ``named``: the name was chosen, not made of the data's.
+    data changed since, train again on them in a folder below it. ``named``: the name was chosen, not made of the data's.
 
     Returns what was published, where the report is and the command that serves the model.
 
@@ -96,7 +96,7 @@ def _stages(source: str | Path, place: Place, name: str, store: Path, beginning:
     _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
     checkpoint = checkpoints.load(folder)[0]
     if place.changes.tested:
-        _say(f"other test images than were measured on before ({place.changes.of_test}): measuring anew")
+        _say(f"other test images than were measured on before ({place.changes.of_test}): measuring again")
     _stage(1, _is_evaluated(folder, checkpoint) and not place.changes.tested, lambda: evaluate.evaluate(folder, source))
     if place.now is not None and place.now != contents.read(folder):
         contents.write(folder, place.now)
@@ -144,7 +144,7 @@ def _beginning(place: Place, asked: Beginning) -> Beginning:
         )
     state = "was trained" if _is_trained(place.latest) else "was begun, and stopped,"
     by = "" if asked.recipe else " by the same recipe"
-    _say(f"{place.latest} {state} on other data ({place.how}): training anew{by} in {place.folder}")
+    _say(f"{place.latest} {state} on other data ({place.how}): training again{by} in {place.folder}")
     return asked._replace(recipe=asked.recipe or before.recipe, after=place.latest)
 
 

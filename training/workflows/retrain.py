@@ -66,7 +66,7 @@ def retrain(
     promotion: Promotion | None = None,
     anyway: bool = False,
 ) -> dict[str, Any]:
-    """Train ``name`` anew from the live version, on ``source``, which that was trained on, and on ``feedback``: a
+    """Train ``name`` again from the live version, on ``source``, which that was trained on, and on ``feedback``: a
     folder of kept images, or the one that ``hubel feedback`` made of it and a person looked at.
 
     ``overrides`` are keys of the recipe. Returns what was published; promotes it with ``promotion`` alone. ``anyway`` as in
@@ -172,7 +172,7 @@ def old_images(source: str | Path, checkpoint: Checkpoint, version: str) -> Old:
         raise CheckpointError(
             f"{source} does not hold the images that {version} was validated on, or has changed since an earlier version of "
             "Hubel trained it, which noted no more of them: what was held out must stay held out; give the data as they were, or "
-            f"train anew with '{_anew(source, version)}'"
+            f"train again with '{_anew(source, version)}'"
         )
     sets = dataset.load_sets(source, spec)
     measured = sets.pool if sets.validation is None else sets.validation
@@ -219,7 +219,7 @@ def _check_classes(source: str | Path, sets: Sets, checkpoint: Checkpoint, past:
     rename = program.command("models", "rename", version, gone[0], renamed[0] if renamed else "NEW")
     raise CheckpointError(
         f"{source} has no class {', '.join(gone)} any more, which {version} knows{now}: give the folder its old name, rename the "
-        f"class of the model ('{rename}') and promote that, or train anew with '{_anew(source, version)}'"
+        f"class of the model ('{rename}') and promote that, or train again with '{_anew(source, version)}'"
     )
 
 

@@ -97,7 +97,7 @@ def test_the_average_is_that_of_all_processes(tmp_path: Path) -> None:
 
 
 def test_processes_that_are_started_anew_go_on_to_where_undisturbed_ones_end(source: Path, tmp_path: Path) -> None:
-    """One dies; the other one notices, and torchrun starts both anew, with the store in which the first two met."""
+    """One dies; the other one notices, and torchrun starts both again, with the store in which the first two met."""
     changes = {"architecture": "dropping"}
     together(source, tmp_path / "whole", changes)
     store = cast(Any, torch.distributed).TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -110,10 +110,10 @@ def test_processes_that_are_started_anew_go_on_to_where_undisturbed_ones_end(sou
     assert children.finish(pair[0]) != 0
     assert checkpoints.load(tmp_path / "run")[0].epoch == 1
 
-    anew = children.together(2, **agent, TORCHELASTIC_RESTART_COUNT="1")
-    pair = [children.begin(source, tmp_path / "run", None, environment=anew[0])]
+    again = children.together(2, **agent, TORCHELASTIC_RESTART_COUNT="1")
+    pair = [children.begin(source, tmp_path / "run", None, environment=again[0])]
     time.sleep(0.5)  # time to find in the store what the dead one left there
-    pair.append(children.begin(source, tmp_path / "run", None, environment=anew[1]))
+    pair.append(children.begin(source, tmp_path / "run", None, environment=again[1]))
     assert [children.finish(process) for process in pair] == [0, 0]
 
     expected = weights(tmp_path / "whole")

@@ -111,7 +111,7 @@ def copied(journey: Journey, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(evaluate, "evaluate", leave(evaluate.FILE))
     monkeypatch.setattr(export, "export", leave(export.FILE, MODEL))
-    monkeypatch.setattr(pipeline, "report", leave(facts.FILE, page="made anew"))
+    monkeypatch.setattr(pipeline, "report", leave(facts.FILE, page="made again"))
 
 
 def is_newer(name: str) -> Callable[[Path], None]:
@@ -151,7 +151,7 @@ def nothing(run: Path) -> None:
     ("change", "options", "expected"),
     [
         pytest.param(nothing, {}, [], id="all is finished"),
-        pytest.param(is_newer(checkpoints.SIDECAR), {}, ["evaluate", "export", "report", "publish"], id="trained anew"),
+        pytest.param(is_newer(checkpoints.SIDECAR), {}, ["evaluate", "export", "report", "publish"], id="trained again"),
         pytest.param(is_gone(evaluate.FILE), {}, ["evaluate", "export", "report", "publish"], id="not evaluated"),
         pytest.param(is_of_another_epoch(export.FILE), {}, ["export", "report", "publish"], id="exported before"),
         pytest.param(is_gone(MODEL), {}, ["export", "report", "publish"], id="no graph"),
@@ -266,7 +266,7 @@ def test_a_package_without_a_report_is_not_taken_for_one_of_other_figures(
     told = json.loads((run / evaluate.FILE).read_text()) | {"threshold": 0.9}
     (run / evaluate.FILE).write_text(json.dumps(told))
     (run / facts.FILE).write_text(json.dumps(json.loads((run / facts.FILE).read_text()) | {"evaluation": told}))
-    (run / REPORT).write_text("made anew")
+    (run / REPORT).write_text("made again")
 
     done = pipeline.run(journey.data, run, "pets", tmp_path / "store", Beginning(None))
 
@@ -381,7 +381,7 @@ def test_data_that_changed_are_trained_on_anew_and_published_as_the_next_version
     done = pipeline.run(photos, run, "colours", store, Beginning(None))
 
     said = capsys.readouterr().err
-    assert f"{run} was trained on other data (2 images added, 2 changed; class black added): training anew" in said
+    assert f"{run} was trained on other data (2 images added, 2 changed; class black added): training again" in said
     assert worked_on(said) == list(pipeline.STAGES)
     assert trained == [run / "2"]
     assert contents(run).items() >= before.items()
@@ -437,7 +437,7 @@ def test_other_test_images_are_measured_on_anew_without_training(
     assert pipeline.run(photos, run, "colours", store, Beginning(None))["published"] == "colours:2"
 
     said = capsys.readouterr().err
-    assert "other test images than were measured on before (1 image added): measuring anew" in said
+    assert "other test images than were measured on before (1 image added): measuring again" in said
     assert worked_on(said) == ["evaluate", "export", "report", "publish"]
     pipeline.run(photos, run, "colours", store, Beginning(None))
     assert worked_on(capsys.readouterr().err) == []
@@ -455,7 +455,7 @@ def test_a_run_that_was_stopped_does_not_go_on_with_other_data(
 
     pipeline.run(photos, run, "colours", store, Beginning(None))
 
-    assert f"{run} was begun, and stopped, on other data (1 image removed): training anew" in capsys.readouterr().err
+    assert f"{run} was begun, and stopped, on other data (1 image removed): training again" in capsys.readouterr().err
     assert trained == [run / "2"]
     assert contents(run).items() >= before.items()
 

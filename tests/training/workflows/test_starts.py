@@ -105,18 +105,18 @@ def root(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 Begin = Callable[[Path, Path], Beginning]  # the folders above and of the run -> what is asked of the pipeline
 
 
-def anew(start_from: str | None = None, **changes: Any) -> Begin:
+def again(start_from: str | None = None, **changes: Any) -> Begin:
     recipe = {"architecture": "staged", "epochs": 1} | changes
     return lambda root, run: Beginning(make_recipe(**recipe), root / start_from if start_from else None)
 
 
 def by_name(root: Path, run: Path) -> Beginning:
-    return anew(architecture=TINY, weights="IMAGENET1K_V1")(root, run)
+    return again(architecture=TINY, weights="IMAGENET1K_V1")(root, run)
 
 
 def by_file(root: Path, run: Path) -> Beginning:
     torch.save(Net().state_dict(), root / "mine.pth")
-    return anew(architecture=TINY, weights=str(root / "mine.pth"))(root, run)
+    return again(architecture=TINY, weights=str(root / "mine.pth"))(root, run)
 
 
 def by_probe(root: Path, run: Path) -> Beginning:
@@ -131,10 +131,10 @@ def resumed(root: Path, run: Path) -> Beginning:
 
 
 STARTS = {
-    "another run": (anew("before"), "the weights of <code>", "the weights of `"),
-    "another run of other classes": (anew("others"), "the weights of <code>", "the weights of `"),
+    "another run": (again("before"), "the weights of <code>", "the weights of `"),
+    "another run of other classes": (again("others"), "the weights of <code>", "the weights of `"),
     "a package": (
-        anew("store/before/1"),
+        again("store/before/1"),
         "the weights of the package before:1, trained by <code>",
         "of the package before:1, trained by `",
     ),
@@ -146,10 +146,10 @@ STARTS = {
     "a file of weights": (by_file, "the weights of a file, <code>mine.pth</code>", "the weights of a file, `mine.pth`"),
     "a probe's head": (by_probe, "the weights of <code>", "the weights of `"),
     "a stopped training": (resumed, "random weights", ""),
-    "a frozen trunk": (anew("before", freeze="features"), "the weights of <code>", "the weights of `"),
-    "a head fitted at once": (anew("before", fit="linear"), "the weights of <code>", "the weights of `"),
-    "features that nothing learns": (anew(architecture="hog-8", fit="linear"), "random weights", ""),
-    "averaged weights and patience": (anew(epochs=3, patience=1, ema=0.9, learning_rate=1e-9), "random weights", ""),
+    "a frozen trunk": (again("before", freeze="features"), "the weights of <code>", "the weights of `"),
+    "a head fitted at once": (again("before", fit="linear"), "the weights of <code>", "the weights of `"),
+    "features that nothing learns": (again(architecture="hog-8", fit="linear"), "random weights", ""),
+    "averaged weights and patience": (again(epochs=3, patience=1, ema=0.9, learning_rate=1e-9), "random weights", ""),
 }
 
 
@@ -160,7 +160,9 @@ def test_a_run_ends_in_a_package_with_a_report_whatever_it_begins_with(
     publish(monkeypatch, save(Net(), hub, TINY))
     begin, on_the_page, on_the_card = STARTS[start]
     if start == "another run of other classes":
-        train.train(make_folder(tmp_path / "two", ("red", "blue"), each=4), root / "others", anew()(root, root).recipe, say=False)
+        train.train(
+            make_folder(tmp_path / "two", ("red", "blue"), each=4), root / "others", again()(root, root).recipe, say=False
+        )
     beginning = begin(root, tmp_path / "run")
 
     done = pipeline.run(root / "colours", tmp_path / "run", "pets", tmp_path / "store", beginning)
