@@ -68,9 +68,6 @@ class InFile:
                 raise StorageError(f"{self.path} was cut off while it was read; remove it, and run the same command again")
             left, place = left[count:], place + count
 
-    def _damaged(self, what: str) -> StorageError:
-        return StorageError(f"{self.path} {what}; remove it, and run the same command again")
-
 
 class InMemory:
     """Images of an array."""

@@ -154,9 +154,9 @@ def test_images_grow_with_the_epochs(scale: float) -> None:
 def test_a_square_of_cutout_shrinks_with_the_size() -> None:
     recipe = plain_recipe(16, 16, epochs=2, sizes=(8, 16), cutout=4)
     images = make_images([40], height=16, width=16)
-    images.pixels[:] = 200
+    images.pixels[:][:] = 200
 
-    grey = [(augmentation.augment(images.pixels, recipe, epoch, generator()) == 127).sum((1, 2, 3)).max() for epoch in (0, 1)]
+    grey = [(augmentation.augment(images.pixels[:], recipe, epoch, generator()) == 127).sum((1, 2, 3)).max() for epoch in (0, 1)]
 
     assert grey == [2 * 2 * 3, 4 * 4 * 3]
 

@@ -14,9 +14,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_cutout_paints_one_grey_square_that_may_reach_over_the_edge() -> None:
     images = make_images([100, 100], height=8, width=8)
-    images.pixels[images.pixels == 127] = 126
+    images.pixels[:][images.pixels[:] == 127] = 126
 
-    painted = erasing.cutout(images.pixels, 3, generator())
+    painted = erasing.cutout(images.pixels[:], 3, generator())
 
     grey = (painted == 127).all(axis=3)
     np.testing.assert_array_equal(painted[~grey], images.pixels[~grey])
@@ -31,7 +31,7 @@ def test_cutout_paints_one_grey_square_that_may_reach_over_the_edge() -> None:
 
 
 def test_cutout_reaches_every_pixel() -> None:
-    painted = erasing.cutout(make_images([400, 400], height=8, width=8).pixels, 3, generator())
+    painted = erasing.cutout(make_images([400, 400], height=8, width=8).pixels[:], 3, generator())
 
     assert (painted == 127).all(axis=3).any(axis=0).all()
 
@@ -60,14 +60,14 @@ def test_erasing_fills_one_box_of_an_image_with_noise() -> None:
 def test_erasing_changes_the_share_of_the_images(share: float) -> None:
     images = make_images([500, 500])
 
-    changed = (erasing.erase(images.pixels, share, generator()) != images.pixels).any(axis=(1, 2, 3)).mean()
+    changed = (erasing.erase(images.pixels[:], share, generator()) != images.pixels[:]).any(axis=(1, 2, 3)).mean()
 
     assert changed == pytest.approx(share, abs=0.05)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1)])
 def test_images_of_one_pixel_can_be_hidden(height: int, width: int) -> None:
-    pixels = make_images([4], height=height, width=width).pixels
+    pixels = make_images([4], height=height, width=width).pixels[:]
 
     assert erasing.erase(pixels, 1, generator()).shape == pixels.shape
     assert (erasing.cutout(pixels, 20, generator()) == 127).any()
@@ -76,7 +76,7 @@ def test_images_of_one_pixel_can_be_hidden(height: int, width: int) -> None:
 def test_the_images_given_stay_as_they_are() -> None:
     images = make_images([20])
 
-    erasing.cutout(images.pixels, 3, generator())
-    erasing.erase(images.pixels, 1, generator())
+    erasing.cutout(images.pixels[:], 3, generator())
+    erasing.erase(images.pixels[:], 1, generator())
 
     np.testing.assert_array_equal(images.pixels, make_images([20]).pixels)

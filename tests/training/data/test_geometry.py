@@ -22,7 +22,7 @@ def test_the_mirror_beyond_an_edge_does_not_repeat_it(length: int) -> None:
 def test_flip_mirrors_about_half_of_the_images_left_to_right() -> None:
     images = make_images([100, 100])
 
-    flipped = geometry.shift(images.pixels, 0, True, generator())
+    flipped = geometry.shift(images.pixels[:], 0, True, generator())
 
     mirrored = (flipped == images.pixels[:, :, ::-1]).all(axis=(1, 2, 3))
     same = (flipped == images.pixels).all(axis=(1, 2, 3))
@@ -33,7 +33,7 @@ def test_flip_mirrors_about_half_of_the_images_left_to_right() -> None:
 def test_shift_cuts_a_window_out_of_the_image_with_mirrored_edges() -> None:
     images = make_images([100, 100], height=6, width=9)
 
-    shifted = geometry.shift(images.pixels, 3, False, generator())
+    shifted = geometry.shift(images.pixels[:], 3, False, generator())
 
     places: set[tuple[int, int]] = set()
     for before, after in zip(images.pixels, shifted, strict=True):

@@ -11,7 +11,7 @@ from training.data.dataset import ImageSet
 
 def mix(images: ImageSet, cutmix: float = 0.0, mixup: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     targets, generator = torch.from_numpy(images.targets), torch.Generator().manual_seed(seed)
-    pixels, shares = mixup_module.mix(images.pixels, targets, len(images.classes), cutmix, mixup, generator)
+    pixels, shares = mixup_module.mix(images.pixels[:], targets, len(images.classes), cutmix, mixup, generator)
     return pixels, shares.numpy()
 
 
@@ -59,7 +59,7 @@ def test_mixup_makes_the_weighted_mean_of_two_images_and_of_their_targets(alpha:
 
     pixels, shares = mix(images, mixup=alpha)
 
-    before = np.roll(images.pixels, 1, axis=0).astype(float)
+    before = np.roll(images.pixels[:], 1, axis=0).astype(float)
     own = shares.diagonal().reshape(-1, 1, 1, 1)
     assert abs(pixels - (own * images.pixels + (1 - own) * before)).max() <= 0.5
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
@@ -92,7 +92,7 @@ def test_mixup_takes_the_images_that_cutmix_leaves() -> None:
 
     pixels, shares = mix(images, cutmix=0.4, mixup=5.0)
 
-    known = np.stack([images.pixels, np.roll(images.pixels, 1, axis=0)])
+    known = np.stack([images.pixels[:], np.roll(images.pixels[:], 1, axis=0)])
     copied = (pixels == known).any(axis=0).all(axis=(1, 2, 3))  # every pixel is that of one image or of the other
     assert copied.mean() == pytest.approx(0.4, abs=0.05)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
@@ -121,6 +121,6 @@ def test_mixing_is_decided_by_the_generator_alone(cutmix: float, mixup: float) -
 @pytest.mark.parametrize("value", [0, 1, 128, 255])
 def test_the_mean_of_equal_images_is_the_image(value: int) -> None:
     images = make_images([5, 5])
-    images.pixels[:] = value
+    images.pixels[:][:] = value
 
     np.testing.assert_array_equal(mix(images, mixup=1.0)[0], images.pixels)

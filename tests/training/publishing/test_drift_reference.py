@@ -25,7 +25,7 @@ def test_a_package_holds_the_reference_of_its_test_images(journey: Journey) -> N
     found = references.read(registry.load(journey.package, manifest, FILE), 3, 240)
     images = dataset.load_test(journey.data, manifest.input, tuple(manifest.labels))
     assert images is not None
-    outputs = run_onnx(journey.package / MODEL, images.pixels)
+    outputs = run_onnx(journey.package / MODEL, images.pixels[:])
     assert found.classes.tolist() == np.bincount(outputs["logits"].argmax(1), minlength=3).tolist()
     assert found.confidence.sum() == found.brightness.sum() == len(images) == 18
     np.testing.assert_allclose(found.mean, outputs["features"].mean(0), atol=1e-4)

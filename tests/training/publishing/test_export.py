@@ -114,7 +114,7 @@ def test_every_output_is_that_of_the_network(journey: Journey, pixels: NDArray[n
 def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
     checkpoint, model, _ = checkpoints.load(journey.run)
     images = dataset.load_folder(journey.data / "test", checkpoint.recipe.input)
-    exported = run_onnx(journey.run / MODEL, images.pixels)["logits"]
+    exported = run_onnx(journey.run / MODEL, images.pixels[:])["logits"]
     expected = evaluate.logits_of(model, checkpoint, images) / temperature(journey)
 
     result: dict[str, Any] = json.loads((journey.run / export.FILE).read_text())

@@ -113,7 +113,7 @@ def test_the_service_gives_the_probabilities_that_it_gave_when_it_divided_by_the
     checkpoint, model, _ = checkpoints.load(journey.run)
     temperature = json.loads((journey.run / evaluate.FILE).read_text())["temperature"]
     export.write_onnx(model, checkpoint, tmp_path / MODEL)
-    images = dataset.load_folder(journey.data / "test", checkpoint.recipe.input).pixels
+    images = dataset.load_folder(journey.data / "test", checkpoint.recipe.input).pixels[:]
 
     before = run_onnx(tmp_path / MODEL, images)["logits"]
     now = run_onnx(journey.package / MODEL, images)["logits"]

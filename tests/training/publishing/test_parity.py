@@ -140,7 +140,7 @@ def test_the_graph_holds_what_answers_and_nothing_else(network: Exported) -> Non
 
 @pytest.mark.parametrize("network", ["resnet20"], indirect=True)
 def test_shortcuts_stand_eight_bits(network: Exported, tmp_path: Path) -> None:
-    pixels = network.images.pixels
+    pixels = network.images.pixels[:]
 
     quantize(network.graph, tmp_path / "int8.onnx", pixels)
 

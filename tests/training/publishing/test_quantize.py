@@ -22,10 +22,10 @@ def test_the_int8_graph_is_small_and_answers_as_the_fp32_graph_does(journey: Jou
     checkpoint, _, _ = checkpoints.load(journey.run)
     images = dataset.load_folder(journey.data / "train", checkpoint.recipe.input)
 
-    quantize(journey.run / MODEL, tmp_path / "int8.onnx", images.pixels)
+    quantize(journey.run / MODEL, tmp_path / "int8.onnx", images.pixels[:])
 
-    expected = run_onnx(journey.run / MODEL, images.pixels)
-    given = run_onnx(tmp_path / "int8.onnx", images.pixels)
+    expected = run_onnx(journey.run / MODEL, images.pixels[:])
+    given = run_onnx(tmp_path / "int8.onnx", images.pixels[:])
     assert (given["logits"].argmax(1) == expected["logits"].argmax(1)).mean() > 0.9
     assert np.abs(given["logits"] - expected["logits"]).max() < 0.2 * np.abs(expected["logits"]).max()
     assert (tmp_path / "int8.onnx").stat().st_size < 0.35 * (journey.run / MODEL).stat().st_size
@@ -67,7 +67,7 @@ def test_fp16_is_written_when_asked_for_and_measured(journey: Journey, tmp_path:
 
     assert "fp16" in {figure["precision"] for figure in result["providers"]}
     checkpoint, _, _ = checkpoints.load(run)
-    pixels = dataset.load_folder(journey.data / "test", checkpoint.recipe.input).pixels
+    pixels = dataset.load_folder(journey.data / "test", checkpoint.recipe.input).pixels[:]
     expected, given = (run_onnx(run / GRAPHS[precision], pixels)["logits"] for precision in ("fp32", "fp16"))
     assert given == pytest.approx(expected, abs=0.01 * float(np.abs(expected).max()))
     assert (run / GRAPHS["fp16"]).stat().st_size < 0.6 * (run / MODEL).stat().st_size

@@ -81,7 +81,7 @@ def brightness_classifier() -> Classifier:
 
 def test_accuracy_is_that_of_the_disturbed_images() -> None:
     images = make_images([10, 30])
-    images.pixels[:10], images.pixels[10:] = 40, 150
+    images.pixels[:][:10], images.pixels[:][10:] = 40, 150
 
     found = robustness.measure(brightness_classifier(), CHECKPOINT, images, rate=1e9)
 
@@ -102,7 +102,7 @@ def test_a_slow_network_is_asked_of_fewer_images(rate: float, expected: int, mon
 def test_the_images_taken_are_of_all_classes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robustness, "KINDS", ())
     images = make_images([300, 100])
-    images.pixels[:300], images.pixels[300:] = 150, 150  # so class 0 is answered wrongly
+    images.pixels[:][:300], images.pixels[:][300:] = 150, 150  # so class 0 is answered wrongly
 
     found = robustness.measure(brightness_classifier(), CHECKPOINT, images, rate=1)
 

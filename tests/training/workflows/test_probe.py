@@ -53,7 +53,7 @@ def test_what_is_held_out_is_what_a_training_would_hold_out(source: Path, capsys
         for seed in range(2):
             answer = run(capsys, "--service", url, source, "--seed", seed, "--c", 10)
             training, validation = dataset.load_training(source, spec, 0.1, seed)
-            colours = [images.pixels.mean((1, 2)).astype(np.float32) for images in (training, validation)]
+            colours = [images.pixels[:].mean((1, 2)).astype(np.float32) for images in (training, validation)]
             weight, bias = fit_head(colours[0], training.targets, 3, 10)
             right = [
                 ((part @ weight.T + bias).argmax(1) == images.targets).mean()
