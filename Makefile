@@ -144,8 +144,8 @@ data-exists:  # before anything is installed for it; what has a colon is no fold
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
 	@echo "$(if $(wildcard .venv-serve/.synced-*),bringing .venv-serve up to date,installing what a service and inspect need into .venv-serve ($(SERVE_SIZE), once))" >&2
-	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect
-	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --inexact --no-dev --extra imagenet 2>/dev/null || true  # serve says so
+	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect --extra imagenet 2>/dev/null || \
+	  UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect  # serve says what is missing
 	@rm -f .venv-serve/.synced-*; touch $@
 
 .venv-audit/.synced: pyproject.toml uv.lock | $(UV)

@@ -180,7 +180,7 @@ def features_of(client: httpx.Client, image: bytes) -> list[float]:
 def test_a_picture_in_all_eight_orientations_has_one_answer(
     bundled: httpx.Client, format: str, options: dict[str, Any], tolerance: float
 ) -> None:
-    picture = np.asarray(make_picture(60, 40, seed=3))
+    picture = np.asarray(make_picture(60, 40, seed=1))
     stored = [
         encode(Image.fromarray(np.ascontiguousarray(turn(picture))), format, exif=with_orientation(i), **options)
         for i, turn in TURNS.items()

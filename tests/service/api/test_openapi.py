@@ -15,6 +15,7 @@ from service.api.schemas import Answer
 from service.errors import HubelError
 from service.http.auth import OPEN
 from service.inference.results import BOOLEANS, ENCODINGS
+from service.monitoring.answer_token import CHARACTERS
 from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback
 
 PLAIN, KEYED = document(10, 32), document(10, 32, keys_needed=True)
@@ -29,8 +30,8 @@ def body_of(made: dict[str, Any], path: str, media_type: str) -> dict[str, Any]:
     return made["paths"][path]["post"]["requestBody"]["content"][media_type]["schema"]
 
 
-def parameters_of(path: str) -> dict[str, Any]:
-    return {each["name"]: each["schema"] for each in PLAIN["paths"][path]["post"]["parameters"]}
+def parameters_of(path: str, method: str = "post") -> dict[str, Any]:
+    return {each["name"]: each["schema"] for each in PLAIN["paths"][path][method]["parameters"]}
 
 
 def result_of(made: dict[str, Any], path: str) -> dict[str, Any]:
@@ -113,6 +114,8 @@ def test_the_choices_are_those_of_the_query() -> None:
 def test_feedback_is_described_as_its_type_and_what_that_checks_besides() -> None:
     _, schemas = msgspec.json.schema_components([Feedback])
     expected = schemas["Feedback"] | {"required": ["answer"], "oneOf": [{"required": ["label"]}, {"required": ["wrong"]}]}
+    expected["properties"] |= {"answer": {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{CHARACTERS}}}$"}}
     assert PLAIN["components"]["schemas"]["Feedback"] == expected
+    assert parameters_of("/v1/feedback/{answer}", "delete")["answer"] == expected["properties"]["answer"]
     _, several = body_of(PLAIN, "/v1/feedback", "application/json")["oneOf"]
     assert several["maxItems"] == MAX_FEEDBACKS

@@ -22,6 +22,7 @@ from tests.training.factories import NO_DRAWINGS, interrupt_at, make_folder, mak
 from training.__main__ import main
 from training.data import contents as noted
 from training.data import dataset
+from training.data import decoded as decoding
 from training.errors import CheckpointError, RecipeError
 from training.evaluation import evaluate
 from training.loop import checkpoint as checkpoints
@@ -52,7 +53,7 @@ def test_one_command_leads_from_a_folder_to_a_package_however_often_it_is_stoppe
         decoded.append(len(file))
         return images.decode(file, spec=spec)
 
-    monkeypatch.setattr(dataset, "decode_file", decode)
+    monkeypatch.setattr(decoding, "decode", decode)
     source, run, store = make_folder(tmp_path / "colours"), tmp_path / "run", tmp_path / "store"
     recipe = write_recipe(tmp_path / "tiny.toml")
     command = ["run", str(source), "--name", "pets", "--out", str(run), "--store", str(store), "--json"]
