@@ -1,6 +1,7 @@
 """The real service for tests that talk to it, with a tiny model that knows red, green and blue; the figures that tests print."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ Figures = Callable[..., None]
 # A service that has to compile all that it imports takes twice as long to start, and hundreds are started.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# In the background of a script Ctrl-C is ignored, by all that is started from here too; tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
