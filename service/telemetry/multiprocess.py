@@ -28,10 +28,8 @@ KIB = 1024
 # Bytes of each file: room for every series that metrics.py can make, with a hundred API keys and dozens of versions.
 KINDS = {"counter": 256 * KIB, "histogram": 256 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 128 * KIB}
 SUPERVISOR = "supervisor"
-ALONE = "alone"  # a process that no supervisor started
 PREFIX = "hubel-metrics-"  # of the folder
 MARK = "held"  # a file in the folder of a service that locks it
-process = [ALONE]  # the name of this one
 files: list["File"] = []  # of this process
 missing = [False]  # one of them is to be put in place again
 mending = threading.Lock()
@@ -55,8 +53,7 @@ def open_as(name: str) -> None:
 
     values.MmapedDict = File  # pyright: ignore[reportPrivateImportUsage]
     values.ValueClass = values.MultiProcessValue(identify)
-    process[:] = [name]
-    if (folder := place()[0]) is not None:
+    if (folder := shared()) is not None:
         with suppress(OSError):  # it is looked after later
             hold(folder)
 
@@ -85,10 +82,10 @@ class File(MmapedDict):
         self._m = mmap.mmap(self._f.fileno(), self._capacity)
 
 
-def place() -> tuple[Path | None, str]:
-    """The folder that this process shares with others, None where there is none, and its name there."""
+def shared() -> Path | None:
+    """The folder that this process shares with others; None where there is none."""
     folder = os.environ.get(VARIABLE)
-    return (Path(folder) if folder else None), process[0]
+    return Path(folder) if folder else None
 
 
 def prepare(folder: Path, name: str) -> None:
@@ -138,7 +135,7 @@ def hold(folder: Path) -> None:
 
 def mend() -> None:
     """Make the folder again where it is gone; the files are put there before the next change of a metric."""
-    folder = place()[0]
+    folder = shared()
     if folder is None or folder not in locked:
         return
     with mending, suppress(OSError):  # no room, or another's: it is tried again a second later
@@ -151,7 +148,7 @@ def mend() -> None:
 @contextmanager
 def temporary() -> Generator[None]:
     """Temporary files that are made inside lie in the folder, so that what a process leaves that is killed goes with it."""
-    before, folder = tempfile.tempdir, place()[0]
+    before, folder = tempfile.tempdir, shared()
     tempfile.tempdir = os.fspath(folder) if folder else before
     try:
         yield

@@ -10,13 +10,14 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.imagenet.graph import EPSILON
 from training.networks.classifier import Classifier
 from training.networks.global_average import GlobalAverage
 from training.networks.initialisation import initialise
 
 NAME = "efficientnet-lite0"
 STEM, FEATURES = 32, 1280
-EPSILON, MOMENTUM = 1e-3, 0.01  # of batch norm, those that the weights were trained with
+MOMENTUM = 0.01  # of batch norm, and EPSILON: those that the weights were trained with
 DROPOUT = 0.2
 
 

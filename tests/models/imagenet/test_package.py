@@ -60,7 +60,7 @@ def test_its_evaluation_says_that_it_is_no_accuracy() -> None:
 
 
 def test_without_the_weights_one_line_tells_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(package, "LITE0", package.LITE0._replace(package="no-such-package"))
     with pytest.raises(PackageError, match=r"not installed: .*EXTRAS=imagenet.* HUBEL_MODEL=cifar10") as caught:
         package.store_of("imagenet", tmp_path)
     assert "\n" not in str(caught.value)
@@ -69,11 +69,11 @@ def test_without_the_weights_one_line_tells_the_way_out(tmp_path: Path, monkeypa
 
 
 @needs_weights
-@pytest.mark.parametrize(("name", "message"), [("SHA256", "is damaged or another file"), ("SKELETONS", "came out otherwise")])
+@pytest.mark.parametrize(("name", "message"), [("LITE0", "is damaged or another file"), ("SKELETONS", "came out otherwise")])
 def test_other_bytes_than_were_measured_are_not_published(
     name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = "0" * 64 if name == "SHA256" else dict.fromkeys(package.SKELETONS, "model.skeleton")
+    wrong = package.LITE0._replace(sha256="0" * 64) if name == "LITE0" else dict.fromkeys(package.SKELETONS, "model.skeleton")
     monkeypatch.setattr(package, name, wrong)
     with pytest.raises(PackageError, match=message):
         package.make(tmp_path)

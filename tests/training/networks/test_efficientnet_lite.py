@@ -1,4 +1,4 @@
-"""training/networks/efficientnet_lite.py and packaged.py: the weights of the installed package, in the network they are for."""
+"""training/networks/efficientnet_lite.py and pretrained.py: the weights of the installed package, in the network they are for."""
 
 import shutil
 from pathlib import Path
@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.imagenet import packaged
+from models.imagenet.packaged import Packaged
 from tests.training.networks.factories import build_filled
 from training.errors import CheckpointError
-from training.networks import efficientnet_lite, packaged, pretrained
+from training.networks import efficientnet_lite, pretrained
 from training.networks.efficientnet_lite import Convolution
-from training.networks.packaged import Packaged
 
 CLASSES = 1000
 
