@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -28,7 +29,7 @@ try:
     from service.monitoring import answer_token, feedback_keys
     from service.monitoring.feedback_keys import FeedbackKeyError
     from service.processes.control import enders
-    from service.settings import Settings, SettingsError, available_cores
+    from service.settings import Settings, SettingsError
     from service.status import KEY_VARIABLE, StatusError, ask, show
     from service.telemetry import multiprocess
     from service.telemetry.log import set_up
@@ -209,6 +210,7 @@ def serve(config: Settings, listener: socket.socket, package: Path, folder_of_me
 
 
 async def supervise(config: Settings, listener: socket.socket, package: Path, folder_of_metrics: Path, told: Event) -> int:
+    from service.engine.start import load_request
     from service.processes.supervisor import Supervisor
     from service.rollout.watcher import RegistryWatcher
 
@@ -219,11 +221,12 @@ async def supervise(config: Settings, listener: socket.socket, package: Path, fo
         RegistryWatcher(config.model_store(), package.parent.name, int(package.name)),
         follows=":" not in config.model,
         workers=config.workers,
-        loading=max(1, available_cores() // 2),  # the others' cores are for those who ask
+        load=partial(load_request, config),
         hang_seconds=config.hang_seconds,
         stop_seconds=stop_seconds,
     )
-    return await supervisor.run(told.is_set)
+    code = await supervisor.run(told.is_set)
+    return fail(supervisor.reason) if supervisor.reason else code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The parts of the service, made from the settings and put together."""
 
+import atexit
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ from models.registry import registry
 from service.api.describe import announce
 from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
-from service.api.pipeline import BULK_SHARE, Pipeline, RequestLimits
-from service.engine.client import EngineClient, Load
+from service.api.pipeline import Pipeline, RequestLimits
+from service.engine.client import Attachment, EngineClient
+from service.engine.start import OwnEngine, load_request
 from service.http.auth import ApiKeyAuth
 from service.http.body import BodyBudget
-from service.inference.batcher import Batcher
+from service.inference.admission import BULK_SHARE, Admission
 from service.inference.decode_queue import DecodeQueue
-from service.inference.session import OnnxSession
 from service.monitoring import feedback_keys
 from service.monitoring.answer_token import AnswerTokens
 from service.monitoring.capture import DAY, MB, Bounds, Capture
@@ -34,23 +34,26 @@ from service.rollout.traffic import TrafficSplit
 from service.settings import Settings
 from service.telemetry import metrics
 
+CONNECT_SECONDS = 600.0  # for an engine that is loading to be ready
 log = logging.getLogger("hubel")
 
 
 class Service:
-    """Serves the model of the settings, whose live version is ``runtime``, until it is closed. Made in an event loop."""
+    """Serves the model of the settings, whose live version ``engine`` computes, until it is closed. Made in an event loop."""
 
-    def __init__(self, config: Settings, runtime: OnnxSession) -> None:
+    def __init__(self, config: Settings, engine: EngineClient, attachment: Attachment) -> None:
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
-        batcher = make_batcher(config, loaded := LoadedModels(runtime, lambda version: start_engine(config, version), announce))
-        self.decoding = make_decoding(config, self.pool, batcher)
-        packages = Packages(config.model_store(), runtime.manifest.name, config.signature_key(), loaded)
+        name = engine.manifest.name
+        loaded = LoadedModels(engine, partial(connect, config), announce)
+        admission = make_admission(config, attachment, loaded)
+        self.decoding = make_decoding(config, self.pool, admission)
+        packages = Packages(config.model_store(), name, config.signature_key(), loaded)
         capture = make_capture(config)
-        tokens = make_tokens(config, runtime.manifest.name)
-        recorder = Recorder(tokens, capture, Drift(packages.reference, metrics.DriftGauges(runtime.manifest.name)))
-        self.model = ServedModel(loaded, batcher, TrafficSplit(loaded, batcher, self.decode_spare), recorder)
+        tokens = make_tokens(config, name)
+        recorder = Recorder(tokens, capture, Drift(packages.reference, metrics.DriftGauges(name)))
+        self.model = ServedModel(loaded, admission, TrafficSplit(loaded, admission, self.decode_spare), recorder)
         bodies = BodyBudget(config.max_buffered_bytes, metrics.BUFFERED.set)
-        count = partial(metrics.count_feedback, runtime.manifest.name)
+        count = partial(metrics.count_feedback, name)
         intake = FeedbackIntake(tokens, packages.labels, count, capture)
         limits = RequestLimits(config.deadline_ms, config.max_body_bytes, config.max_images)
         self.feedback = FeedbackApi(intake, capture, bodies, limits.max_images, limits.max_body_bytes, limits.deadline_ms)
@@ -64,7 +67,6 @@ class Service:
             return await self.decoding.run(image, plan, spec)
 
     def close(self) -> None:
-        self.model.batcher.close()
         self.model.loaded.close()
         self.pool.shutdown()
         self.decoding.close()
@@ -72,24 +74,19 @@ class Service:
         self.model.recorder.close()
 
 
-def load(config: Settings) -> OnnxSession:
-    """The live version, checked and warm."""
-    began = time.perf_counter()
-    threads = config.inference_threads()
-    folder = registry.resolve(config.model_store(), config.model)
-    runtime = OnnxSession(folder, config.device, config.precision, threads, config.signature_key())
-    runtime.warm(config.max_batch)
-    seconds = time.perf_counter() - began
-    what = (runtime.manifest.id, runtime.provider, runtime.precision)
-    log.info("loaded %s on %s in %s, %d threads, in %.1f s", *what, threads, seconds)
-    return runtime
+def connect(config: Settings, address: str) -> EngineClient:
+    """To the engine at an address, with places for as many images as may wait and be computed. Raises EngineError."""
+    engine = EngineClient.connect(address, config.max_queue + 2 * config.max_batch, CONNECT_SECONDS)
+    engine.observe, engine.drop, engine.lost = metrics.BATCH_SIZE.observe, metrics.dropped, metrics.LOST_IMAGES.inc
+    return engine
 
 
-def start_engine(config: Settings, version: int) -> EngineClient:
-    """Another version of the model, which begins to load in a process of its own while one is live here."""
-    folder = registry.resolve(config.model_store(), f"{config.model.partition(':')[0]}:{version}")
-    how = (config.device, config.precision, config.inference_threads(), config.require_signature, config.max_batch)
-    return EngineClient(Load(str(folder), *how, config.log_level), config.hang_seconds / 2)
+def start_own(config: Settings) -> Attachment:
+    """An engine for this process alone, which ends with it. Raises EngineError and PackageError."""
+    version = int(registry.resolve(config.model_store(), config.model).name)
+    own = OwnEngine(load_request(config, version))
+    atexit.register(own.close)
+    return Attachment(own.address.name, own.board)
 
 
 def make_auth(config: Settings) -> ApiKeyAuth | None:
@@ -97,19 +94,20 @@ def make_auth(config: Settings) -> ApiKeyAuth | None:
     return ApiKeyAuth(Path(config.api_keys_file), config.workers) if config.api_keys_file else None
 
 
-def make_batcher(config: Settings, loaded: LoadedModels) -> Batcher:
-    return Batcher(
-        loaded.serving.compute,
+def make_admission(config: Settings, attachment: Attachment, loaded: LoadedModels) -> Admission:
+    rows = attachment.board.rows
+    return Admission(
+        attachment.board,
+        lambda: rows[loaded.serving.engine.place],
         max_batch=config.max_batch,
-        max_wait=config.max_wait_ms / 1000,
         max_queue=config.max_queue,
         max_queue_seconds=config.max_queue_ms / 1000,
-        observe=metrics.BATCH_SIZE.observe,
-        drop=metrics.dropped,
+        place=attachment.place,
+        fronts=attachment.fronts,
     )
 
 
-def make_decoding(config: Settings, pool: ThreadPoolExecutor, batcher: Batcher) -> DecodeQueue:
+def make_decoding(config: Settings, pool: ThreadPoolExecutor, admission: Admission) -> DecodeQueue:
     return DecodeQueue(
         pool,
         config.decoding_threads(),
@@ -117,7 +115,7 @@ def make_decoding(config: Settings, pool: ThreadPoolExecutor, batcher: Batcher) 
         max_bytes=config.max_decode_bytes,
         max_images=config.max_queue,
         max_seconds=config.max_queue_ms / 1000,
-        room=lambda: batcher.has_room(BULK_SHARE),
+        room=lambda: admission.has_room(BULK_SHARE),
         drop=metrics.dropped,
         changed=metrics.decoding,
         refused=metrics.DECODE_REFUSED.inc,

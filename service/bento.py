@@ -13,23 +13,32 @@ import bentoml
 import msgspec
 
 from service import app, settings
+from service.engine.client import Attachment, EngineClient
 from service.http import api_keys
 from service.http.asgi import HttpApp
 from service.http.auth import ApiKeyAuth
 from service.http.cors import Cors
 from service.http.hosts import Hosts
 from service.http.request import App, Reply, Request, Routes, parse_head
-from service.inference.session import OnnxSession
 from service.rollout.served_model import ServedModel
 
 CONFIG = settings.read()
 SCHEMA = "/schema.json"  # where BentoML's client looks for the endpoints
 
 
+GIVEN: list[Attachment] = []  # by a supervisor
+
+
 @cache
-def runtime() -> OnnxSession:
-    """The live version, loaded once in a process."""
-    return app.load(CONFIG)
+def attachment() -> Attachment:
+    """Where the engine is: what the supervisor says; without one, as under BentoML's own server, an engine of our own."""
+    return GIVEN[0] if GIVEN else app.start_own(CONFIG)
+
+
+@cache
+def engine() -> EngineClient:
+    """What computes the live version. Raises EngineError."""
+    return app.connect(CONFIG, attachment().address)
 
 
 @cache
@@ -57,8 +66,8 @@ class Hubel:
     """Classify, rank and describe images with one model."""
 
     def __init__(self) -> None:
-        self.service = app.Service(CONFIG, runtime())
-        self.busy_seconds, self.check_load = self.service.model.busy_seconds, self.service.endpoints.check_load
+        self.service = app.Service(CONFIG, engine(), attachment())
+        self.check_load = self.service.endpoints.check_load
 
     @bentoml.on_shutdown
     def close(self) -> None:

@@ -116,12 +116,12 @@ class Settings(Struct, frozen=True):
         return Path(self.require_signature) if self.require_signature else None
 
     def inference_threads(self) -> int:
-        """Threads of one session: as asked for, else this process's cores shared among the workers."""
-        return self.threads or max(1, available_cores() // self.workers)
+        """Threads of the engine: as asked for, else all cores that this process may use."""
+        return self.threads or available_cores()
 
     def decoding_threads(self) -> int:
-        """Threads that decode: as asked for, else as many as infer."""
-        return self.decode_threads or self.inference_threads()
+        """Threads of one worker that decode: as asked for, else the cores shared among the workers."""
+        return self.decode_threads or max(1, available_cores() // self.workers)
 
 
 def available_cores(quota: Path = CPU_QUOTA) -> int:

@@ -14,15 +14,15 @@ ANNOUNCED: set[tuple[str, ...]] = set()  # labels under which a version was live
 
 def announce(held: LoadedModel) -> None:
     """Say in the metrics what is live and what computes it."""
-    network, manifest = held.network, held.manifest
-    sha256 = manifest.files[GRAPHS[cast(Precision, network.precision)]]
-    what = (manifest.name, str(manifest.version), sha256, network.provider, network.precision)
+    engine, manifest = held.engine, held.manifest
+    sha256 = manifest.files[GRAPHS[cast(Precision, engine.precision)]]
+    what = (manifest.name, str(manifest.version), sha256, engine.provider, engine.precision)
     for before in ANNOUNCED - {what}:
         metrics.MODEL_INFO.labels(*before).set(0)
     ANNOUNCED.add(what)
     metrics.MODEL_INFO.labels(*what).set(1)
-    metrics.MODEL_LOADED.labels(manifest.name).set(held.loaded_at)
-    metrics.SKIPPED_BACKENDS.labels(manifest.name).set(len(network.skipped_backends))
+    metrics.MODEL_LOADED.labels(manifest.name).set(engine.loaded_at)
+    metrics.SKIPPED_BACKENDS.labels(manifest.name).set(len(engine.skipped_backends))
 
 
 def describe_models(loaded: LoadedModels) -> dict[str, object]:
@@ -54,16 +54,16 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def describe_service(network: Engine, settings: Settings, bentoml: str) -> dict[str, object]:
+def describe_service(engine: Engine, settings: Settings, bentoml: str) -> dict[str, object]:
     """Limits, formats and what computes; bentoml: its version."""
     limits = ("max_body_bytes", "max_buffered_bytes", "max_pixels", "max_side_pixels", "max_images", "max_batch", "max_queue")
     times = ("max_wait_ms", "max_queue_ms", "deadline_ms")
     return {
-        "model": network.manifest.id,
-        "provider": network.provider,
-        "precision": network.precision,
-        "skipped_backends": network.skipped_backends,
-        "preprocessing": network.manifest.preprocessing,
+        "model": engine.manifest.id,
+        "provider": engine.provider,
+        "precision": engine.precision,
+        "skipped_backends": engine.skipped_backends,
+        "preprocessing": engine.manifest.preprocessing,
         "formats": FORMATS,
         "limits": {name: getattr(settings, name) for name in limits + times},
         "bentoml": bentoml,

@@ -95,7 +95,7 @@ class Endpoints:
         return Reply(await self.exposition.text(), media_type=metrics.CONTENT_TYPE_LATEST)
 
     def describe(self) -> dict[str, object]:
-        return describe_service(self.model.loaded.serving.network, self.config, self.bentoml)
+        return describe_service(self.model.loaded.serving.engine, self.config, self.bentoml)
 
     def document(self) -> bytes:
         """The OpenAPI document, for the live version's number of classes."""

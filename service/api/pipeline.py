@@ -20,8 +20,9 @@ from service.errors import ClientError, DeadlineExceeded, RequestTimeout
 from service.http.body import BodyBudget, Lease, images_in, less_than, read_body, while_connected
 from service.http.problems import describe
 from service.http.request import Reply, Request
-from service.inference.batcher import Job
+from service.inference.admission import BULK_SHARE, FEATURES_SHARE
 from service.inference.decode_queue import DecodeQueue, Plan
+from service.inference.job import Job
 from service.inference.postprocess import Row
 from service.rollout.loaded import LoadedModel
 from service.rollout.served_model import ServedModel
@@ -30,8 +31,6 @@ from service.telemetry import metrics
 from service.telemetry.log import of_requests
 
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
-# Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
-FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
 Finish = Callable[[Row, Manifest], Any]
 
@@ -57,7 +56,7 @@ class Pipeline:
 
     def check_load(self, route: str, seconds: float) -> None:
         """Raises Overloaded where one more image would be too many; ``seconds``: within which the answer is wanted."""
-        self.model.batcher.check(1, share_of(route), seconds)
+        self.model.admission.check(1, share_of(route), seconds)
         self.decoding.check(seconds)
 
     async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
@@ -67,7 +66,7 @@ class Pipeline:
         deadline = time.perf_counter() + seconds
         images: list[bytes] | None = None
         less = less_than(request.headers.get("content-type", ""))
-        batcher = self.model.batcher
+        admission = self.model.admission
         try:
             async with asyncio.timeout(seconds):
                 self.check_load(request.path, seconds)  # before the body is read: what is refused costs little
@@ -79,22 +78,21 @@ class Pipeline:
                     weight = BULK_SHARE if bulk else share_of(request.path)
                     left = deadline - time.perf_counter()
                     with (
-                        batcher.admit(len(images), weight, left),
+                        admission.admit(len(images), weight, left),
                         self.decoding.admit(plans, left, request.client and request.client.name, bulk),
                         while_connected(request.receive),
                     ):
-                        metrics.QUEUE_DEPTH.set(batcher.admitted)
+                        metrics.QUEUE_DEPTH.set(admission.own)
                         held, jobs = await self.compute_by_turn(request, images, plans, output, deadline)
         except (TimeoutError, DeadlineExceeded) as err:
             if images is None:
                 raise RequestTimeout(limit.describe_body(less)) from err
             raise DeadlineExceeded(limit.describe_delay(len(images), request.stages), limit.chosen) from err
         finally:
-            metrics.QUEUE_DEPTH.set(batcher.admitted)
+            metrics.QUEUE_DEPTH.set(admission.own)
         with request.stage("postprocess"):
             results = [
-                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.answer.result()[output], held.manifest)
-                for job in jobs
+                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.row[output], held.manifest) for job in jobs
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
@@ -189,13 +187,12 @@ class Pipeline:
     ) -> Job:
         if isinstance(plan, ClientError):
             raise plan
-        batcher = self.model.batcher
-        with request.stage("decode"), nullcontext() if plan.small else batcher.aside():
+        with request.stage("decode"), nullcontext() if plan.small else self.model.admission.aside():
             pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
         outputs = self.model.recorder.outputs(held.version, output)
-        job = await batcher.submit(pixels, outputs, deadline, bulk, held.compute)
+        job = await held.engine.submit(pixels, outputs, deadline, bulk)
         if held is not self.model.loaded.serving:
-            check_finite([job.answer.result()[output]])
+            check_finite([job.row[output]])
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job

@@ -1,6 +1,6 @@
-"""python -m service.engine: the process in which a version is loaded beside the live one.
+"""python -m service.engine: the process that computes one version, as supervisor or front starts it.
 
-It gives way from its first moment: what it imports takes as long as what it loads.
+Beside a live version it gives way from its first moment: what it imports takes as long as what it loads.
 """
 
 import os
@@ -28,16 +28,20 @@ def import_aside() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    (number,) = map(int, sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
+    listener, control, board, aside = map(int, sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     priority = Priority()
-    lowered = priority.lower()
-    if not lowered:
+    lowered = bool(aside) and priority.lower()
+    if aside and not lowered:
         import_aside()
     from service.engine import server
+    from service.engine.board import Board
     from service.engine.ipc import MessageSocket
 
-    return server.compute(MessageSocket(socket.socket(fileno=number)), 0.0 if lowered else REST, priority.raise_again)
+    rest = REST if aside and not lowered else 0.0
+    ends = socket.socket(fileno=listener), MessageSocket(socket.socket(fileno=control))
+    return server.serve(*ends, Board(board), rest, priority.raise_again)
 
 
 if __name__ == "__main__":

@@ -1,227 +1,281 @@
-"""A version that a process of its own computes, as the worker sees it: start it, have it compute, end it.
+"""An engine as a front sees it: images in, answers out, whatever becomes of its process.
 
-ONNX Runtime keeps Python's interpreter to itself while it opens a graph, for 0.8 s with the bundled one and in seconds with a
-large one, and nobody would be answered meanwhile. So what is loaded beside a live version is loaded elsewhere; a graph
-that crashes or has no memory left then ends that process alone. Pixels and results lie in memory that both see.
+An image stays in its slot until it is answered. Where the engine dies, the front connects to the one that takes its place, and
+asks once more for all that somebody still waits for. An image that was being computed when two engines died fails alone.
 """
 
-import mmap
+import asyncio
+import logging
+import math
 import os
-import signal
 import socket
-import subprocess
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import Struct
-from numpy.typing import NDArray
 
 from models.image.preprocess import Pixels
 from models.package.manifest import Manifest
-from models.terminal import program
-from service.engine.ipc import MessageSocket
-from service.errors import DeviceLost, OutOfMemory
-from service.inference.batcher import Arrays
-from service.stopwatch import Patience, step_of
+from service.engine import ipc, messages
+from service.engine.board import Board
+from service.engine.ipc import HEAD, MessageSocket
+from service.engine.messages import Ready
+from service.engine.slots import COUNT, DONE, FAILED, LATE, NUMBER, SKIPPED, Slots
+from service.errors import DeadlineExceeded, OutOfMemory
+from service.inference.batcher import BULK, INTERACTIVE, SPARE, Reason
+from service.inference.job import Job
 
-# How early the system ends it where memory is short (oom_score_adj, see proc(5)): before all others while it is made ready, and
-# before its worker when it answers, if both are about as large. A limit of memory beside that it has none: what is free when it
-# begins says little of what it may take when it answers.
-FIRST, BEFORE_ITS_WORKER = 1000, 100
-COMMAND = tuple(program.module("service.engine"))
-ERRORS = {kind.__name__: kind for kind in (OutOfMemory, DeviceLost)}
-
-
-class Load(Struct, frozen=True, tag=True):
-    """What is to be loaded, and how; folder: of the package."""
-
-    folder: str
-    device: str
-    precision: str
-    threads: int
-    key: str
-    max_batch: int
-    log_level: str = "warning"
-
-
-class Ready(Struct, frozen=True, tag=True):
-    """It is loaded, checked and warm."""
-
-    manifest: Manifest
-    provider: str
-    precision: str
-    skipped_backends: list[str]
-
-
-class Infer(Struct, frozen=True, tag=True):
-    """Compute the first ``images`` in the shared memory."""
-
-    images: int
-    outputs: list[str]
-
-
-class Activate(Struct, frozen=True, tag=True):
-    """It answers from now on, and gives way to nobody any more."""
-
-
-class Result(Struct, frozen=True, tag=True):
-    """The results lie behind the pixels, one after the other."""
-
-
-class Failed(Struct, frozen=True, tag=True):
-    """kind: the name of an error."""
-
-    kind: str
-    reason: str
-
-
-EngineRequest: TypeAlias = Load | Infer | Activate
-EngineReply: TypeAlias = Ready | Result | Failed
-REQUESTS, REPLIES = msgspec.msgpack.Decoder(EngineRequest), msgspec.msgpack.Decoder(EngineReply)
+STRIKES = 2  # engines that died while they computed an image; then it fails
+READ = 2**16  # bytes that are read at a time
+KEPT = 64  # slots whose memory is kept
+ERRORS = {kind.__name__: kind for kind in (OutOfMemory,)}
+log = logging.getLogger("hubel")
 
 
 class EngineError(Exception):
     """The version cannot be used; ``str()`` says why."""
 
 
-class EngineClient:
-    """Starts the process, which begins to load. Raises EngineError where it cannot be started.
+@dataclass(frozen=True)
+class Attachment:
+    """Where a front finds its first engine; its place on the board, among ``fronts``."""
 
-    After ``wait``: manifest, provider, precision and skipped_backends are as an OnnxSession's.
+    address: str
+    board: Board
+    place: int = 0
+    fronts: int = 1
+
+
+class EngineClient:
+    """Made by ``connect``. manifest, provider, precision, skipped_backends: of the engine's session.
+
+    observe: called with the size of every batch in which an image of this front was the first. drop: called with the reason for
+    every image that was not computed. changed: called when an engine took the place of another. lost: called for each image
+    that failed as engines died.
     """
 
-    manifest: Manifest
-    provider: str
-    precision: str
-    skipped_backends: list[str]
+    def __init__(self, address: str, end: socket.socket, ready: Ready, count: int) -> None:
+        self.address = address
+        self.slots, self.handle = Slots.make(count, ready.manifest)
+        self.free = list(reversed(range(count)))  # the last is taken first, so that few are ever touched
+        self.waiters: deque[asyncio.Future[None]] = deque()  # for a free one
+        self.jobs: dict[int, Job] = {}
+        self.filled: list[int] = []  # slots that the engine is to be told of
+        self.peak = 0  # most in use since the memory was given back
+        self.unsent, self.unread = b"", b""
+        self.greeted = True  # the engine of now has said what it is
+        self.planned = self.writing = False
+        self.closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.observe: Callable[[int], object] = lambda size: None
+        self.drop: Callable[[Reason], object] = lambda reason: None
+        self.changed: Callable[[], object] = lambda: None
+        self.lost: Callable[[], object] = lambda: None
+        self._take_ready(ready)
+        self._begin(end)
 
-    def __init__(self, request: Load, pass_seconds: float, command: Sequence[str] = COMMAND) -> None:
-        self.request = request
-        self.pass_seconds = pass_seconds
-        self.lost = ""  # why it cannot be used any more
-        ours, theirs = socket.socketpair()
-        self.pipe = MessageSocket(ours)
-        with theirs:
-            try:
-                self.process = subprocess.Popen(
-                    [*command, str(theirs.fileno())], stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), close_fds=True
-                )
-            except OSError as err:
-                ours.close()
-                raise EngineError(f"no process can be started to load it: {err.strerror}") from err
-        self._give_way(FIRST)
-
-    def wait(self, seconds: float) -> None:
-        """Until it is loaded and warm; raises EngineError, and ends it, where that does not come."""
+    @classmethod
+    def connect(cls, address: str, count: int, seconds: float) -> "EngineClient":
+        """To the engine at an address, which may still be loading, with ``count`` slots. Raises EngineError."""
         try:
-            self.pipe.send(self.request)
-            reply = self._receive(seconds, "it was loaded")
-            if isinstance(reply, Failed):
-                raise EngineError(reply.reason)
-            assert isinstance(reply, Ready)
-            self.manifest, self.provider, self.precision = reply.manifest, reply.provider, reply.precision
-            self.skipped_backends = reply.skipped_backends
-            size = layout(self.manifest, self.request.max_batch)[-1]
-            handle = os.memfd_create("hubel-pixels")
-            os.truncate(handle, size)
-            self.shared = mmap.mmap(handle, size)
-            socket.send_fds(self.pipe.socket, [b"m"], [handle])
-            os.close(handle)
-        except OSError as err:
-            self.close()
-            raise EngineError(f"its process cannot be spoken to: {err.strerror}") from err
-        except EngineError:
-            self.close()
+            end = ipc.connect(address)
+            ready = messages.READY.decode(MessageSocket(end).receive(seconds))
+        except (EOFError, TimeoutError) as err:
+            raise EngineError("its process ended, or was not ready in time") from err
+        except (OSError, msgspec.DecodeError) as err:
+            raise EngineError(f"its process cannot be spoken to: {err}") from err
+        return cls(address, end, ready, count)
+
+    def _take_ready(self, ready: Ready) -> None:
+        self.manifest: Manifest = ready.manifest
+        self.provider, self.precision = ready.provider, ready.precision
+        self.skipped_backends = ready.skipped_backends
+        self.place, self.loaded_at = ready.place, ready.loaded_at
+
+    def _begin(self, end: socket.socket) -> None:
+        """Hand the slots to the engine of now."""
+        self.socket = end
+        end.setblocking(False)
+        socket.send_fds(end, [self.slots.layout.count.to_bytes(COUNT)], [self.handle])
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on answers are taken in this event loop, in which all other methods are called."""
+        self.loop = loop
+        loop.add_reader(self.socket, self._receive)
+
+    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
+        """Have one image computed: the job, with its answer, one row of each output.
+
+        Raises:
+            DeadlineExceeded: ``deadline`` (time.perf_counter) passed before it was computed.
+            OutOfMemory, EngineError: it could not be.
+        """
+        return await self._ask(pixels, outputs, deadline, BULK if bulk else INTERACTIVE)
+
+    async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None:
+        """Have one image computed that nobody waits for; None where there is no time for it."""
+        job = await self._ask(pixels, outputs, math.inf, SPARE)
+        return None if job.answer.result() is None else job
+
+    async def _ask(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, lane: int) -> Job:
+        loop = asyncio.get_running_loop()
+        while not self.free and not self.closed:
+            self.waiters.append(waiter := loop.create_future())
+            await waiter
+        if self.closed:
+            raise EngineError("it is not in memory any more")
+        slot = self.free.pop()
+        job = Job(pixels, outputs, loop.create_future(), time.perf_counter())
+        self.slots.ask(slot, pixels, self.slots.bits(outputs), job.queued, deadline, lane)
+        self.jobs[slot] = job
+        self.peak = max(self.peak, len(self.jobs))
+        self.filled.append(slot)
+        if not self.planned:
+            self.planned = True
+            loop.call_soon(self._tell)  # what comes in this turn of the loop goes along
+        try:
+            await job.answer
+        except asyncio.CancelledError:
+            if self.jobs.get(slot) is job:
+                self.slots.cancel(slot)  # and free once the engine has said so
             raise
+        return job
 
-    def answer(self) -> None:
-        """It answers requests from now on, and computes as fast as the others."""
-        self._give_way(BEFORE_ITS_WORKER)
-        with suppress(OSError):
-            self.pipe.send(Activate())
+    def _tell(self) -> None:
+        self.planned = False
+        numbers, self.filled = np.array(self.filled, NUMBER).tobytes(), []
+        self._send(numbers)
 
-    def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
-        """As OnnxSession.run; raises EngineError too, and from then on always, where the process crashed or hung."""
-        if self.lost:
-            raise EngineError(self.lost)
-        pixels, end, _ = layout(self.manifest, self.request.max_batch)
-        count = len(images)
-        np.frombuffer(self.shared, np.uint8, count * pixels).reshape(images.shape)[:] = images
+    def _send(self, data: bytes) -> None:
+        self.unsent += data
+        with suppress(BlockingIOError, ConnectionError):  # the latter is seen where answers are read
+            self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        if bool(self.unsent) != self.writing and self.loop is not None:
+            self.writing = bool(self.unsent)
+            if self.writing:
+                self.loop.add_writer(self.socket, self._send, b"")
+            else:
+                self.loop.remove_writer(self.socket)
+
+    def _receive(self) -> None:
         try:
-            self.pipe.send(Infer(count, list(outputs)))
-            reply = self._receive(self.pass_seconds, "it computed")
-        except (OSError, EngineError) as err:
-            self.lost = self.lost or str(err)
-            self.close()
-            raise EngineError(self.lost) from err
-        if isinstance(reply, Failed):
-            raise ERRORS.get(reply.kind, RuntimeError)(reply.reason)
-        return read(self.shared, end, count, {name: self.manifest.outputs[name] for name in outputs})
+            data = self.socket.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._reconnect()
+            return
+        data = self.unread + data
+        if not self.greeted:
+            data = self._take_greeting(data)
+        end = len(data) // NUMBER.itemsize * NUMBER.itemsize if self.greeted else 0
+        self.unread = data[end:]
+        for slot in np.frombuffer(data[:end], NUMBER).tolist():
+            self._finish(slot)
+        self._wake()
 
-    def abort(self) -> None:
-        """End the process while another thread waits for it."""
-        self.lost = self.lost or "it is not wanted any more"
-        self.process.kill()
+    def _take_greeting(self, data: bytes) -> bytes:
+        """What the engine says of itself comes before answers; the rest of the data."""
+        if len(data) < HEAD or len(data) < (end := HEAD + int.from_bytes(data[:HEAD])):
+            return data
+        self._take_ready(messages.READY.decode(data[HEAD:end]))
+        self.greeted = True
+        self.changed()
+        return data[end:]
+
+    def _finish(self, slot: int) -> None:
+        """The engine is done with a slot."""
+        began, ended, together, passed, status = self.slots.answer(slot)
+        if passed:
+            self.observe(passed)
+        job = self.jobs.pop(slot)
+        if status in (DONE, FAILED):
+            job.queue_seconds, job.infer_seconds, job.together = max(0.0, began - job.queued), ended - began, together
+        elif status != SKIPPED:
+            self.drop("deadline" if status == LATE else "disconnected")
+        if not job.answer.done():
+            if status == DONE:
+                job.answer.set_result(self.slots.row(slot, job.outputs))
+            elif status == SKIPPED:
+                job.answer.set_result(None)
+            elif status == FAILED:
+                job.answer.set_exception(self._error(slot))
+            else:
+                seconds = time.perf_counter() - job.queued
+                job.answer.set_exception(DeadlineExceeded(f"the image waited {seconds:.1f} s and was not computed"))
+        self.free.append(slot)
+
+    def _error(self, slot: int) -> Exception:
+        kind, _, reason = self.slots.text(slot).partition("\n")
+        return ERRORS.get(kind, RuntimeError)(reason)
+
+    def _wake(self) -> None:
+        """Let those go on that wait for a slot."""
+        for _ in range(min(len(self.free), len(self.waiters))):
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _drop_socket(self) -> None:
+        if self.loop is not None:
+            self.loop.remove_reader(self.socket)
+            self.loop.remove_writer(self.socket)
+        self.socket.close()
+        self.unsent, self.unread, self.writing, self.greeted = b"", b"", False, False
+
+    def _reconnect(self) -> None:
+        """The engine is gone: all that somebody still waits for is asked of the next, once it is there."""
+        self._drop_socket()
+        self.filled = []
+        for slot, job in list(self.jobs.items()):
+            strikes = self.slots.strike(slot)
+            if not job.answer.done() and strikes < STRIKES:
+                self.filled.append(slot)
+                continue
+            if not job.answer.done():
+                log.error("an image is not computed: %d engines died while they did", strikes)
+                self.lost()
+                job.answer.set_exception(EngineError(f"{strikes} engines died while they computed this image"))
+            self.jobs.pop(slot)
+            self.free.append(slot)
+        try:
+            if self.closed:
+                raise EngineError("it is not in memory any more")
+            self._begin(ipc.connect(self.address))
+        except (OSError, EngineError) as err:
+            self._fail(f"its process is gone and no other takes its place: {err}")
+            return
+        assert self.loop is not None
+        self.loop.add_reader(self.socket, self._receive)
+        self._tell()
+        self._wake()
+
+    def _fail(self, reason: str) -> None:
+        """Nothing can be computed any more."""
+        self.closed = True
+        for slot, job in list(self.jobs.items()):
+            if not job.answer.done():
+                job.answer.set_exception(EngineError(reason))
+            self.free.append(slot)
+        self.jobs.clear()
+        self._wake()
+
+    def upkeep(self) -> None:
+        """Is due about once a second: give back memory that a rush has taken."""
+        if not self.jobs and self.peak > KEPT:
+            self.peak = 0
+            self.slots.give_back()
 
     def close(self) -> None:
-        """End the process at once."""
-        self.lost = self.lost or "it is not in memory any more"
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait()
-        self.pipe.socket.close()
-
-    def _give_way(self, score: int) -> None:
-        with suppress(OSError):  # it has ended; another system than Linux
-            Path(f"/proc/{self.process.pid}/oom_score_adj").write_text(str(score))
-
-    def _receive(self, seconds: float, what: str) -> EngineReply:
-        """Its answer, waited for in time in which this process ran as well."""
-        patience = Patience(step_of(seconds))
-        try:
-            while patience.seconds() <= seconds:
-                with suppress(TimeoutError):
-                    return REPLIES.decode(self.pipe.receive(patience.step))
-            self.lost = f"it did not end within {seconds:g} s while {what}"
-        except msgspec.DecodeError as err:
-            self.lost = f"it answered what cannot be understood while {what}: {err}"
-        except EOFError:
-            self.lost = f"its process ended ({self._end()}) while {what}"
-        raise EngineError(self.lost)
-
-    def _end(self) -> str:
-        """How it ended, which is soon known after its pipe has."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(1.0)
-        code = self.process.poll()
-        if code == -signal.SIGKILL:
-            return "SIGKILL, as when the system is short of memory"
-        return "unknown" if code is None else signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
-def layout(manifest: Manifest, max_batch: int) -> tuple[int, int, int]:
-    """Bytes of an image, of all that there can be, and of those with their logits and features."""
-    pixels = manifest.input.height * manifest.input.width * 3
-    end = -(-max_batch * pixels // 64) * 64
-    numbers = manifest.outputs["logits"][0] + manifest.outputs["features"][0]
-    return pixels, end, end + 4 * max_batch * numbers
-
-
-def write(shared: mmap.mmap, start: int, arrays: Sequence[NDArray[np.float32]]) -> None:
-    """Put arrays into the shared memory, one after the other."""
-    for array in arrays:
-        np.frombuffer(shared, np.float32, array.size, start)[:] = array.ravel()
-        start += 4 * array.size
-
-
-def read(shared: mmap.mmap, start: int, count: int, shapes: dict[str, list[int]]) -> Arrays:
-    """Copies of what ``write`` put there, for so many images."""
-    found: Arrays = {}
-    for name, (size,) in shapes.items():
-        found[name] = np.frombuffer(shared, np.float32, count * size, start).reshape(count, size).copy()
-        start += 4 * count * size
-    return found
+        """Leave the engine; what is still asked for is not computed."""
+        if self.closed:
+            return
+        self._fail("it is not in memory any more")
+        self._drop_socket()
+        os.close(self.handle)

@@ -1,9 +1,11 @@
-"""Messages between a worker and the process that computes a version for it.
+"""Sockets between supervisor, engines and fronts: where an engine is found, and messages that are whole.
 
-Each call of a socket gives up Python's interpreter, and in a busy worker waits to get it back: a message is sent by one call,
-and read by one where it is small.
+An engine's address is a name in Linux's abstract namespace, which nothing can remove while the supervisor holds the socket, so
+that an engine that takes the place of another has it too. Any user of the machine can connect there: both ends look who it is.
 """
 
+import errno
+import os
 import socket
 import struct
 import time
@@ -14,8 +16,36 @@ from models.package import manifest as manifests
 
 HEAD = 4  # bytes before each message: its length
 MAX_BYTES = 2 * manifests.MAX_BYTES  # of a message; the longest holds a manifest
+PEER = struct.Struct("iII")  # struct ucred: process, user, group
 REASON_CHARS = 500  # of a reason in a message
 READ = 4096  # bytes that are asked for at a time, where the rest of a message is not known to be longer
+
+
+def listen() -> tuple[socket.socket, str]:
+    """A socket for an engine, and its address."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind("")  # the system gives it a free name
+    listener.listen(1024)
+    return listener, listener.getsockname()[1:].decode()
+
+
+def connect(address: str) -> socket.socket:
+    """To the engine at an address; raises OSError where there is none, or it is another user's."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        end.connect("\0" + address)
+        if not is_ours(end):
+            raise PermissionError(errno.EPERM, "it is another user's")
+    except OSError:
+        end.close()
+        raise
+    return end
+
+
+def is_ours(end: socket.socket) -> bool:
+    """Whether who is at the other end is of the same user as this process."""
+    _, user, _ = PEER.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+    return user == os.geteuid()
 
 
 class MessageSocket:

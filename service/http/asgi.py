@@ -36,10 +36,6 @@ class Application(Protocol):
 
     def routes(self) -> Routes: ...
 
-    def busy_seconds(self) -> float:
-        """How long the network has been computing; 0 when it is not."""
-        ...
-
     def check_load(self, route: str) -> None:
         """Raises Overloaded where one more image for the route would be too many."""
         ...
@@ -67,9 +63,6 @@ class HttpApp:
             self.service = self.start()
             self.routes = self.service.routes()
         return self.service
-
-    def busy_seconds(self) -> float:
-        return self.service.busy_seconds() if self.service else 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

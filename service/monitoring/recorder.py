@@ -10,7 +10,7 @@ from models.captures.captured import CapturedAnswer
 from models.package.manifest import Manifest
 from models.package.prediction import Classification, Prediction, Ranking
 from service.http.request import Request
-from service.inference.batcher import Job
+from service.inference.job import Job
 from service.monitoring.answer_token import AnswerTokens
 from service.monitoring.capture import Capture
 from service.monitoring.drift import Drift, Sample
@@ -54,7 +54,7 @@ class Recorder:
             numbers = self.numbers[version] = {label: i for i, label in enumerate(manifest.labels)}
         label = numbers[best.label]
         result.answer = self.tokens.sign(client, request.id, index, version, label, best.probability, result.unsure)
-        features = job.answer.result().get("features")
+        features = job.row.get("features")
         sample = None if features is None else Sample(image, job.pixels, features)
         self.drift.note(version, label, best.probability, sample)
         if self.capture is not None:

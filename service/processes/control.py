@@ -1,5 +1,5 @@
-"""What a worker does besides serving: it tells the supervisor that it lives and which versions it holds, hears which it shall
-hold, and drains when it has to stop.
+"""What a worker does besides serving: it tells the supervisor that it lives and which version answers, hears which
+shall, and drains when it has to stop.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from service.rollout.messages import Channel, DesiredState, ObservedState
-from service.stopwatch import Patience, step_of
+from service.stopwatch import step_of
 
 if TYPE_CHECKING:
     from service.http.asgi import HttpApp
@@ -21,14 +21,18 @@ log = logging.getLogger("hubel")
 
 
 class Controlled(Protocol):
-    """What the desired state is for: it holds versions and reports on them."""
+    """What the desired state is for: it asks versions and reports on them."""
 
     def reconcile(self, desired: DesiredState) -> None:
-        """Hold the versions that the supervisor says."""
+        """Ask the versions that the supervisor says."""
         ...
 
     def report(self) -> ObservedState:
-        """Which versions it holds, and what was seen of a candidate since ``reported``."""
+        """Which version answers, and what was seen of a candidate since ``reported``."""
+        ...
+
+    def upkeep(self) -> None:
+        """Is due about once a second."""
         ...
 
     def reported(self) -> None:
@@ -42,8 +46,8 @@ class Controlled(Protocol):
 
 class WorkerControl:
     """start: what is controlled, asked for once the server has started. desired: the first that the supervisor gave.
-    hang_seconds: how long the network may compute a batch. drain_seconds: between the word that we stop and the deed.
-    upkeep: what else is to be done about once a second.
+    hang_seconds: of silence, after which the supervisor takes it for hung. drain_seconds: between the word that we stop and
+    the deed. upkeep: what else is to be done about once a second.
     """
 
     def __init__(
@@ -61,11 +65,9 @@ class WorkerControl:
         self.start = start
         self.line = line
         self.desired = desired
-        self.hang_seconds = hang_seconds
+        self.step = step_of(hang_seconds)
         self.drain_seconds = drain_seconds
         self.upkeep = upkeep
-        self.patience = Patience(step_of(hang_seconds))  # with the network
-        self.busy = 0.0  # how long it had computed when that was asked last, in seconds
 
     def begin(self, finish: Callable[[], object], stop: Callable[[], object]) -> None:
         """The server has started. finish: has the answers that are being made end their connections. stop: lets nobody in
@@ -84,25 +86,18 @@ class WorkerControl:
         loop.add_reader(self.line.pipe, self.receive)
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(self.patience.step, self.beat, loop)
+        loop.call_later(self.step, self.beat, loop)
         self.send_state()
+        self.service.upkeep()
         self.upkeep()
 
     def send_state(self) -> None:
         """Say how it is. What the supervisor does not take now, it hears the next time."""
-        report, hung = self.service.report(), self.hangs()
-        if self.line.send(msgspec.structs.replace(report, hung=hung)):
+        report = self.service.report()
+        if self.line.send(report):
             self.service.reported()
         else:
-            self.line.send(ObservedState(hung=hung))  # a sign of life, where the other is too long
-
-    def hangs(self) -> bool:
-        """The network has computed one batch for too long, in time in which this process ran as well."""
-        busy = self.http_app.busy_seconds()
-        if busy == 0 or busy < self.busy:  # another batch than when this was asked last
-            self.patience.restart()
-        self.busy = busy
-        return min(busy, self.patience.seconds()) > self.hang_seconds
+            self.line.send(msgspec.structs.replace(report, progress=None))  # a sign of life, where the other is too long
 
     def receive(self) -> None:
         """Take the last of the desired states that have come; drain when the supervisor is gone."""

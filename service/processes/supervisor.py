@@ -18,8 +18,12 @@ from typing import TypeVar
 import msgspec
 
 from models.terminal import program
+from service.engine import start
+from service.engine.board import Board
 from service.engine.ipc import cut
+from service.engine.messages import Load
 from service.processes.control import enders
+from service.processes.engines import EngineKeeper, say
 from service.rollout.controller import RolloutController
 from service.rollout.messages import Channel, DesiredState, ObservedState
 from service.rollout.watcher import RegistryWatcher
@@ -27,7 +31,7 @@ from service.stopwatch import Patience, step_of
 from service.telemetry import metrics, multiprocess
 
 TOGETHER_SECONDS = 1.0  # make and a terminal may both pass on the signal that ends us
-LOADING_SECONDS = 600.0  # for a worker to load, check and warm its model
+LOADING_SECONDS = 600.0  # for a worker to be ready, which waits for the first engine
 PATIENCE_SECONDS = 5.0  # over what workers may take to stop
 BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row came to nothing
 STEADY_SECONDS = 5.0  # that a worker has been ready when it has come to something
@@ -77,9 +81,10 @@ class Worker:
 
 
 class Supervisor:
-    """folder: of the metrics. watcher: of what is live; follows: whether changes of it are obeyed. workers: how many;
-    loading: how many of them may load a version at a time. hang_seconds: of silence after which one is killed. stop_seconds:
-    what they may take to stop. command: starts one, with its place and the file descriptors of socket and pipe as arguments.
+    """folder: of the metrics. watcher: of what is live; follows: whether changes of it are obeyed. load: what an engine is told,
+    as EngineKeeper has it. workers: how many. hang_seconds: of silence after which a process is killed. stop_seconds: what workers
+    may take to stop. command: starts one, with its place and the file descriptors of socket, pipe and board as arguments;
+    engine_command: an engine.
     """
 
     def __init__(
@@ -88,12 +93,13 @@ class Supervisor:
         folder: Path,
         watcher: RegistryWatcher,
         *,
+        load: Callable[[int, int, bool], Load],
         follows: bool = True,
         workers: int,
-        loading: int = 1,
         hang_seconds: float,
         stop_seconds: float,
         command: Sequence[str] = COMMAND,
+        engine_command: Sequence[str] = start.COMMAND,
     ) -> None:
         self.listener = listener
         self.folder = folder
@@ -102,9 +108,12 @@ class Supervisor:
         self.stop_seconds = stop_seconds
         self.command = command
         self.workers: set[Worker] = set()
-        self.rollout = RolloutController(watcher, lambda: self.workers, follows, loading)
+        self.board = Board.make()
+        self.engines = EngineKeeper(self.board, load, hang_seconds=hang_seconds, failed=self.fail_to_load, command=engine_command)
+        self.rollout = RolloutController(watcher, lambda: self.workers, self.engines, follows)
         self.proven = False  # a worker has been ready, so the model can be served
         self.failed = False
+        self.reason = ""  # for which the first version could not be loaded
         self.hurried = False  # a second signal came, so that nobody waits for what is in flight
         self.stopping = asyncio.Event()
         self.stopped = 0.0  # when, in seconds of time.monotonic
@@ -119,6 +128,8 @@ class Supervisor:
         if told():
             self.stop()
         metrics.WORKERS_EXPECTED.set(len(self.places))
+        self.engines.want(self.rollout.serving)
+        self.rollout.advance()
         others = [asyncio.create_task(work) for work in (self.rollout.run(), self.upkeep(), self.clear())]
         keepers = [asyncio.create_task(self.keep(place)) for place in self.places]
         await self.stopping.wait()
@@ -133,6 +144,7 @@ class Supervisor:
             log.error("%s does not stop, it is killed", worker)
             worker.kill()
         await asyncio.gather(*late)
+        await self.engines.close()
         await self.rollout.save(at_once=True)
         return int(self.failed)
 
@@ -167,6 +179,12 @@ class Supervisor:
     def fail(self) -> None:
         self.failed = True
         self.stopping.set()
+
+    def fail_to_load(self, reason: str) -> None:
+        """The version that is to be served first cannot be had."""
+        if not self.stopping.is_set():
+            self.reason = reason
+        self.fail()
 
     async def keep(self, place: int) -> None:
         """Keep a worker in a place until the service stops. Each that comes to nothing has the next wait longer, but for the
@@ -206,7 +224,7 @@ class Supervisor:
         if fault and self.stopping.is_set():
             log.error("%s %s", worker, fault)
         self.bury(worker, code)
-        return worker, f"{worker} {fault or f'ended ({_say(code)})'}"
+        return worker, f"{worker} {fault or f'ended ({say(code)})'}"
 
     async def pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -219,9 +237,9 @@ class Supervisor:
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(*self.command, str(place), str(self.listener.fileno()), str(theirs.fileno())),
+                    *(*self.command, *map(str, (place, self.listener.fileno(), theirs.fileno(), self.board.handle))),
                     stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(self.listener.fileno(), theirs.fileno()),
+                    pass_fds=(self.listener.fileno(), theirs.fileno(), self.board.handle),
                     process_group=0,  # a terminal sends Ctrl-C to a whole group, but the supervisor alone decides
                 )
             except BaseException:
@@ -249,8 +267,6 @@ class Supervisor:
                     limit = self.hang_seconds
                     patience.restart()
                     self.take_report(worker, report)
-                    if report.hung:
-                        return HANGS
                 receiving = self.receive(worker)
             return HANGS
         except msgspec.DecodeError as err:
@@ -265,10 +281,9 @@ class Supervisor:
         return asyncio.ensure_future(asyncio.get_running_loop().sock_recv(worker.pipe, 65_536))
 
     def take_report(self, worker: Worker, report: ObservedState) -> None:
-        if not worker.ready and not report.hung:
+        if not worker.ready:
             self.welcome(worker)
-        if report.holds:  # silence says nothing of them
-            self.rollout.receive(worker, report)
+        self.rollout.receive(worker, report)
 
     def welcome(self, worker: Worker) -> None:
         worker.ready = self.proven = True
@@ -282,6 +297,7 @@ class Supervisor:
         """Take what is left of a worker out of the metrics, and say how it ended."""
         worker.pipe.close()
         self.workers.discard(worker)
+        self.board.forget(worker.place)
         multiprocess.forget_live(self.folder, multiprocess.name_of(worker.place))
         if worker.ready:
             metrics.WORKER_PID.labels(str(worker.place)).set(0)
@@ -296,14 +312,10 @@ class Supervisor:
         """Say so where a worker that served did not end as one does that has answered all."""
         if worker.ready and code and not self.hurried:
             self.failed = True
-            log.error("%s ended (%s) while it drained, what it had not answered yet is lost", worker, _say(code))
+            log.error("%s ended (%s) while it drained, what it had not answered yet is lost", worker, say(code))
 
     def count(self) -> None:
         metrics.WORKERS_ALIVE.set(sum(worker.ready for worker in self.workers))
-
-
-def _say(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def allow_many_files() -> None:

@@ -1,4 +1,4 @@
-"""python -m service.processes.worker: one process that serves, as supervisor.py starts it. Loads the model, serves, drains."""
+"""python -m service.processes.worker: one process that serves, as supervisor.py starts it: connect, serve, drain."""
 
 import asyncio
 import gc
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from models.package.manifest import PackageError
 from service import settings
-from service.errors import DeviceLost, OutOfMemory
+from service.engine.board import Board
+from service.engine.client import Attachment, EngineError
 from service.http.api_keys import KeysError
 from service.processes.control import WorkerControl, enders
 from service.rollout.messages import Channel, DesiredState
@@ -58,15 +58,15 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def load() -> "HttpApp | Cors":
-    """The application with its model loaded; where it cannot be had, the process ends and says why."""
+def load(engine: "Attachment") -> "HttpApp | Cors":
+    """The application, connected to the engine; where it cannot be had, the process ends and says why."""
     from service import bento  # after the metrics have their place
-    from service.inference.session import DeviceError
 
     try:
+        bento.GIVEN.append(engine)
         bento.access()
-        bento.runtime()
-    except (PackageError, DeviceError, OutOfMemory, DeviceLost, KeysError) as err:
+        bento.engine()
+    except (EngineError, KeysError) as err:
         sys.exit(f"error: {err}")
     return bento.application()
 
@@ -132,7 +132,7 @@ def serve(config: Settings, app: "HttpApp | Cors", listener: socket.socket, line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    place, listener, pipe = map(int, sys.argv[1:] if arguments is None else arguments)
+    place, listener, pipe, board = map(int, sys.argv[1:] if arguments is None else arguments)
     config = settings.read()
     set_up(config.log_level)
     multiprocess.open_as(multiprocess.name_of(place))
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     desired = first_orders(line)
     os.environ[MODEL] = f"{config.model.partition(':')[0]}:{desired.serve}"  # what the others serve, whatever the pointer says
     sys.setswitchinterval(SWITCH_SECONDS)
-    app = load()
+    app = load(Attachment(desired.engines[desired.serve], Board(board), place, config.workers))
     gc.freeze()  # what the libraries made stays: to look through it again takes 100 ms, in which nobody is answered
     return serve(config, app, socket.socket(fileno=listener), line, desired)
 

@@ -1,13 +1,13 @@
-"""The control plane: which version the workers hold, when all of them swap, and how a candidate ends. In the supervisor.
+"""The control plane: which version answers, when the workers go over to another, and how a candidate ends. In the supervisor.
 
-A version becomes live when every worker holds it, warm; one that a worker refuses is refused by all, and the version in
-service goes on. The workers load it one after the other, so that cores are left for those who ask meanwhile.
+A version becomes live when its engine is warm: then all workers are told, and each goes over between two requests. One whose
+engine cannot be had is refused, and the live version goes on.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,14 +27,13 @@ from service.telemetry import metrics
 
 LOOK_SECONDS = 0.5
 AWAKE_SECONDS = 5.0  # that count at most between two looks; the rest of a longer time this process stood still
-DEATHS = 2  # of workers, one behind the other, while they loaded a version: then it is refused
 SAVE_SECONDS = 2.0  # between two writings of a candidate's progress
 STORE_SECONDS = 15.0  # for the store to answer; longer than a command may keep it
 UNUSABLE, LATE = (
     "it cannot be used; the log of the service says why",
     "it was not ready in time; the log of the service says more",
 )
-LOAD_SECONDS = 150.0  # for a version to be loaded and warmed, beside the live one, by those that do so at a time
+LOAD_SECONDS = 150.0  # for a version to be loaded and warmed beside the live one
 log = logging.getLogger("hubel")
 
 
@@ -51,6 +50,23 @@ class Worker(Protocol):
     def tell(self, desired: DesiredState) -> None: ...
 
 
+class Engines(Protocol):
+    """What computes the versions, as processes/engines.py has them. refused: versions that cannot be had, and why. changed: one
+    is ready now, or refused.
+    """
+
+    refused: dict[int, str]
+    changed: asyncio.Event
+
+    def want(self, serving: int, others: Sequence[int] = (), active: Sequence[int] = ()) -> None:
+        """Have an engine for each of these alone; those in ``active`` are asked, as the one that serves."""
+        ...
+
+    def is_ready(self, version: int) -> bool: ...
+
+    def addresses(self) -> dict[int, str]: ...
+
+
 @dataclass(frozen=True)
 class Swap:
     """A swap that the workers were told to make. noticed: when the promotion was."""
@@ -64,27 +80,24 @@ GAUGES = (metrics.REFUSED_VERSION, metrics.REGISTRY_UNREADABLE, metrics.CANDIDAT
 
 
 class RolloutController:
-    """workers: those of now. follows: whether promotions and candidates are looked at, or the version is pinned. together: how
-    many workers may load a version at a time.
-    """
+    """workers: those of now. follows: whether promotions and candidates are looked at, or the version is pinned."""
 
     def __init__(
-        self, watcher: RegistryWatcher, workers: Callable[[], Iterable[Worker]], follows: bool = True, together: int = 1
+        self, watcher: RegistryWatcher, workers: Callable[[], Iterable[Worker]], engines: Engines, follows: bool = True
     ) -> None:
         self.watcher = watcher
         self.workers = workers
+        self.engines = engines
         self.follows = follows
-        self.together = together
         self.serving = watcher.version
         self.awake = Awake(AWAKE_SECONDS)
-        self.noticed: dict[int, float] = {}  # version that is to be held -> since when, in seconds of awake
-        self.deaths: dict[int, int] = {}  # version -> workers that ended while they loaded it, since one held it
+        self.noticed: dict[int, float] = {}  # version that is to be loaded -> since when, in seconds of awake
         self.rejected: dict[int, str] = {}  # version -> why; not tried again until the pointer changes
         self.refusal: RefusedVersion | None = None
         self.swap: Swap | None = None
         self.changes = 0
         self.tried: datetime | None = None  # when the last candidate that was looked at was started
-        self.trial: Candidate | None = None  # which the workers hold
+        self.trial: Candidate | None = None  # which is tried
         self.over: datetime | None = None  # when the candidate was started that has ended
         self.progress: Progress | None = None
         self.shown = 0  # requests of the candidate, as the workers were told last
@@ -93,8 +106,8 @@ class RolloutController:
         self.faults: list[str] = []
         self.looking: asyncio.Task[None] | None = None
         self.failure = ""  # of the last turn
-        self.desired = DesiredState(self.serving)
-        self.something = asyncio.Event()
+        self.desired = DesiredState(self.serving, engines.addresses())
+        self.something = engines.changed
         for gauge in GAUGES:  # there from the start on, so that they can be asked for
             gauge.labels(watcher.name).set(0)
 
@@ -138,14 +151,8 @@ class RolloutController:
 
     def receive(self, worker: Worker, report: ObservedState) -> None:
         """What a worker says of itself."""
-        changed = (report.serves, report.holds, report.refused) != (
-            worker.report.serves,
-            worker.report.holds,
-            worker.report.refused,
-        )
+        changed = report.serves != worker.report.serves
         worker.report = report
-        for version in report.holds:
-            self.deaths.pop(version, None)
         if report.progress is not None:
             self.add(report.progress)
         self.compare_workers()
@@ -154,9 +161,6 @@ class RolloutController:
 
     def lose(self, worker: Worker) -> None:
         """A worker has ended."""
-        for version in worker.told.prepare if worker.told and worker.ready else ():
-            if version not in worker.report.holds:
-                self.deaths[version] = self.deaths.get(version, 0) + 1
         metrics.MODEL_VERSION.labels(self.watcher.name, str(worker.place)).set(0)
         self.compare_workers()
         self.something.set()
@@ -194,39 +198,26 @@ class RolloutController:
         return self.serving if self.watcher.version in self.rejected else self.watcher.version
 
     def advance(self) -> None:
-        """Swap where all workers are prepared; tell them what to hold from now on."""
+        """Swap where the engine is ready; tell the workers what to ask from now on."""
         self.note_refusals()
         target, found = self.target(), self.candidate()
-        if target != self.serving and self.all_hold(target):
+        if target != self.serving and self.engines.is_ready(target):
             self.put_into_service(target)
             found = self.candidate()
         if found is None or found.version in self.rejected:
             self.trial = self.progress = None
-        elif self.trial != found and self.all_hold(found.version):
+        elif self.trial != found and self.engines.is_ready(found.version):
             self.begin(found)
         wanted = {target, *({found.version} if found and found.version not in self.rejected else set())} - {self.serving}
         now = self.awake.now()
         self.noticed = {version: self.noticed.get(version, now) for version in sorted(wanted)}
-        self.desired = DesiredState(self.serving, sorted(wanted), self.described(), self.refusal)
+        self.engines.want(self.serving, sorted(wanted), [self.trial.version] if self.trial else [])
+        self.desired = DesiredState(self.serving, self.engines.addresses(), self.described(), self.refusal)
         for worker in self.workers():
             self.tell(worker)
 
     def tell(self, worker: Worker) -> None:
-        """The desired state, with those versions to prepare whose turn has come in this worker."""
-        prepare = [version for version in self.desired.prepare if worker in self.preparing(version)]
-        worker.tell(msgspec.structs.replace(self.desired, prepare=prepare))
-
-    def preparing(self, version: int) -> list[Worker]:
-        """Workers that hold it, those that have begun to load it, and those whose turn it is to begin."""
-        crew = sorted((worker for worker in self.workers() if worker.ready), key=lambda worker: worker.place)
-        without = [worker for worker in crew if version not in worker.report.holds]
-        waiting = [worker for worker in without if worker.told is None or version not in worker.told.prepare]
-        loading = len(without) - len(waiting)
-        return [worker for worker in crew if worker not in waiting[max(0, self.together - loading) :]]
-
-    def patience(self) -> float:
-        """Seconds for a version to be loaded by all."""
-        return LOAD_SECONDS * -(-max(1, len(list(self.workers()))) // self.together)
+        worker.tell(self.desired)
 
     def described(self) -> ActiveCandidate | None:
         """The candidate, as the workers are told of it."""
@@ -236,28 +227,12 @@ class RolloutController:
             self.trial.version, self.trial.mode, self.trial.percent, self.trial.started, self.shown, self.trial.requests
         )
 
-    def all_hold(self, version: int) -> bool:
-        """True when every worker holds the version. One that is still starting is waited for (half of ``patience()``), or it
-        would come up on the old version.
-        """
-        now = self.awake.now()
-        late = now - self.noticed.get(version, now) > self.patience() / 2
-        crew = [worker for worker in self.workers() if worker.ready or not late]
-        return bool(crew) and all(worker.ready and version in worker.report.holds for worker in crew)
-
-    def is_tried(self, version: int) -> bool:
-        """All workers held it once: one that began later may take its time."""
-        return self.trial is not None and self.trial.version == version
-
     def note_refusals(self) -> None:
         for version, since in self.noticed.items():
-            reasons = [worker.report.refused[version] for worker in self.workers() if version in worker.report.refused]
-            if reasons:
-                self.reject(version, reasons[0], UNUSABLE)
-            elif self.deaths.get(version, 0) >= DEATHS and version != self.serving:
-                self.reject(version, f"{DEATHS} workers ended, one after the other, while they loaded it", UNUSABLE)
-            elif self.awake.now() - since > self.patience() and not (self.is_tried(version) or self.all_hold(version)):
-                self.reject(version, f"it was not loaded and warm within {self.patience():g} s", LATE)
+            if reason := self.engines.refused.get(version):
+                self.reject(version, reason, UNUSABLE)
+            elif self.awake.now() - since > LOAD_SECONDS and not self.engines.is_ready(version):
+                self.reject(version, f"it was not loaded and warm within {LOAD_SECONDS:g} s", LATE)
 
     def reject(self, version: int, reason: str, kind: str) -> None:
         """Not to be held, and not to be tried again until the pointer changes. The reason is for the log and the history; it
@@ -265,7 +240,6 @@ class RolloutController:
         if version in self.rejected:
             return
         self.rejected[version] = reason = printable(reason)[:MAX_REASON]
-        self.deaths.pop(version, None)
         self.refusal = RefusedVersion(version, kind, datetime.now(UTC))
         metrics.SWAPS.labels(self.watcher.name, "refused").inc()
         metrics.REFUSED_VERSION.labels(self.watcher.name).set(version)
@@ -273,7 +247,7 @@ class RolloutController:
         log.error("%s:%d is refused, %s:%d stays live: %s", name, version, name, self.serving, reason)
 
     def put_into_service(self, version: int) -> None:
-        """All workers are prepared: they swap when they hear of it, each between two batches."""
+        """Its engine is ready: the workers go over when they hear of it, each between two requests."""
         self.swap = Swap(version, self.serving, self.noticed.get(version, self.awake.now()))
         self.serving = version
         if self.trial is not None and self.trial.version != version:
@@ -295,7 +269,7 @@ class RolloutController:
             self.swap = None
 
     def begin(self, found: Candidate) -> None:
-        """All workers hold the candidate: it is tried from now on, with what was seen of it before a restart."""
+        """The candidate is ready: it is tried from now on, with what was seen of it before a restart."""
         self.trial = found
         self.progress = candidates.read_progress(self.watcher.root, self.watcher.name, found)
         self.shown = self.progress.candidate.requests

@@ -1,82 +1,64 @@
-"""The versions that a worker holds in memory: the one that answers, and those that are made ready meanwhile.
+"""The versions that a worker asks: the live one, and a candidate that is tried; each is computed by an engine.
 
-A version is loaded while the others go on, and replaces the live one between two batches: a request keeps the version
-that it began with.
+A version takes the place of another between two requests: a request keeps the version that it began with.
 """
 
 import asyncio
-import ctypes
 import logging
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 from models.image.preprocess import Pixels
-from models.package.manifest import Manifest, PackageError
+from models.package.manifest import Manifest
 from service.engine.client import EngineError
-from service.engine.ipc import cut
-from service.errors import DeviceLost
-from service.inference.batcher import Arrays
+from service.inference.job import Job
 from service.rollout.messages import ActiveCandidate, DesiredState, ObservedState
 from service.telemetry import metrics
 
-LOAD_SECONDS = 120.0  # for a version to be loaded and warmed beside another
+AGAIN_SECONDS = 0.5  # between two tries to reach an engine
 log = logging.getLogger("hubel")
 
 
 class Engine(Protocol):
-    """A version that can be computed: an OnnxSession in this process, or an EngineClient."""
+    """What computes a version, as service.engine.client.EngineClient does."""
 
+    address: str
     manifest: Manifest
     provider: str
+    precision: str
     skipped_backends: list[str]
+    place: int
+    loaded_at: float
+    changed: Callable[[], object]
 
-    @property
-    def precision(self) -> str: ...
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None: ...
 
-    def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays: ...
+    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job: ...
+
+    async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None: ...
+
+    def upkeep(self) -> None: ...
 
     def close(self) -> None: ...
 
 
-class EngineProcess(Engine, Protocol):
-    """One in another process, as an EngineClient is."""
-
-    def wait(self, seconds: float) -> None: ...
-
-    def answer(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
 class LoadedModel:
-    """A loaded version. users: requests in flight on it. lost: called when its engine process has died. answer: called before
-    requests are routed to it.
-    """
+    """A version with its engine. users: requests in flight on it."""
 
-    def __init__(
-        self, network: Engine, lost: Callable[["LoadedModel", EngineError], object], answer: Callable[[], object] = lambda: None
-    ) -> None:
-        self.network = network
-        self.lost = lost
-        self.answer = answer
-        self.manifest = network.manifest
-        self.version = network.manifest.version
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.manifest = engine.manifest
+        self.version = engine.manifest.version
         self.users = 0
         self.released = False
-        self.loaded_at = time.time()
-        self.compute = self._compute  # one object, so that jobs of a version are known by it
-        of = (network.manifest.name, str(self.version))
+        of = (self.manifest.name, str(self.version))
         self.images, self.unsure = metrics.VERSION_IMAGES.labels(*of), metrics.VERSION_UNSURE.labels(*of)
         self.errors, self.seconds = metrics.VERSION_ERRORS.labels(*of), metrics.VERSION_SECONDS.labels(*of)
 
     @contextmanager
     def used(self) -> Generator["LoadedModel"]:
-        """Keep it in memory for a request."""
+        """Keep its engine for a request."""
         self.users += 1
         try:
             yield self
@@ -85,53 +67,29 @@ class LoadedModel:
             self._free()
 
     def release(self) -> None:
-        """Free its memory as soon as no request needs it."""
+        """Leave its engine as soon as no request needs it."""
         self.released = True
         self._free()
 
     def _free(self) -> None:
         if self.released and not self.users:
-            threading.Thread(target=_close, args=(self.network,), name="free").start()
-
-    def _compute(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
-        """A pass of the network. Where the GPU is lost for good, the process ends, and another can take its place."""
-        try:
-            return self.network.run(images, outputs)
-        except DeviceLost:
-            log.critical("the GPU failed, this process ends")
-            os.kill(os.getpid(), signal.SIGTERM)
-            raise
-        except EngineError as err:
-            if not self.released:
-                self.lost(self, err)
-            raise
-
-
-def _close(network: Engine) -> None:
-    network.close()
-    with suppress(OSError, AttributeError):  # a C library without it
-        ctypes.CDLL(None).malloc_trim(0)
+            self.engine.close()
 
 
 class LoadedModels:
-    """first: what is live to begin with. start: has another version loaded; called in a thread, raises EngineError and
-    PackageError. announce: told what is live. changed: called, in the event loop, when there is something new to report.
+    """first: computes what is live to begin with. connect: to the engine at an address; called in a thread, raises EngineError.
+    announce: told what is live, and when its engine is another. changed: called when there is something new to report.
+    Made in the event loop.
     """
 
-    def __init__(self, first: Engine, start: Callable[[int], EngineProcess], announce: Callable[[LoadedModel], object]) -> None:
-        self.serving = LoadedModel(first, self._lose)
-        self.start = start
+    def __init__(self, first: Engine, connect: Callable[[str], Engine], announce: Callable[[LoadedModel], object]) -> None:
+        self.connect = connect
         self.announce = announce
         self.changed: Callable[[], object] = lambda: None
+        self.held: dict[int, LoadedModel] = {}
+        self.serving = self._hold(first)
         self.desired = DesiredState(self.serving.version)
-        self.held = {self.serving.version: self.serving}
-        self.refused: dict[int, str] = {}
-        self.trying = False  # a candidate was ready when a desired state came last
-        self.loading: int | None = None
-        self.opening: EngineProcess | None = None  # what is being loaded
-        self.aborted = False  # its process was ended, as it was not wanted
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.connecting: dict[int, asyncio.Task[None]] = {}
         announce(self.serving)
 
     @property
@@ -142,81 +100,57 @@ class LoadedModels:
         return (trial, held) if trial and held and held is not self.serving else None
 
     def reconcile(self, desired: DesiredState) -> None:
-        """Hold what the supervisor says. What is not there yet is loaded; what is not needed any more is freed."""
-        self.desired, self.loop = desired, asyncio.get_running_loop()
-        wanted = {desired.serve, *desired.prepare}
-        self.refused = {version: reason for version, reason in self.refused.items() if version in wanted}
+        """Ask the versions that the supervisor says; leave those that are not needed any more."""
+        self.desired = desired
+        for version, held in list(self.held.items()):
+            if held is not self.serving and held.engine.address != desired.engines.get(version, held.engine.address):
+                self.held.pop(version).release()  # it was refused, and is tried once more
         if desired.serve != self.serving.version and desired.serve in self.held:
             self._swap(self.held[desired.serve])
-        if self.trial and not self.trying:
-            self.trial[1].answer()  # as a shadow too: its speed is compared
-        self.trying = self.trial is not None
-        for version in self.held.keys() - wanted - {self.serving.version}:
+        for version in self.held.keys() - set(desired.wanted) - {self.serving.version}:
             self.held.pop(version).release()
-        if self.loading not in wanted and self.opening is not None:
-            self.aborted = True
-            self.opening.abort()
-        missing = [v for v in (desired.serve, *desired.prepare) if v not in self.held.keys() | self.refused.keys()]
-        if missing and self.loading is None:
-            self.loading = missing[0]
-            task = self.loop.create_task(self._bring(missing[0]))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+        for version in desired.wanted:
+            if version not in self.held and version not in self.connecting and version in desired.engines:
+                task = asyncio.get_running_loop().create_task(self._bring(version))
+                self.connecting[version] = task
 
     def report(self) -> ObservedState:
-        return ObservedState(serves=self.serving.version, holds=sorted(self.held), refused=self.refused)
+        return ObservedState(serves=self.serving.version)
+
+    def upkeep(self) -> None:
+        """Is due about once a second."""
+        for held in self.held.values():
+            held.engine.upkeep()
 
     def close(self) -> None:
-        """Free all of them, for the end."""
-        if self.opening is not None:
-            self.opening.abort()
+        """Leave all of them, for the end."""
         for held in self.held.values():
-            held.network.close()
+            held.engine.close()
+
+    def _hold(self, engine: Engine) -> LoadedModel:
+        engine.attach(asyncio.get_running_loop())
+        held = self.held[engine.manifest.version] = LoadedModel(engine)
+        engine.changed = lambda: self.announce(held) if held is self.serving else None
+        return held
 
     def _swap(self, new: LoadedModel) -> None:
         """From now on requests begin with the new version."""
         log.info("%s takes the place of %s", new.manifest.id, self.serving.manifest.id)
         self.serving = new
-        new.answer()
         self.announce(new)
         self.changed()
 
     async def _bring(self, version: int) -> None:
-        """Load a version beside the others, and go on with what else is to do."""
-        found = await asyncio.to_thread(self._load, version)
-        aborted, self.aborted = self.aborted, False
-        self.loading = None
-        if isinstance(found, str):
-            if not aborted:  # it may be wanted again by now
-                self.refused[version] = cut(found)
-        elif aborted or version in self.held or version not in {self.desired.serve, *self.desired.prepare}:
-            LoadedModel(found, self._lose).release()
-        else:
-            self.held[version] = LoadedModel(found, self._lose, found.answer)
-        self.changed()
-        self.reconcile(self.desired)
-
-    def _load(self, version: int) -> EngineProcess | str:
-        """In a thread: the version, or why it cannot be had."""
+        """Connect to the engine of a version, as long as it is wanted: it may be about to be replaced."""
         try:
-            self.opening = beside = self.start(version)
-            beside.wait(LOAD_SECONDS)
-            return beside
-        except (EngineError, PackageError) as err:
-            return str(err)
+            while version in self.desired.wanted and version in self.desired.engines:
+                try:
+                    self._hold(await asyncio.to_thread(self.connect, self.desired.engines[version]))
+                    break
+                except EngineError as err:
+                    log.error("version %d cannot be asked, it is tried again: %s", version, err)
+                    await asyncio.sleep(AGAIN_SECONDS)
         finally:
-            self.opening = None
-
-    def _lose(self, held: LoadedModel, error: EngineError) -> None:
-        """In the thread that computes: a version's process is gone. Without the live one, this process ends too."""
-        log.critical("%s is lost: %s", held.manifest.id, error)
-        if held is self.serving:
-            os.kill(os.getpid(), signal.SIGTERM)
-        elif self.loop is not None:
-            self.loop.call_soon_threadsafe(self._give_up, held, str(error))
-
-    def _give_up(self, held: LoadedModel, reason: str) -> None:
-        if self.held.get(held.version) is held and held is not self.serving:
-            self.held.pop(held.version).release()
-            self.refused[held.version] = cut(reason)
-            self.changed()
+            del self.connecting[version]
+        self.reconcile(self.desired)
+        self.changed()

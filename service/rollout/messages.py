@@ -43,23 +43,25 @@ class RefusedVersion(Struct, frozen=True):
 
 
 class DesiredState(Struct, frozen=True):
-    """serve: the version that answers. prepare: versions to be held too, loaded and warm. refused: for who asks."""
+    """serve: the version that answers. engines: where each version is found that is loaded. refused: for who asks."""
 
     serve: int
-    prepare: list[int] = []
+    engines: dict[int, str] = {}
     trial: ActiveCandidate | None = None
     refused: RefusedVersion | None = None
 
+    @property
+    def wanted(self) -> list[int]:
+        """Versions that a worker is to be connected to, the one that answers first."""
+        return [self.serve, *([self.trial.version] if self.trial else [])]
+
 
 class ObservedState(Struct, frozen=True, omit_defaults=True):
-    """hung: the network has computed one batch for too long. serves, holds: versions. refused: why each cannot be held.
-    progress: what was seen of the candidate since the last report.
+    """serves: the version that answers; 0 before the worker is ready. progress: what was seen of the candidate since the last
+    report.
     """
 
-    hung: bool = False
     serves: int = 0
-    holds: list[int] = []
-    refused: dict[int, str] = {}
     progress: Progress | None = None
 
 

@@ -1,4 +1,4 @@
-"""One model as a process serves it: its loaded versions, its queue, its traffic split, and what is recorded of its answers."""
+"""One model as a worker serves it: its versions, admission to its queue, its traffic split, what is recorded of its answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from models.package.manifest import Manifest
-from service.inference.batcher import Batcher
+from service.inference.admission import Admission
 from service.monitoring.recorder import Recorder
 from service.rollout.loaded import LoadedModels
 from service.rollout.messages import DesiredState, ObservedState
@@ -15,10 +15,10 @@ from service.rollout.traffic import TrafficSplit
 
 @dataclass(frozen=True)
 class ServedModel:
-    """holding: its versions in memory. batcher: its queue. traffic: which version answers a request. recorder: records it."""
+    """loaded: its versions. admission: to its queue. traffic: which version answers a request. recorder: records it."""
 
     loaded: LoadedModels
-    batcher: Batcher
+    admission: Admission
     traffic: TrafficSplit
     recorder: Recorder
 
@@ -27,14 +27,14 @@ class ServedModel:
         """Of the live version."""
         return self.loaded.serving.manifest
 
-    def busy_seconds(self) -> float:
-        return self.batcher.busy_seconds()
-
     def reconcile(self, desired: DesiredState) -> None:
         self.loaded.reconcile(desired)
 
     def report(self) -> ObservedState:
         return msgspec.structs.replace(self.loaded.report(), progress=self.traffic.progress())
+
+    def upkeep(self) -> None:
+        self.loaded.upkeep()
 
     def reported(self) -> None:
         self.traffic.reported()

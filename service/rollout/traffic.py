@@ -18,7 +18,8 @@ from models.package.prediction import Classification, Ranking
 from models.registry.history import MAX_REASON
 from models.terminal.table import printable
 from service.errors import HubelError, OutOfMemory
-from service.inference.batcher import Batcher, Job
+from service.inference.admission import Admission
+from service.inference.job import Job
 from service.inference.postprocess import Row, classify
 from service.rollout.loaded import LoadedModel, LoadedModels
 from service.telemetry import metrics
@@ -35,9 +36,9 @@ class NotFinite(Exception):
 class TrafficSplit:
     """decode: image bytes -> pixels for a version's input, in another thread."""
 
-    def __init__(self, loaded: LoadedModels, batcher: Batcher, decode: Decode) -> None:
+    def __init__(self, loaded: LoadedModels, admission: Admission, decode: Decode) -> None:
         self.loaded = loaded
-        self.batcher = batcher
+        self.admission = admission
         self.decode = decode
         self.seen: Progress | None = None  # since the last report
         self.comparing: asyncio.Task[None] | None = None
@@ -99,7 +100,7 @@ class TrafficSplit:
             other = candidate if held is self.loaded.serving and is_in_share(key, trial.version, trial.percent) else None
         if other is None:
             return
-        if self.comparing or not self.batcher.idle():
+        if self.comparing or not self.admission.idle():
             metrics.CANDIDATE_IMAGES.labels(candidate.manifest.name, str(trial.version), "skipped").inc()
             return
         self.comparing = asyncio.get_running_loop().create_task(self._compare(held, other, image, job))
@@ -109,9 +110,9 @@ class TrafficSplit:
             with other.used():
                 same = other.manifest.input == held.manifest.input
                 pixels = job.pixels if same else await self.decode(image, other.manifest.input)
-                second = await self.batcher.spare(pixels, ("logits",), other.compute)
+                second = await other.engine.spare(pixels, ("logits",)) if self.admission.idle() else None
                 if second is not None:
-                    check_finite([second.answer.result()["logits"]])
+                    check_finite([row_of(second)])
         except HubelError:
             return
         except Exception as err:
@@ -162,7 +163,7 @@ def check_finite(rows: Sequence[Row]) -> None:
 
 
 def row_of(job: Job) -> Row:
-    return job.answer.result()["logits"]
+    return job.row["logits"]
 
 
 def likeness(old: Classification, new: Classification, known: Sequence[str]) -> str:

@@ -140,6 +140,10 @@ DECISION_UNRECORDED = Gauge(
 WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
 WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
 WORKER_RESTARTS = Counter("hubel_worker_restarts_total", "Worker processes that ended and were replaced.")
+ENGINE_RESTARTS = Counter(
+    "hubel_engine_restarts_total", "Engine processes that ended or hung and were replaced; their images are computed by the next."
+)
+LOST_IMAGES = Counter("hubel_lost_images_total", "Images that failed, as two engines died while they computed them.")
 LOG_LINES_DROPPED = Counter("hubel_log_lines_dropped_total", "Lines of the log that nobody took in time.")
 WORKER_PID = Gauge("hubel_worker_pid", "Process id of each worker that is ready.", ["worker"], multiprocess_mode="livemax")
 WORKER_STARTED = Gauge(

@@ -1,0 +1,29 @@
+"""One image on its way through the network, as the front sees it that has decoded it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from models.image.preprocess import Pixels
+from service.inference.batcher import Arrays
+
+
+@dataclass(eq=False)
+class Job:
+    """pixels (height, width, 3) uint8; times in seconds of time.perf_counter. together: images in the pass that computed it,
+    it among them. answer: one row of each output; None where it was spare work, and there was no time for it.
+    """
+
+    pixels: Pixels
+    outputs: tuple[str, ...]
+    answer: asyncio.Future[Arrays | None]
+    queued: float
+    queue_seconds: float = 0.0
+    infer_seconds: float = 0.0
+    together: int = 0
+
+    @property
+    def row(self) -> Arrays:
+        """What was computed; raises why it was not."""
+        found = self.answer.result()
+        assert found is not None, "it was not computed"
+        return found
