@@ -83,12 +83,16 @@ class EngineClient:
         """To the engine at an address, which may still be loading, with ``count`` slots. Raises EngineError."""
         try:
             end = ipc.connect(address)
-            ready = messages.READY.decode(MessageSocket(end).receive(seconds))
+        except OSError as err:
+            raise EngineError(f"its process cannot be spoken to: {err.strerror}") from err
+        try:
+            return cls(address, end, messages.READY.decode(MessageSocket(end).receive(seconds)), count)
         except (EOFError, TimeoutError) as err:
+            end.close()
             raise EngineError("its process ended, or was not ready in time") from err
         except (OSError, msgspec.DecodeError) as err:
+            end.close()
             raise EngineError(f"its process cannot be spoken to: {err}") from err
-        return cls(address, end, ready, count)
 
     def _take_ready(self, ready: Ready) -> None:
         self.manifest: Manifest = ready.manifest
@@ -147,6 +151,8 @@ class EngineClient:
 
     def _tell(self) -> None:
         self.planned = False
+        if self.closed:
+            return
         numbers, self.filled = np.array(self.filled, NUMBER).tobytes(), []
         self._send(numbers)
 

@@ -103,10 +103,12 @@ class LoadedModels:
         """Ask the versions that the supervisor says; leave those that are not needed any more."""
         self.desired = desired
         for version, held in list(self.held.items()):
-            if held is not self.serving and held.engine.address != desired.engines.get(version, held.engine.address):
-                self.held.pop(version).release()  # it was refused, and is tried once more
-        if desired.serve != self.serving.version and desired.serve in self.held:
-            self._swap(self.held[desired.serve])
+            if held.engine.address != desired.engines.get(version, held.engine.address):
+                del self.held[version]  # it is computed elsewhere: it was refused, or not live, and is wanted once more
+                if held is not self.serving:
+                    held.release()
+        if (new := self.held.get(desired.serve)) and new is not self.serving:
+            self._swap(new)
         for version in self.held.keys() - set(desired.wanted) - {self.serving.version}:
             self.held.pop(version).release()
         for version in desired.wanted:
@@ -119,12 +121,12 @@ class LoadedModels:
 
     def upkeep(self) -> None:
         """Is due about once a second."""
-        for held in self.held.values():
+        for held in {self.serving, *self.held.values()}:
             held.engine.upkeep()
 
     def close(self) -> None:
         """Leave all of them, for the end."""
-        for held in self.held.values():
+        for held in {self.serving, *self.held.values()}:
             held.engine.close()
 
     def _hold(self, engine: Engine) -> LoadedModel:
@@ -136,7 +138,9 @@ class LoadedModels:
     def _swap(self, new: LoadedModel) -> None:
         """From now on requests begin with the new version."""
         log.info("%s takes the place of %s", new.manifest.id, self.serving.manifest.id)
-        self.serving = new
+        old, self.serving = self.serving, new
+        if self.held.get(old.version) is not old:
+            old.release()
         self.announce(new)
         self.changed()
 

@@ -1,180 +1,319 @@
-"""A version in a process of its own: what it answers, what is refused, and what happens when it is lost."""
+"""A front and its engine: what is asked is answered, whatever becomes of the engine's process."""
 
-import mmap
+import asyncio
+import math
 import os
-import signal
-import sys
+import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 
-import numpy as np
+import msgspec
 import pytest
 
-from models.package.manifest import MODEL
-from service.engine import client as module
-from service.engine.client import EngineClient, EngineError, Load, read, write
-from service.stopwatch import Patience
-from tests.factories import LABELS, make_package, make_picture, run_onnx
-from tests.server import runs
+from service.engine import ipc
+from service.engine.client import EngineClient, EngineError
+from service.engine.ipc import HEAD
+from service.engine.messages import Ready
+from service.errors import DeadlineExceeded
+from service.inference.job import Job
+from tests.factories import make_manifest
+from tests.service.engine.fakes import BLOCKED, DEADLY, LATE, POISON, SPEC, Dead, Engines, image
 
-IMAGES = np.stack([np.asarray(make_picture(32, 32, color=color)) for color in LABELS])
-GHOST = """
-import socket, sys, time
-pipe = socket.socket(fileno=int(sys.argv[2]))
-what = sys.argv[1]
-if what == "late":
-    time.sleep(0.25)
-    pipe.sendall(b"\\0\\0\\0\\x28\\x83\\xa4type\\xa6Failed\\xa4kind\\xa5Error\\xa6reason\\xa8too late")
-if what == "nonsense":
-    pipe.sendall(b"\\0\\0\\0\\x03abc")
-if what == "endless":
-    pipe.sendall(b"\\xff\\xff\\xff\\xff")
-if what in ("silent", "nonsense", "endless"):
-    time.sleep(1000)
-sys.exit(3)
-"""
+Scenario = Callable[[EngineClient], Awaitable[object]]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    store = tmp_path_factory.mktemp("remote") / "store"
-    make_package(store, graph={"poison": True})
-    make_package(store, golden_error=1.0)
-    return store
+@pytest.fixture
+def engines() -> Iterator[Engines]:
+    engines = Engines()
+    engines.start()
+    yield engines
+    engines.close()
 
 
-def request(store: Path, version: int = 1) -> Load:
-    return Load(str(store / "tiny" / str(version)), "cpu", "auto", 1, "", 8)
+def play(engines: Engines, *scenarios: Scenario, count: int = 100) -> None:
+    """Each with a front of its own, all at once; one that hangs fails."""
+
+    async def run() -> None:
+        clients = [EngineClient.connect(engines.address, count, LATE) for _ in scenarios]
+        for client in clients:
+            client.attach(asyncio.get_running_loop())
+        try:
+            async with asyncio.timeout(LATE):
+                await asyncio.gather(*(scenario(client) for scenario, client in zip(scenarios, clients, strict=True)))
+        finally:
+            for client in clients:
+                client.close()
+
+    asyncio.run(run())
 
 
-@pytest.fixture(scope="module")
-def remote(store: Path) -> Iterator[EngineClient]:
-    remote = EngineClient(request(store), pass_seconds=30)
-    remote.wait(60)
-    yield remote
-    remote.close()
+def submit(
+    client: EngineClient, number: int, outputs: tuple[str, ...] = ("features",), seconds: float = LATE
+) -> asyncio.Task[Job]:
+    return asyncio.ensure_future(client.submit(image(number), outputs, time.perf_counter() + seconds))
 
 
-def test_it_computes_what_the_graph_does(remote: EngineClient, store: Path) -> None:
-    expected = run_onnx(store / "tiny/1" / MODEL, IMAGES)
-    for count in (1, 3):
-        found = remote.run(IMAGES[:count], ["logits", "features"])
-        for name in ("logits", "features"):
-            assert found[name] == pytest.approx(expected[name][:count], abs=1e-5)
-    assert remote.run(IMAGES[:2], ["features"])["features"].shape == (2, 4)
+async def block(client: EngineClient, engines: Engines) -> asyncio.Task[Job]:
+    """Have the network busy until its gate opens."""
+    task = submit(client, BLOCKED)
+    assert await asyncio.to_thread(engines.sessions[-1].busy.wait, LATE)
+    return task
 
 
-def test_what_it_answered_stays_when_it_answers_again(remote: EngineClient) -> None:
-    first = remote.run(IMAGES[:1], ["logits"])["logits"]
-    kept = first.copy()
-    remote.answer()
-    assert not np.array_equal(remote.run(IMAGES[1:2], ["logits"])["logits"], kept)
-    assert np.array_equal(first, kept)
+def features_of(job: Job) -> list[float]:
+    return job.row["features"].tolist()
 
 
-def test_it_says_what_it_is(remote: EngineClient) -> None:
-    assert (remote.manifest.id, remote.precision) == ("tiny:1", "fp32")
-    assert remote.provider.endswith("ExecutionProvider")
+def test_it_says_what_it_is(engines: Engines) -> None:
+    client = EngineClient.connect(engines.address, 4, LATE)
+    assert (client.manifest, client.provider, client.precision) == (make_manifest(input=SPEC), "CPU", "fp32")
+    assert (client.skipped_backends, client.place) == ([], 0)
+    assert abs(client.loaded_at - time.time()) < 60
+    client.close()
 
 
-def test_a_batch_that_fails_fails_alone(remote: EngineClient) -> None:
-    with pytest.raises(RuntimeError):
-        remote.run(np.full((1, 32, 32, 3), 255, np.uint8), ["logits"])
-    assert remote.run(IMAGES, ["logits"])["logits"].shape == (3, 3)
+def test_each_answer_belongs_to_its_own_image_and_fronts_share_batches(engines: Engines) -> None:
+    first_is_in, both_are_in = asyncio.Event(), asyncio.Event()
+
+    async def first(client: EngineClient) -> None:
+        blocked = await block(client, engines)
+        jobs = [submit(client, number) for number in (1, 2)]
+        first_is_in.set()
+        await both_are_in.wait()
+        await asyncio.sleep(0.05)
+        engines.sessions[0].gate.set()
+        await blocked
+        assert [features_of(await job) for job in jobs] == [[1] * 4, [2] * 4]
+
+    async def second(client: EngineClient) -> None:
+        await first_is_in.wait()
+        jobs = [submit(client, number) for number in (3, 4)]
+        await asyncio.sleep(0)
+        both_are_in.set()
+        assert [features_of(await job) for job in jobs] == [[3] * 4, [4] * 4]
+
+    play(engines, first, second)
+    assert sorted(engines.sessions[0].batches[1]) == [1, 2, 3, 4]
 
 
-def test_one_that_is_not_what_it_promises_is_refused_with_the_reason(store: Path) -> None:
-    refused = EngineClient(request(store, 2), pass_seconds=30)
-    with pytest.raises(EngineError, match="tiny:2 answers its golden inputs differently"):
-        refused.wait(60)
-    assert not runs(refused.process.pid)
+def test_more_images_than_slots_wait_for_one(engines: Engines) -> None:
+    async def scenario(client: EngineClient) -> None:
+        jobs = await asyncio.gather(*(submit(client, number) for number in range(100, 160)))
+        assert [features_of(job) for job in jobs] == [[n] * 4 for n in range(100, 160)]
+
+    play(engines, scenario, count=5)
 
 
-def test_one_that_is_killed_is_lost_for_good_and_says_how(store: Path) -> None:
-    lost = EngineClient(request(store), pass_seconds=30)
-    lost.wait(60)
-    os.kill(lost.process.pid, signal.SIGKILL)
-    for _ in range(2):
-        with pytest.raises(EngineError, match=r"its process ended \(SIGKILL, as when the system is short of memory\) while"):
-            lost.run(IMAGES, ["logits"])
+def test_each_image_has_the_outputs_that_were_asked_for_and_its_times(engines: Engines) -> None:
+    sizes: list[int] = []
+
+    async def scenario(client: EngineClient) -> None:
+        client.observe = sizes.append
+        blocked = await block(client, engines)
+        jobs = [submit(client, 1, ("logits",)), submit(client, 2, ("features", "logits"))]
+        await asyncio.sleep(0.05)
+        engines.sessions[0].gate.set()
+        await blocked
+        one, two = [await job for job in jobs]
+        assert {name: row.tolist() for name, row in one.row.items()} == {"logits": [-1, 1, 0]}
+        assert {name: row.tolist() for name, row in two.row.items()} == {"features": [2] * 4, "logits": [-2, 2, 0]}
+        assert (one.together, two.together, blocked.result().together) == (2, 2, 1)
+        assert one.queue_seconds >= 0.04
+        assert one.infer_seconds == two.infer_seconds > 0
+
+    play(engines, scenario)
+    assert sizes == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("what", "reason"),
-    [
-        ("silent", "did not end within 0.5 s while it was loaded"),
-        ("gone", r"its process ended \(exit code 3\) while it was loaded"),
-    ],
-)
-def test_one_that_does_not_come_is_ended(store: Path, what: str, reason: str) -> None:
-    ghost = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, what))
-    with pytest.raises(EngineError, match=reason):
-        ghost.wait(0.5 if what == "silent" else 30)
-    assert not runs(ghost.process.pid)
+def test_an_image_whose_waiter_leaves_is_not_computed_and_its_slot_is_used_again(engines: Engines) -> None:
+    dropped: list[str] = []
+
+    async def scenario(client: EngineClient) -> None:
+        client.drop = dropped.append
+        blocked = await block(client, engines)
+        gone, kept = submit(client, 1), submit(client, 2)
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.sleep(0)
+        engines.sessions[0].gate.set()
+        await asyncio.gather(blocked, kept)
+        assert gone.cancelled()
+        jobs = [await submit(client, number) for number in (3, 4, 5)]
+        assert [features_of(job) for job in jobs] == [[n] * 4 for n in (3, 4, 5)]
+
+    play(engines, scenario, count=3)
+    assert engines.sessions[0].batches[:2] == [[BLOCKED], [2]]
+    assert dropped == ["disconnected"]
 
 
-def test_one_that_hangs_while_it_computes_is_ended(store: Path) -> None:
-    hanging = EngineClient(request(store), pass_seconds=0.3)
-    hanging.wait(60)
-    os.kill(hanging.process.pid, signal.SIGSTOP)
-    began = time.monotonic()
-    with pytest.raises(EngineError, match=r"did not end within 0\.3 s while it computed"):
-        hanging.run(IMAGES, ["logits"])
-    assert time.monotonic() - began < 30  # no speed: it would hang for ever
-    assert not runs(hanging.process.pid)
+def test_an_image_past_its_deadline_is_refused_and_not_computed(engines: Engines) -> None:
+    dropped: list[str] = []
+
+    async def scenario(client: EngineClient) -> None:
+        client.drop = dropped.append
+        blocked, late = await block(client, engines), submit(client, 1, seconds=0.01)
+        await asyncio.sleep(0.05)
+        engines.sessions[0].gate.set()
+        with pytest.raises(DeadlineExceeded, match=r"the image waited \d+\.\d s and was not computed"):
+            await late
+        await blocked
+
+    play(engines, scenario)
+    assert engines.sessions[0].batches == [[BLOCKED]]
+    assert dropped == ["deadline"]
 
 
-def test_time_in_which_both_stood_still_is_none_that_it_computed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By another clock, as a test that stands still sees nothing."""
-    now = [0.0]
+def test_a_poisonous_image_fails_alone_with_its_reason(engines: Engines) -> None:
+    async def scenario(client: EngineClient) -> None:
+        jobs = [submit(client, number) for number in (1, POISON, 3)]
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        assert [isinstance(outcome, Job) for outcome in outcomes] == [True, False, True]
+        with pytest.raises(RuntimeError, match="ValueError: poison"):
+            jobs[1].result()
 
-    def jump() -> float:
-        now[0] += 50.0
-        return now[0]
-
-    monkeypatch.setattr(module, "Patience", lambda step: Patience(step, jump))
-    late = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, "late"))
-    with pytest.raises(EngineError, match="too late"):
-        late.wait(8)
-    jumping = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, "silent"))
-    with pytest.raises(EngineError, match=r"did not end within 0\.4 s"):
-        jumping.wait(0.4)
+    play(engines, scenario)
 
 
-def test_one_that_talks_nonsense_is_ended(store: Path) -> None:
-    for what, reason in (
-        ("endless", "its process ended"),
-        ("nonsense", "it answered what cannot be understood while it was loaded"),
-    ):
-        ghost = EngineClient(request(store), 30, (sys.executable, "-c", GHOST, what))
-        with pytest.raises(EngineError, match=reason):
-            ghost.wait(30)
-        assert not runs(ghost.process.pid)
+def test_what_nobody_waits_for_is_computed_where_there_is_time(engines: Engines) -> None:
+    async def scenario(client: EngineClient) -> None:
+        job = await client.spare(image(7), ("features",))
+        assert job is not None
+        assert features_of(job) == [7] * 4
+        engines.servers[0].batcher.spare_from = math.inf
+        assert await client.spare(image(7), ("features",)) is None
+
+    play(engines, scenario)
 
 
-def test_where_memory_is_short_it_goes_before_its_worker(remote: EngineClient, store: Path) -> None:
-    score = Path(f"/proc/{remote.process.pid}/oom_score_adj")
-    ours = int(Path("/proc/self/oom_score_adj").read_text())
-    beside = EngineClient(request(store), pass_seconds=30)
-    try:
-        assert int(Path(f"/proc/{beside.process.pid}/oom_score_adj").read_text()) == 1000
-    finally:
-        beside.close()
-    remote.answer()
-    assert ours < int(score.read_text()) < 1000
+def test_an_engine_that_dies_loses_nothing_and_the_next_is_told_of_to_who_wants_to_know(engines: Engines) -> None:
+    changes: list[str] = []
+
+    async def scenario(client: EngineClient) -> None:
+        client.changed = lambda: changes.append(client.provider)
+        session = engines.sessions[0]
+        blocked = await block(client, engines)
+        waiting = [submit(client, number) for number in range(1, 6)]
+        gone = submit(client, 6)
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        session.run = dead  # type: ignore[method-assign]  # the pass after the one that it is in
+        session.gate.set()
+        await asyncio.to_thread(engines.wait)
+        await blocked
+        later = submit(client, 7)  # while there is none
+        await asyncio.sleep(0.05)
+        next_one = engines.start()
+        assert [features_of(await task) for task in waiting] == [[n] * 4 for n in range(1, 6)]
+        assert features_of(await later) == [7] * 4
+        assert next_one.batches[:5] == [[n] for n in range(1, 6)]  # one by one, as each may be why
+        await submit(client, 8)
+
+    def dead(images: object, outputs: object) -> None:
+        raise Dead
+
+    play(engines, scenario)
+    assert changes == ["CPU"]
 
 
-def test_it_ends_with_its_worker(store: Path) -> None:
-    orphan = EngineClient(request(store), pass_seconds=30)
-    orphan.wait(60)
-    orphan.pipe.socket.close()
-    assert orphan.process.wait(30) == 0
+def test_an_image_with_which_two_engines_died_fails_alone(engines: Engines, caplog: pytest.LogCaptureFixture) -> None:
+    lost: list[int] = []
+
+    async def scenario(client: EngineClient) -> None:
+        client.lost = lambda: lost.append(1)
+        deadly, others = submit(client, DEADLY), [submit(client, number) for number in (1, 2, 3)]
+        for _ in range(2):
+            await asyncio.to_thread(engines.wait)
+            engines.start()
+        with pytest.raises(EngineError, match="2 engines died while they computed this image"):
+            await deadly
+        assert [features_of(await task) for task in others] == [[n] * 4 for n in (1, 2, 3)]
+        assert features_of(await submit(client, 4)) == [4] * 4
+
+    play(engines, scenario)
+    assert lost == [1]
+    assert "an image is not computed: 2 engines died" in caplog.text
 
 
-def test_what_is_written_is_read_in_its_order() -> None:
-    shared = mmap.mmap(-1, 4096)
-    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(2, dtype=np.float32).reshape(2, 1)]
-    write(shared, 64, arrays)
-    found = read(shared, 64, 2, {"logits": [3], "features": [1]})
-    assert [found[name].tolist() for name in ("logits", "features")] == [array.tolist() for array in arrays]
+def test_where_no_engine_takes_the_place_of_one_that_died_its_images_fail(engines: Engines) -> None:
+    async def scenario(client: EngineClient) -> None:
+        engines.listener.close()
+        with pytest.raises(EngineError, match="no other takes its place"):
+            await submit(client, DEADLY)
+        with pytest.raises(EngineError, match="not in memory any more"):
+            await submit(client, 1)
+
+    play(engines, scenario)
+
+
+def test_who_leaves_is_told_that_the_rest_is_not_computed_and_others_go_on(engines: Engines) -> None:
+    async def leaving(client: EngineClient) -> None:
+        blocked = await block(client, engines)
+        client.close()
+        with pytest.raises(EngineError, match="not in memory any more"):
+            await blocked
+        engines.sessions[0].gate.set()
+
+    async def staying(client: EngineClient) -> None:
+        await asyncio.sleep(0.05)
+        assert features_of(await submit(client, 1)) == [1] * 4
+
+    play(engines, leaving, staying)
+
+
+def test_the_memory_of_a_rush_is_given_back(engines: Engines) -> None:
+    async def scenario(client: EngineClient) -> None:
+        await asyncio.gather(*(submit(client, number) for number in range(100, 190)))
+        client.upkeep()
+        assert client.peak == 0
+        assert not client.slots.pixels.any()
+        assert features_of(await submit(client, 5)) == [5] * 4
+
+    play(engines, scenario)
+
+
+def test_at_an_address_where_nobody_is_there_is_an_error() -> None:
+    listener, address = ipc.listen()
+    listener.close()
+    with pytest.raises(EngineError, match="cannot be spoken to"):
+        EngineClient.connect(address, 4, LATE)
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff\xff\xff\xff", b"\0\0\0\3abc"])
+def test_who_talks_nonsense_there_is_no_engine(said: bytes) -> None:
+    listener, address = ipc.listen()
+    with listener, socket.socket(socket.AF_UNIX) as other:
+        other.connect("\0" + address)
+        end, _ = listener.accept()
+        end.close()
+
+        async def scenario() -> None:
+            task = asyncio.create_task(asyncio.to_thread(EngineClient.connect, address, 4, LATE))
+            end, _ = await asyncio.to_thread(listener.accept)
+            with end:
+                end.sendall(said)
+            with pytest.raises(EngineError):
+                await task
+
+        asyncio.run(scenario())
+
+
+def test_another_user_s_process_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, address = ipc.listen()
+    with listener:
+        monkeypatch.setattr(ipc, "os", SimpleNamespace(geteuid=lambda: os.geteuid() + 1))
+        with pytest.raises(EngineError, match="another user's"):
+            EngineClient.connect(address, 4, LATE)
+
+
+def test_a_greeting_in_parts_is_read_before_the_answers(engines: Engines) -> None:
+    client = EngineClient.connect(engines.address, 4, LATE)
+    ready = msgspec.msgpack.encode(Ready(make_manifest(input=SPEC), "other", "fp32", [], 3, 1.5))
+    data = len(ready).to_bytes(HEAD) + ready
+    client.greeted = False
+    assert client._take_greeting(data[:2]) == data[:2]  # pyright: ignore[reportPrivateUsage]
+    assert client._take_greeting(data[:-1]) == data[:-1]  # pyright: ignore[reportPrivateUsage]
+    assert not client.greeted
+    assert client._take_greeting(data + b"\1\0") == b"\1\0"  # pyright: ignore[reportPrivateUsage]
+    assert (client.greeted, client.provider, client.place) == (True, "other", 3)
+    client.close()
