@@ -21,7 +21,7 @@ from benchmarks.photos import make_photo
 from models.captures import captured
 from models.registry import registry
 from service.http.request import Request, new_id
-from service.inference.batcher import Job
+from service.inference.job import Job
 from service.inference.postprocess import classify
 from service.inference.session import OnnxSession
 from service.monitoring.answer_token import AnswerTokens
@@ -66,7 +66,7 @@ async def measure_answers(runtime: OnnxSession, folder: Path) -> None:
     logits = runtime.run(pixels[None], ["logits"])["logits"][0]
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     answer.set_result({"logits": logits})
-    job, result = Job(pixels, ("logits",), 0.0, answer, 0.0, runtime.run), classify(logits, runtime.manifest)
+    job, result = Job(pixels, ("logits",), answer, 0.0), classify(logits, runtime.manifest)
     captured.prepare(folder / "kept")
     counted: list[str] = []
     keeper = Capture(folder / "kept", Bounds(10_000, DAY, 1000 * MB, 1.0, 3600), counted.append)

@@ -34,15 +34,6 @@ HUBEL = System("hubel", "Hubel", "", "", ("-m", "service"), "/v1/classify", many
 SYSTEMS: tuple[System, ...] = (
     HUBEL,
     System(
-        "hubel-bentoml",
-        "Hubel on BentoML's batching",
-        "",
-        "bentoml",
-        ("-m", "benchmarks.peers.hubel_bentoml"),
-        "/v1/classify",
-        many=True,
-    ),
-    System(
         "litserve",
         "LitServe",
         "bench-litserve",

@@ -220,7 +220,7 @@ async def supervise(config: Settings, listener: socket.socket, package: Path, fo
         folder_of_metrics,
         RegistryWatcher(config.model_store(), package.parent.name, int(package.name)),
         follows=":" not in config.model,
-        workers=config.workers,
+        workers=config.worker_count(),
         load=partial(load_request, config),
         hang_seconds=config.hang_seconds,
         stop_seconds=stop_seconds,

@@ -91,7 +91,7 @@ def start_own(config: Settings) -> Attachment:
 
 def make_auth(config: Settings) -> ApiKeyAuth | None:
     """Who may ask, as far as this process knows; None: everyone."""
-    return ApiKeyAuth(Path(config.api_keys_file), config.workers) if config.api_keys_file else None
+    return ApiKeyAuth(Path(config.api_keys_file), config.worker_count()) if config.api_keys_file else None
 
 
 def make_admission(config: Settings, attachment: Attachment, loaded: LoadedModels) -> Admission:

@@ -61,7 +61,7 @@ class FrontedService(bentoml.Service[Any]):
         return Cors(http_app, origins) if (origins := CONFIG.allowed_origins()) else http_app
 
 
-@bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.workers, metrics={"enabled": False})
+@bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.worker_count(), metrics={"enabled": False})
 class Hubel:
     """Classify, rank and describe images with one model."""
 

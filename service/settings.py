@@ -3,6 +3,8 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +19,8 @@ from models.registry import registry
 PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
+NVIDIA = Path("/dev/nvidiactl")  # there where a driver is
+MOST_WORKERS = 16  # by default
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
 HOST = re.compile(r"\*|[A-Za-z0-9._-]{1,253}|[0-9a-fA-F:]{2,45}")  # a name or an address
 Count = Annotated[int, Meta(ge=1)]
@@ -35,7 +39,7 @@ class Settings(Struct, frozen=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 3000
-    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    workers: Annotated[int, Meta(ge=0, le=64)] = 0
     store: str = str(registry.STORE)
     model: str = package.NAME
     require_signature: str = ""
@@ -115,13 +119,24 @@ class Settings(Struct, frozen=True):
         """The public key that a package must be signed for; None where it need not be signed."""
         return Path(self.require_signature) if self.require_signature else None
 
+    def worker_count(self) -> int:
+        """Worker processes: as asked for, else one; with a GPU, which computes faster than one can decode, one for each core."""
+        gpu = self.device != "cpu" and has_gpu()
+        return self.workers or (min(available_cores(), MOST_WORKERS) if gpu else 1)
+
     def inference_threads(self) -> int:
         """Threads of the engine: as asked for, else all cores that this process may use."""
         return self.threads or available_cores()
 
     def decoding_threads(self) -> int:
         """Threads of one worker that decode: as asked for, else the cores shared among the workers."""
-        return self.decode_threads or max(1, available_cores() // self.workers)
+        return self.decode_threads or max(1, available_cores() // self.worker_count())
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether this environment and machine may compute on CUDA, as far as can be told without trying."""
+    return NVIDIA.exists() and any(found.name == "onnxruntime-gpu" for found in distributions())
 
 
 def available_cores(quota: Path = CPU_QUOTA) -> int:

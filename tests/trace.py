@@ -62,14 +62,17 @@ def main(store: str, picture: str) -> None:
     metrics = tempfile.mkdtemp(dir=Path(picture).parent)
     os.environ |= {"HUBEL_STORE": store, "HUBEL_MODEL": "tiny", "PROMETHEUS_MULTIPROC_DIR": metrics}
     trace = Trace()
+    from service import settings
+    from service.engine.start import OwnEngine, load_request
     from service.processes import worker
     from service.rollout.messages import Channel, DesiredState
 
     listener = socket.create_server(("127.0.0.1", 0))
     ours, theirs = socket.socketpair()
-    Channel(ours).send(DesiredState(1))
+    own = OwnEngine(load_request(settings.read(), 1))
+    Channel(ours).send(DesiredState(1, {1: own.address.name}))
     threading.Thread(target=ask, args=(trace, listener.getsockname()[1], Path(picture).read_bytes())).start()
-    sys.exit(worker.main(["0", str(listener.fileno()), str(theirs.fileno())]))
+    sys.exit(worker.main(["0", *map(str, (listener.fileno(), theirs.fileno(), own.board.handle))]))
 
 
 if __name__ == "__main__":

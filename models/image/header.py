@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.errors import CutOff, ImageError
 from models.image.formats import Format, sniff
@@ -35,9 +35,9 @@ FRAME = re.compile(rb"\xff([\xc0-\xc3\xc9\xca])\x00[\x0b\x11\x14]\x08")  # of 1,
 ARITHMETIC = (b"\xc9", b"\xca")
 RESTART, START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = 0xD0, 0xD8, 0xD9, 0xDA
 JFIF, EXIF, ADOBE, COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
-SKIPPED_BACKENDS = {*range(0xE0, 0xF0), COMMENT}  # what libjpeg passes over or only looks into
+SKIPPED = {*range(0xE0, 0xF0), COMMENT}  # what libjpeg passes over or only looks into
 BEFORE_SCAN = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, START_OF_SCAN}
-JPEG_UNREAD = SKIPPED_BACKENDS - {JFIF, ADOBE}  # those say how colours are stored
+JPEG_UNREAD = SKIPPED - {JFIF, ADOBE}  # those say how colours are stored
 SHORTEST = {JFIF: 18, ADOBE: 16}  # bytes, marker and length too; libjpeg passes over a shorter one
 END = bytes((0xFF, END_OF_IMAGE))
 SCAN = bytes((0xFF, START_OF_SCAN))
@@ -51,11 +51,12 @@ TRANSPARENCY = {0: 2, 2: 6, PALETTE: 1}  # the bytes that tRNS has at least, by 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image file announce. Lengths in pixels, before EXIF rotation."""
+    """What the first bytes of an image file announce. Lengths in pixels, before EXIF rotation. channels: of a JPEG."""
 
     format: Format
     width: int
     height: int
+    channels: int = field(default=0, compare=False)
 
     @property
     def pixels(self) -> int:
@@ -71,7 +72,7 @@ def read_header(data: bytes) -> Header:
     """
     kind = sniff(data)
     try:
-        width, height = {"jpeg": _jpeg_size, "png": _png_size, "webp": _webp_size}[kind](data)
+        width, height, *channels = {"jpeg": _jpeg_size, "png": _png_size, "webp": _webp_size}[kind](data)
     except ImageError:
         raise
     except (ValueError, struct.error) as err:
@@ -80,7 +81,7 @@ def read_header(data: bytes) -> Header:
         raise ImageError(
             f"the {kind.upper()} header announces {width}x{height} pixels; both sides must be at least 1: save it again"
         )
-    return Header(kind, width, height)
+    return Header(kind, width, height, *channels)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -96,22 +97,22 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at = found.end()
         if (marker := data[at - 1]) not in ALONE:
             (length,) = struct.unpack_from(">H", data, at)
-            if length < 2 and marker not in SKIPPED_BACKENDS:
+            if length < 2 and marker not in SKIPPED:
                 raise ValueError("not a segment")
             at += max(length, 2)  # libjpeg takes 0 and 1 for an empty segment
             yield marker, found.start(), at
     raise ImageError(f"the JPEG file has more than {MAX_SEGMENTS} segments before its pixels; send it without metadata")
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """From the frame header (B.2.2)."""
+def _jpeg_size(data: bytes) -> tuple[int, int, int]:
+    """Width, height and channels, from the frame header (B.2.2)."""
     marker, start = next((marker, start) for marker, start, _ in _segments(data) if marker in START_OF_FRAME)
     bits, height, width = struct.unpack_from(">BHH", data, start + 4)
     if marker in UNREAD_PROCESSES:
         raise ImageError(f"the JPEG file is {UNREAD_PROCESSES[marker]}, which is not read; save it again as baseline JPEG or PNG")
     if bits != 8:
         raise ImageError(f"the JPEG file has {bits} bits a sample, only 8 are read; save it again as 8-bit JPEG or PNG")
-    return width, height
+    return width, height, data[start + 9] if len(data) > start + 9 else 0
 
 
 def is_gathered(data: bytes) -> bool:
@@ -179,7 +180,7 @@ def essence(data: bytes, kind: Format) -> tuple[bytes, bytes]:
 def _jpeg_essence(data: bytes) -> tuple[bytes, bytes]:
     view = memoryview(data)
     kept, exif = [view[:2]], b""
-    components, progressive = b"", False
+    components, progressive, size = b"", False, b""
     for marker, start, end in _segments(data):
         if marker == START_OF_SCAN:
             several = progressive or struct.unpack_from("B", data, start + 4)[0] < len(components)
@@ -187,6 +188,9 @@ def _jpeg_essence(data: bytes) -> tuple[bytes, bytes]:
             break
         if marker in START_OF_FRAME:
             components, progressive = _components(data, start), marker in PROGRESSIVE
+            if size and data[start + 5 : start + 9] != size:
+                raise ImageError("the JPEG file announces two different sizes")
+            size = data[start + 5 : start + 9]
         elif marker == EXIF and not exif and data[start + 4 : start + 10] == b"Exif\0\0":
             exif = data[start + 10 : end]
         if marker not in JPEG_UNREAD and end - start >= SHORTEST.get(marker, 0):
@@ -229,7 +233,7 @@ def _scans(data: bytes, at: int) -> tuple[list[int], int]:
             return scans, len(data)
         start, marker = found.start(), data[found.end() - 1]
         at = found.end() + max(int.from_bytes(data[found.end() : found.end() + 2], "big"), 2)
-        cut_off = at > len(data) and marker in BEFORE_SCAN | SKIPPED_BACKENDS
+        cut_off = at > len(data) and marker in BEFORE_SCAN | SKIPPED
         if marker in (END_OF_IMAGE, START_OF_IMAGE) or cut_off:
             return scans, start
         if marker == START_OF_SCAN:

@@ -90,6 +90,10 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None, 
     limits.check(header.width, header.height)
     try:
         data, exif = essence(data, header.format)
+        if header.format == "jpeg":
+            n = denominator(header, spec)
+            rgb = _decode_jpeg(data, header, n)
+            return Stored(rgb, orientation_in(exif) or 1, (rgb.width - header.width / n, rgb.height - header.height / n))
         with Image.open(BytesIO(data), formats=[header.format]) as image:
             if image.size != (header.width, header.height):
                 raise ImageError(f"the {header.format.upper()} file announces two different sizes")
@@ -98,12 +102,7 @@ def decode(data: bytes, limits: Limits = LIMITS, spec: InputSpec | None = None, 
                 return Stored(_keyed_to_rgb(image, data), orientation)
             if header.format == "webp" and header.pixels > UNCOPIED_FROM and (first := decode_first(data, image)):
                 return Stored(_on_white(first, first) if first.mode == "RGBA" else first, orientation)
-            if header.format != "jpeg":
-                return Stored(_to_rgb(image), orientation)
-            n = denominator(header, spec)
-            rgb = _decode_jpeg(data, image, n)
-            overhang = (rgb.width - header.width / n, rgb.height - header.height / n)
-            return Stored(rgb, orientation, overhang)
+            return Stored(_to_rgb(image), orientation)
     except ImageError:
         raise
     except DAMAGED as err:
@@ -123,15 +122,15 @@ def denominator(header: Header, spec: InputSpec | None) -> int:
     return next((n for n in (8, 4, 2) if side >= n * MARGIN * spec.resize), 1)
 
 
-def _decode_jpeg(data: bytes, image: Image.Image, n: int) -> Image.Image:
+def _decode_jpeg(data: bytes, header: Header, n: int) -> Image.Image:
     """1/n of the size, sides rounded up, by libjpeg-turbo. A missing end of the file is put there.
 
     It writes the four bytes a pixel that Pillow works with. Pillow takes a buffer over if it is to resize all four, and
     copies it if only three.
     """
-    width, height = -(-image.width // n), -(-image.height // n)
+    width, height = -(-header.width // n), -(-header.height // n)
     pixels = np.empty((height, width, 4), np.uint8)
-    mode = "CMYK" if image.mode == "CMYK" else "RGBX"
+    mode = "CMYK" if header.channels == 4 else "RGBX"
     said = _turbo(data if data.endswith(END) else data + END, mode, n, pixels)
     if any(text in said for text in MISSING):
         raise CutOff("jpeg")

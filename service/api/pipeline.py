@@ -17,7 +17,7 @@ from models.package.prediction import Classification, Ranking
 from service.api.deadline import Deadline
 from service.api.schemas import Answer, Failure
 from service.errors import ClientError, DeadlineExceeded, RequestTimeout
-from service.http.body import BodyBudget, Lease, images_in, less_than, read_body, while_connected
+from service.http.body import BodyBudget, Lease, WhileConnected, images_in, less_than, read_body
 from service.http.problems import describe
 from service.http.request import Reply, Request
 from service.inference.admission import BULK_SHARE, FEATURES_SHARE
@@ -80,7 +80,7 @@ class Pipeline:
                     with (
                         admission.admit(len(images), weight, left),
                         self.decoding.admit(plans, left, request.client and request.client.name, bulk),
-                        while_connected(request.receive),
+                        WhileConnected(request.receive),
                     ):
                         metrics.QUEUE_DEPTH.set(admission.own)
                         held, jobs = await self.compute_by_turn(request, images, plans, output, deadline)
@@ -94,7 +94,7 @@ class Pipeline:
             results = [
                 Failure(describe(job)) if isinstance(job, ClientError) else finish(job.row[output], held.manifest) for job in jobs
             ]
-            metrics.IMAGES.labels(request.path).inc(len(results))
+            metrics.images_answered(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
             self.model.recorder.take(request, images, jobs, results, held.manifest)
             answer = Answer(held.manifest.name, held.manifest.version, results)

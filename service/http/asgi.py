@@ -124,7 +124,7 @@ class HttpApp:
         await respond(reply, request, send)
         count_answer(route, reply, began, scope.get(CLIENT))
         for stage, seconds in request.stages.items():
-            metrics.STAGE_SECONDS.labels(stage).observe(seconds)
+            metrics.stage_seconds(stage).observe(seconds)
 
     def route_of(self, path: str) -> str:
         """The route that a path belongs to, OTHER where there is none."""

@@ -130,33 +130,60 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_body_bytes
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-@contextmanager
-def while_connected(receive: Receive) -> Generator[None]:
+class Signal(asyncio.Event):
+    """Of a request: more of its body is here, or its client is gone, whereupon ``then`` is called too."""
+
+    then: Callable[[], object] | None = None
+
+    def set(self) -> None:
+        super().set()
+        if self.then is not None:
+            self.then()
+
+
+class WhileConnected:
     """Cancel what is awaited inside as soon as the client hangs up. For after the body, which is all that clients send.
 
     Raises:
         Disconnected: it did.
     """
-    task = asyncio.current_task()
-    gone = False
 
-    def cancel(_: object) -> None:
-        nonlocal gone
-        gone = True
-        if task:
-            task.cancel()
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.gone = False
+        self.watch: asyncio.Future[Any] | None = None
+        cycle = getattr(receive, "__self__", None)  # of our own server; others are asked
+        self.cycle: Any = cycle if isinstance(getattr(cycle, "message_event", None), Signal) else None
 
-    watch = asyncio.ensure_future(receive())  # what comes after the body is http.disconnect
-    watch.add_done_callback(cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if gone and task and task.uncancel() == 0:
+    def __enter__(self) -> None:
+        self.task = asyncio.current_task()
+        if self.cycle is None:
+            self.watch = asyncio.ensure_future(self.receive())  # what comes after the body is http.disconnect
+            self.watch.add_done_callback(self.cancel)
+        elif self.cycle.disconnected:
+            self.cancel()
+        else:
+            self.cycle.message_event.then = self.look
+            self.cycle.flow.resume_reading()  # or nobody would see that it hangs up
+
+    def look(self) -> None:
+        if self.cycle.disconnected:
+            self.cancel()
+
+    def cancel(self, _: object = None) -> None:
+        if not self.gone:
+            self.gone = True
+            if self.task:
+                self.task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.watch is not None:
+            self.watch.remove_done_callback(self.cancel)
+            self.watch.cancel()
+        else:
+            self.cycle.message_event.then = None
+        if kind is asyncio.CancelledError and self.gone and self.task and self.task.uncancel() == 0:
             raise Disconnected from None
-        raise
-    finally:
-        watch.remove_done_callback(cancel)
-        watch.cancel()
 
 
 def _too_large(size: str, limit: int, less: str) -> BodyTooLarge:

@@ -28,14 +28,14 @@ class Problem(Struct, omit_defaults=True):
 
 
 def count_status(route: str, status: int, client: Client | None) -> None:
-    metrics.REQUESTS.labels(route, str(status)).inc()
+    metrics.requests_answered(route, status).inc()
     if client is not None:
         metrics.REQUESTS_BY_KEY.labels(client.name, str(status)).inc()
 
 
 def count_answer(route: str, reply: Reply, began: float, client: Client | None = None) -> None:
     count_status(route, reply.counted or reply.status, client)
-    metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)
+    metrics.request_seconds(route).observe(time.perf_counter() - began)
 
 
 def describe(error: HubelError, request_id: str | None = None) -> Problem:
@@ -71,7 +71,11 @@ def write_refusal(
 
 
 async def respond(reply: Reply, request: Request, send: Send) -> None:
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers_of(reply, request)})
+    headers = headers_of(reply, request)
+    whole = getattr(getattr(send, "__self__", None), "send_whole", None)  # of our own server
+    if whole is not None and whole(reply.status, headers, reply.body):
+        return
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
 

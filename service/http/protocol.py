@@ -13,10 +13,11 @@ from typing import Any, Protocol, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import HeadTooLarge, HubelError, MalformedRequest, Overloaded, RequestTimeout
 from service.http.auth import ALWAYS
+from service.http.body import Signal
 from service.http.connections import Connections, State
 
 MAX_HEAD_BYTES = 65_536  # request line and headers
@@ -57,13 +58,36 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class ExpectingCycle(RequestResponseCycle):
-    """A request whose client waits to be asked for its body, and the answer."""
+class Cycle(RequestResponseCycle):
+    """A request and the answer."""
+
+    message_event: Signal
 
     async def send(self, message: Any) -> None:
-        if self.waiting_for_100_continue:  # it may send the body or not, so nothing can be read behind it
+        if self.waiting_for_100_continue:  # its client may send the body or not, so nothing can be read behind it
             self.keep_alive = False
         await super().send(message)
+
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """An answer that is there in full, in one piece and without a look at each header, which are ours; whether it was sent:
+        not where that has to wait, or something was said before.
+        """
+        if self.flow.write_paused or self.response_started or self.disconnected or self.scope["method"] == "HEAD":
+            return False
+        if self.waiting_for_100_continue:
+            self.waiting_for_100_continue = self.keep_alive = False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        parts.append(body)
+        self.transport.write(b"".join(parts))
+        self.response_started = self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+        return True
 
 
 class LimitedConnection(HttpToolsProtocol):
@@ -224,8 +248,7 @@ class LimitedConnection(HttpToolsProtocol):
         self.in_head = self.begun = False
         self.head_bytes, self.tail = 0, b""
         expects = fields.get(b"expect", b"").lower() == b"100-continue"
-        make = ExpectingCycle if expects else RequestResponseCycle
-        self.cycle = make(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -233,7 +256,7 @@ class LimitedConnection(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=Signal(),
             expect_100_continue=expects,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),  # pyright: ignore[reportOptionalMemberAccess]
             on_response=self.on_response_complete,

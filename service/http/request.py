@@ -3,8 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -68,13 +67,9 @@ class Request:
         """Of several images in one request, the slowest counts."""
         self.stages[stage] = max(seconds, self.stages.get(stage, 0.0))
 
-    @contextmanager
-    def stage(self, stage: str) -> Generator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.record(stage, time.perf_counter() - began)
+    def stage(self, stage: str) -> "Stage":
+        """A block of it that is timed."""
+        return Stage(self, stage)
 
     def parameters(self, *known: str) -> dict[str, str]:
         """The query's parameters; raises InvalidParameter for one that is unknown or there twice."""
@@ -87,6 +82,20 @@ class Request:
                 raise InvalidParameter(f"parameter {name!r} is there twice; send it once")
             found[name] = value
         return found
+
+
+class Stage:
+    """Notes the seconds between begin and end of a block as those of a stage."""
+
+    def __init__(self, request: Request, stage: str) -> None:
+        self.request = request
+        self.stage = stage
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.request.record(self.stage, time.perf_counter() - self.began)
 
 
 @dataclass(frozen=True)

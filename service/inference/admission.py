@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 from service.errors import Overloaded
@@ -101,29 +100,33 @@ class Admission:
         after = time.perf_counter() - ADMITTED_SECONDS
         return any(other > share and max(times) > after for other, times in self.times.items())
 
-    @contextmanager
-    def admit(self, images: int, share: float = 1.0, seconds: float = math.inf) -> Generator[None]:
-        """Hold places for the images of one request; raises Overloaded, as ``check``."""
+    def admit(self, images: int, share: float = 1.0, seconds: float = math.inf) -> "Places":
+        """Hold places for the images of one request in a block; raises Overloaded, as ``check``."""
         self.check(images, share, seconds)
         self.times[share][self.place] = time.perf_counter()
-        self.counts[self.place] += images
-        try:
-            yield
-        finally:
-            self.counts[self.place] -= images
+        return Places(self, images)
 
-    @contextmanager
-    def aside(self) -> Generator[None]:
-        """An image that was admitted is not before the network meanwhile, as it waits for something else."""
-        self.counts[self.place] -= 1
-        try:
-            yield
-        finally:
-            self.counts[self.place] += 1
+    def aside(self) -> "Places":
+        """An image that was admitted is not before the network in a block, as it waits for something else."""
+        return Places(self, -1)
 
     def idle(self) -> bool:
         """Whether there is nothing to do, and time for what nobody waits for."""
         return not self.admitted and not self.board.computing() and time.perf_counter() >= self.live().spare_from
+
+
+class Places:
+    """So many more images are admitted in a block."""
+
+    def __init__(self, admission: Admission, images: int) -> None:
+        self.admission = admission
+        self.images = images
+
+    def __enter__(self) -> None:
+        self.admission.counts[self.admission.place] += self.images
+
+    def __exit__(self, *_: object) -> None:
+        self.admission.counts[self.admission.place] -= self.images
 
 
 def _overloaded(admitted: int, seconds: float, reason: str) -> Overloaded:

@@ -33,6 +33,7 @@ Kind = Literal["jpeg", "gathered", "png", "deep", "webp"]
 
 SMALL_PIXELS, SMALL_BYTES = 640 * 480, 1024 * 1024  # of an image that takes 30 ms at most, whatever is in it
 TINY_PIXELS, TINY_BYTES = 128 * 128, 64 * 1024  # of one that takes 2 ms
+AT_ONCE_PIXELS, AT_ONCE_BYTES = 64 * 64, 8 * 1024  # of one that takes 0.3 ms
 CROWDED_SECONDS = 0.05  # of small images that wait: then only tiny ones pass the line by
 LONG_SECONDS = 0.25  # what takes longer leaves one of the line's threads to what does not
 PATIENCE = 4.0  # seconds that an image gives way for each second that it and those of its client before it take
@@ -78,6 +79,7 @@ class Plan:
     """
 
     header: Header
+    bytes: int
     kind: Kind = "jpeg"
     cost: float = 0.0
     seconds: float = 0.0
@@ -93,6 +95,11 @@ class Plan:
     @property
     def small(self) -> bool:
         return not self.size
+
+    @property
+    def at_once(self) -> bool:
+        """Whether to hand it to a thread would take as long as to decode it."""
+        return self.header.pixels <= AT_ONCE_PIXELS and self.bytes <= AT_ONCE_BYTES
 
 
 @dataclass
@@ -166,9 +173,9 @@ class DecodeQueue:
         if header.pixels <= SMALL_PIXELS and len(data) <= SMALL_BYTES:
             tiny = header.pixels <= TINY_PIXELS and len(data) <= TINY_BYTES
             if tiny or sum(self.small) * self.small_seconds <= CROWDED_SECONDS * self.threads:
-                return Plan(header)
+                return Plan(header, len(data))
         kind, cost, size = weigh(data, header, spec)
-        return Plan(header, kind, cost, cost * self.paces[kind].now(), min(size, self.max_bytes))
+        return Plan(header, len(data), kind, cost, cost * self.paces[kind].now(), min(size, self.max_bytes))
 
     def check(self, seconds: float = math.inf, bulk: bool = False) -> None:
         """Raises Overloaded where a small image would not be decoded within ``seconds``, or waits too long."""
@@ -241,6 +248,8 @@ class DecodeQueue:
         Raises:
             UndecodableImage, OutOfMemory.
         """
+        if plan.at_once:
+            return decode(data, spec, self.limits, plan.header)
         if not plan.small:
             return await self._run_in_line(data, plan, spec)
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.package.manifest import Manifest
 from models.package.prediction import Classification, Prediction, Ranking
-from models.package.probability import softmax
+from models.package.probability import share_of_highest, softmax
 from service.inference.results import Encoding, Features
 
 Row = NDArray[np.float32]
@@ -15,9 +15,8 @@ Row = NDArray[np.float32]
 
 def classify(logits: Row, manifest: Manifest) -> Classification:
     """The likeliest class."""
-    shares = softmax(logits, manifest.temperature)
     best = int(logits.argmax())
-    probability = float(shares[best])
+    probability = share_of_highest(logits, manifest.temperature)
     return Classification(manifest.labels[best], round(probability, 6), probability < manifest.threshold)
 
 

@@ -6,6 +6,7 @@ loaded or ends its engine, is refused. One that is not needed any more ends once
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import time
@@ -26,6 +27,7 @@ from service.telemetry import metrics
 
 LOAD_SECONDS = 600.0  # for the first version to be loaded, checked and warmed; what is loaded beside it has the controller's time
 RETIRE_SECONDS = 60.0  # for the fronts to leave an engine
+CLOSE_SECONDS = 5.0  # for all engines to end once the fronts have
 BACKOFF_SECONDS = (0.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row came to nothing
 STEADY_SECONDS = 5.0  # that an engine has been ready when it has come to something
 log = logging.getLogger("hubel")
@@ -33,8 +35,8 @@ log = logging.getLogger("hubel")
 
 @dataclass(eq=False)
 class Engine:
-    """The engine of a version, whichever process that is. ready: a process has loaded it once. failures: processes in a row that
-    came to nothing.
+    """The engine of a version, whichever process that is. ready: a process has loaded it once. since: when the one of now had,
+    in seconds of time.monotonic. left: set when it is to end.
     """
 
     version: int
@@ -44,9 +46,13 @@ class Engine:
     process: asyncio.subprocess.Process | None = None
     control: socket.socket | None = None
     ready: bool = False
+    since: float = math.inf
     active: bool = False
-    leaving: bool = False
-    unread: bytes = field(default=b"")
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def leaving(self) -> bool:
+        return self.left.is_set()
 
     def activate(self) -> None:
         """It answers from now on."""
@@ -57,10 +63,10 @@ class Engine:
 
     def leave(self) -> None:
         """It is to end once all fronts have left it."""
-        self.leaving = True
+        self.left.set()
         if self.control is not None:
-            self.control.close()
-            self.control = None
+            with suppress(OSError):
+                self.control.shutdown(socket.SHUT_RDWR)  # who reads it sees its end, and closes it
         self.address.listener.close()
 
 
@@ -135,7 +141,7 @@ class EngineKeeper:
         """Have a process for a version until that is to leave, or is refused."""
         failures = 0
         while not engine.leaving:
-            began = time.monotonic()
+            engine.since = math.inf
             try:
                 reason = await self._have_one(engine)
             except Exception as err:
@@ -143,7 +149,7 @@ class EngineKeeper:
                 reason = f"{type(err).__name__}: {err}"
             if engine.leaving:
                 break
-            steady = engine.ready and time.monotonic() - began > STEADY_SECONDS
+            steady = time.monotonic() - engine.since > STEADY_SECONDS
             failures = 1 if steady else failures + 1
             if engine.version != self.serving:
                 self.refused[engine.version] = cut(reason)
@@ -157,7 +163,8 @@ class EngineKeeper:
                 metrics.ENGINE_RESTARTS.inc()
                 next_one = f"is tried in {wait:g} s" if wait else "takes its place"
                 log.error("engine of version %d: %s, another %s", engine.version, reason, next_one)
-                await asyncio.sleep(wait)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(engine.left.wait(), wait)
 
     async def _have_one(self, engine: Engine) -> str:
         """A process from its start to its end; why it is not there any more."""
@@ -189,14 +196,20 @@ class EngineKeeper:
             reason = await self._loaded(engine, ending)
             return reason or await self._watch(engine, ending)
         finally:
-            if process.returncode is None and not await self._ended(ending, RETIRE_SECONDS if engine.leaving else 0.5):
-                with suppress(ProcessLookupError):
-                    process.kill()
-            code = await ending
-            log.debug("the engine of version %d ended (%s)", engine.version, say(code))
-            self.board.engine(engine.place).clear()
-            ours.close()
-            engine.process = engine.control = None
+            try:
+                await self._ended(ending, RETIRE_SECONDS if engine.leaving and engine.ready else 0.5)
+            finally:
+                if not ending.done():
+                    with suppress(ProcessLookupError):
+                        process.kill()
+                await self._bury(engine, ending)
+
+    async def _bury(self, engine: Engine, ending: "asyncio.Future[int]") -> None:
+        log.debug("the engine of version %d ended (%s)", engine.version, say(await ending))
+        self.board.engine(engine.place).clear()
+        if engine.control is not None:
+            engine.control.close()
+        engine.process = engine.control = None
 
     async def _ended(self, ending: "asyncio.Future[int]", seconds: float) -> bool:
         done, _ = await asyncio.wait([ending], timeout=seconds)
@@ -218,7 +231,7 @@ class EngineKeeper:
                     if reply is None:
                         await self._ended(ending, 1.0)
                         return f"its process ended ({say(ending.result()) if ending.done() else 'unknown'}) while it was loaded"
-                    engine.ready = True
+                    engine.ready, engine.since = True, time.monotonic()
                     if engine.active:
                         engine.activate()
                     self.changed.set()
@@ -262,7 +275,7 @@ class EngineKeeper:
             self._retire(self.engines.pop(version))
         tasks = list(self.leaving)
         if tasks:
-            await asyncio.wait(tasks, timeout=5.0)
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -82,8 +82,8 @@ class Worker:
 
 class Supervisor:
     """folder: of the metrics. watcher: of what is live; follows: whether changes of it are obeyed. load: what an engine is told,
-    as EngineKeeper has it. workers: how many. hang_seconds: of silence after which a process is killed. stop_seconds: what workers
-    may take to stop. command: starts one, with its place and the file descriptors of socket, pipe and board as arguments;
+    as EngineKeeper has it. workers: how many. hang_seconds: of silence after which a process is killed. stop_seconds: what
+    workers may take to stop. command: starts one, with its place and the descriptors of socket, pipe and board as arguments;
     engine_command: an engine.
     """
 

@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     desired = first_orders(line)
     os.environ[MODEL] = f"{config.model.partition(':')[0]}:{desired.serve}"  # what the others serve, whatever the pointer says
     sys.setswitchinterval(SWITCH_SECONDS)
-    app = load(Attachment(desired.engines[desired.serve], Board(board), place, config.workers))
+    app = load(Attachment(desired.engines[desired.serve], Board(board), place, config.worker_count()))
     gc.freeze()  # what the libraries made stays: to look through it again takes 100 ms, in which nobody is answered
     return serve(config, app, socket.socket(fileno=listener), line, desired)
 

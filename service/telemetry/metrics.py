@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -180,6 +181,27 @@ DRIFT_DISTANCE = Gauge(
     ["model", "version"],
     multiprocess_mode="livemax",
 )
+
+
+# Series that every request changes, found once: of routes, statuses and stages there are few.
+@cache
+def requests_answered(route: str, status: int) -> Counter:
+    return REQUESTS.labels(route, str(status))
+
+
+@cache
+def request_seconds(route: str) -> Histogram:
+    return REQUEST_SECONDS.labels(route)
+
+
+@cache
+def stage_seconds(stage: str) -> Histogram:
+    return STAGE_SECONDS.labels(stage)
+
+
+@cache
+def images_answered(route: str) -> Counter:
+    return IMAGES.labels(route)
 
 
 class DriftGauges:

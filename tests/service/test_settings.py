@@ -66,7 +66,7 @@ def test_each_setting_is_read_from_its_variable(variable: str, text: str, value:
         pytest.param("HUBEL_PORT", "80.5", "int", id="a fraction"),
         pytest.param("HUBEL_PORT", "0", "1", id="port too low"),
         pytest.param("HUBEL_PORT", "65536", "65535", id="port too high"),
-        pytest.param("HUBEL_WORKERS", "0", "1", id="no worker"),
+        pytest.param("HUBEL_WORKERS", "-1", "0", id="fewer than no worker"),
         pytest.param("HUBEL_WORKERS", "65", "64", id="too many workers"),
         pytest.param("HUBEL_THREADS", "-1", "0", id="negative threads"),
         pytest.param("HUBEL_MAX_BODY_BYTES", "0", "1", id="no byte"),
@@ -147,22 +147,30 @@ def test_settings_cannot_be_changed() -> None:
         setattr(settings.read({}), "port", 1)  # noqa: B010
 
 
-def test_threads_are_this_process_s_cores_shared_among_the_workers() -> None:
+def test_the_engine_computes_on_all_cores_and_the_workers_share_them_to_decode() -> None:
     cores = os.sched_getaffinity(0)
-    assert Settings().inference_threads() == len(cores)
-    assert Settings(workers=2).inference_threads() == max(1, len(cores) // 2)
+    assert Settings(workers=2).inference_threads() == len(cores)
     assert Settings(workers=2, threads=5).inference_threads() == 5
+    assert Settings(workers=2).decoding_threads() == max(1, len(cores) // 2)
+    assert Settings(workers=2, decode_threads=5).decoding_threads() == 5
     try:
         os.sched_setaffinity(0, {min(cores)})
         assert Settings().inference_threads() == 1
-        assert Settings(workers=2).inference_threads() == 1
+        assert Settings(workers=2).decoding_threads() == 1
     finally:
         os.sched_setaffinity(0, cores)
 
 
-def test_threads_that_decode_follow_those_that_infer() -> None:
-    assert Settings(threads=5).decoding_threads() == 5
-    assert Settings(threads=5, decode_threads=1).decoding_threads() == 1
+def test_one_worker_is_enough_for_a_cpu_and_a_gpu_gets_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "available_cores", lambda: 12)
+    monkeypatch.setattr(settings, "has_gpu", lambda: False)
+    assert Settings().worker_count() == 1
+    monkeypatch.setattr(settings, "has_gpu", lambda: True)
+    assert Settings().worker_count() == 12
+    assert Settings(device="cpu").worker_count() == 1
+    assert Settings(workers=3).worker_count() == 3
+    monkeypatch.setattr(settings, "available_cores", lambda: 96)
+    assert Settings().worker_count() == settings.MOST_WORKERS
 
 
 def test_a_signature_is_asked_for_where_a_key_is_named() -> None:

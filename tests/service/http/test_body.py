@@ -17,7 +17,7 @@ from service.errors import (
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
-from service.http.body import DRAIN_FACTOR, BodyBudget, Disconnected, images_in, less_than, read_body, while_connected
+from service.http.body import DRAIN_FACTOR, BodyBudget, Disconnected, images_in, less_than, read_body, WhileConnected
 
 LIMIT = 100  # bytes
 MULTIPART = "multipart/form-data; boundary=xyz"
@@ -459,7 +459,7 @@ def test_what_is_awaited_is_cancelled_when_the_client_hangs_up() -> None:
             raise
 
     async def scenario() -> None:
-        with pytest.raises(Disconnected), while_connected(lambda: hang_up_after(0.01)):
+        with pytest.raises(Disconnected), WhileConnected(lambda: hang_up_after(0.01)):
             await work()
         await asyncio.sleep(0)  # the task goes on, it is not cancelled itself
 
@@ -469,7 +469,7 @@ def test_what_is_awaited_is_cancelled_when_the_client_hangs_up() -> None:
 
 def test_a_client_that_stays_gets_what_was_computed() -> None:
     async def scenario() -> str:
-        with while_connected(lambda: hang_up_after(60)):
+        with WhileConnected(lambda: hang_up_after(60)):
             await asyncio.sleep(0.01)
             return "answer"
 
@@ -479,7 +479,7 @@ def test_a_client_that_stays_gets_what_was_computed() -> None:
 def test_a_deadline_inside_is_no_hang_up() -> None:
     async def scenario() -> None:
         async with asyncio.timeout(0.01):
-            with while_connected(lambda: hang_up_after(60)):
+            with WhileConnected(lambda: hang_up_after(60)):
                 await asyncio.sleep(60)
 
     with pytest.raises(TimeoutError):
