@@ -17,6 +17,7 @@ import httpx
 ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60  # on a quiet machine it takes two or three
 PORTS = 10_000, 32_768  # Linux gives connections those above
+WORKER, ENGINE = "service.processes.worker", "service.engine"  # what the processes below the service's own run
 STOP_SECONDS = 20  # less than the 25 s after which the service would give up waiting for its requests
 
 
@@ -54,19 +55,27 @@ class Server:
         raise AssertionError(f"the service {state}:\n{self.output()}")
 
     def kill(self) -> None:
-        """End a service that hangs, and its workers."""
+        """End a service that hangs, its workers and its engines."""
         for pid in self.processes() if self.process.poll() is None else []:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def processes(self) -> list[int]:
-        """Ids of the service's own process and its workers."""
+        """Ids of the service's own process, its workers and its engines."""
         pid = self.process.pid
         return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
+    def workers(self) -> list[int]:
+        """Ids of the processes that answer requests."""
+        return [pid for pid in self.processes() if runs_module(pid, WORKER)]
+
+    def engines(self) -> list[int]:
+        """Ids of the processes that compute."""
+        return [pid for pid in self.processes() if runs_module(pid, ENGINE)]
+
     def stop(self, number: int = signal.SIGTERM, group: bool = False) -> int:
-        """Send a signal, with ``group`` to the workers too, as a terminal does; return the exit code.
+        """Send a signal, with ``group`` to all of its process group, as a terminal does; return the exit code.
 
         Raises:
             AssertionError: it did not end in time (it is killed then), left a process behind, or keeps its port.
@@ -93,6 +102,14 @@ def runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:
+        return False
+
+
+def runs_module(pid: int, name: str) -> bool:
+    """It was started as python -m name."""
+    try:
+        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -86,21 +86,38 @@ def test_an_idle_connection_is_kept_as_long_as_it_is_set_to(start_server: StartS
 
 def test_a_killed_worker_is_replaced_and_who_comes_meanwhile_waits_instead_of_being_refused(start_server: StartServer) -> None:
     server = start_server()
-    supervisor, worker = server.processes()
+    (worker,), engines = server.workers(), server.engines()
     with server.client() as client:
         assert client.get("/livez").status_code == 200
         os.kill(worker, signal.SIGKILL)
     with server.client() as client:
         assert labels_of("/v1/classify", results_of(send(client, "/v1/classify", [make_image(color="red")], "raw"))) == ["red"]
         counts = samples(client)
-    assert [pid for pid in server.processes() if pid in (supervisor, worker)] == [supervisor]
+    assert worker not in server.workers()
+    assert server.engines() == engines
     assert counts["hubel_worker_restarts_total"] == counts["hubel_workers_alive"] == counts["hubel_workers_expected"] == 1
     assert counts["hubel_requests_in_progress"] == 1
     assert f"worker 0 (pid {worker}) ended (SIGKILL), another takes its place" in server.output()
     assert server.stop() == 0
 
 
-def test_when_the_supervisor_is_killed_its_workers_stop_and_free_the_port(start_server: StartServer) -> None:
+def test_a_killed_engine_is_replaced_and_who_asks_meanwhile_is_answered(start_server: StartServer) -> None:
+    server = start_server()
+    workers, (engine,) = server.workers(), server.engines()
+    with server.client() as client:
+        os.kill(engine, signal.SIGKILL)
+        answer = send(client, "/v1/classify", [make_image(color="red")], "raw")
+        assert labels_of("/v1/classify", results_of(answer)) == ["red"]
+        counts = samples(client)
+    assert server.workers() == workers
+    assert engine not in server.engines()
+    assert counts["hubel_engine_restarts_total"] == 1
+    assert counts["hubel_worker_restarts_total"] == counts["hubel_lost_images_total"] == 0
+    assert "engine of version 1: its process ended (SIGKILL), another takes its place" in server.output()
+    assert server.stop() == 0
+
+
+def test_when_the_supervisor_is_killed_its_workers_and_engines_stop_and_free_the_port(start_server: StartServer) -> None:
     server = start_server(HUBEL_WORKERS="2", HUBEL_DRAIN_MS="100")
     processes = server.processes()
     server.process.kill()
@@ -160,11 +177,11 @@ def test_status_shows_who_is_alive_and_what_is_loaded(start_server: StartServer)
     assert text.splitlines()[0] == f"127.0.0.1:{server.port}  ready"
     assert "tiny:1 on " in text
     assert "workers  2 of 2, replaced 0 times" in text
-    for pid in server.processes()[1:]:
+    for pid in server.workers():
         assert f"pid {pid}, up " in text
     assert text.count(", version 1") == 2
     described, _ = run_status(settings, "--json")
-    assert {worker["pid"] for worker in json.loads(described)["workers"]} == set(server.processes()[1:])
+    assert {worker["pid"] for worker in json.loads(described)["workers"]} == set(server.workers())
     assert server.stop() == 0
     text, code = run_status(settings)
     assert code == 1

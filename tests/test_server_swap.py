@@ -57,7 +57,7 @@ def test_versions_come_and_go_and_workers_and_no_request_notices(start_server: S
         counts = samples(client)
     registry.promote(store, "tiny", 3, "refused again")
     until(lambda: server.output().count("tiny:3 is refused") == 2, server)
-    os.kill(server.processes()[1], signal.SIGKILL)
+    os.kill(server.workers()[0], signal.SIGKILL)
     until(lambda: versions_served(server) == [1, 1] and server.output().count("is ready after") == 3, server)
     assert {(version, label) for version, label in clients.answers} == {(v, WORDS[v]) for v in (1, 2, 4)}
     assert counts['hubel_swaps_total{model="tiny",result="refused"}'] == 1

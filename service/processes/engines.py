@@ -28,8 +28,8 @@ from service.telemetry import metrics
 LOAD_SECONDS = 600.0  # for the first version to be loaded, checked and warmed; what is loaded beside it has the controller's time
 RETIRE_SECONDS = 60.0  # for the fronts to leave an engine
 CLOSE_SECONDS = 5.0  # for all engines to end once the fronts have
-BACKOFF_SECONDS = (0.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row came to nothing
-STEADY_SECONDS = 5.0  # that an engine has been ready when it has come to something
+BACKOFF_SECONDS = (*[0.0] * 4, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try, by how many in a row came to nothing
+STEADY_SECONDS = 2.0  # that an engine has been ready when it has come to something
 log = logging.getLogger("hubel")
 
 

@@ -16,14 +16,18 @@ import pytest
 from tests.client import samples
 from tests.conftest import StartServer
 from tests.factories import make_image
-from tests.server import ROOT, Server, environment, free_port
+from tests.server import READY_SECONDS, ROOT, Server, environment, free_port
 
 pytestmark = pytest.mark.server
 
 
 def test_a_machine_that_stood_still_has_the_same_processes_afterwards(start_server: StartServer) -> None:
     server = start_server(HUBEL_HANG_SECONDS="1", HUBEL_WORKERS="2")
+    until = time.monotonic() + READY_SECONDS
+    while len(server.workers()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
     before = server.processes()
+    assert len(before) == 4
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(2.5)
@@ -66,16 +70,22 @@ def test_a_log_that_nobody_reads_stops_nobody(unread: Server) -> None:
     with suppress(BlockingIOError):
         while True:
             os.write(filler, b"x" * 4096)
-    before = unread.processes()
+    (worker,), engines = unread.workers(), unread.engines()
     with unread.client() as client:
         for number in range(30):
             headers = {"x-deadline-ms": "1", "x-request-id": f"{number}"}
             assert client.post("/v1/classify", content=make_image(), headers=headers).status_code in (200, 408, 503, 504)
         assert client.post("/v1/classify", content=make_image()).status_code == 200
-    os.kill(before[1], signal.SIGKILL)  # the supervisor has to say so
+    os.kill(worker, signal.SIGKILL)  # the supervisor has to say so
     unread.wait_until_ready()
-    assert unread.processes()[0] == before[0]
-    assert unread.processes()[1] != before[1]
+    assert len(unread.workers()) == 1
+    assert unread.workers() != [worker]
+    (engine,) = engines
+    os.kill(engine, signal.SIGKILL)  # and of this
+    with unread.client() as client:
+        assert client.post("/v1/classify", content=make_image()).status_code == 200
+    assert len(unread.engines()) == 1
+    assert unread.engines() != engines
     assert unread.stop() == 0
     os.close(filler)
 
@@ -108,7 +118,7 @@ def test_a_folder_of_metrics_that_something_removes_is_there_again(start_server:
         shutil.rmtree(folder)
         answered = 'hubel_requests_total{route="/v1/classify",status="200"}'
         assert samples(client)[answered] == 1
-        os.kill(server.processes()[1], signal.SIGKILL)
+        os.kill(server.workers()[0], signal.SIGKILL)
         server.wait_until_ready()
         assert samples(client)[answered] == 1
     assert server.stop() == 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from tests.client import samples
-from tests.server import Server
+from tests.server import ENGINE, WORKER, Server, runs_module
 
 PROBES = ("/livez", "/readyz", "/metrics")
 IN_PROGRESS, DEPTH = "hubel_requests_in_progress", "hubel_queue_depth_images"
@@ -26,21 +26,25 @@ class Usage:
 
 
 def processes(server: Server) -> list[psutil.Process]:
-    """The service's own process and what descends from it, without Python's watcher of shared memory."""
+    """The service's own process and what descends from it."""
     found: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
         main = psutil.Process(server.process.pid)
         for process in (main, *main.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
-                if process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(process.cmdline()):
+                if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
     return found
 
 
 def workers(server: Server) -> list[int]:
-    """Ids of the processes that answer: those below the service's own, or that itself where there are none."""
-    found = [process.pid for process in processes(server)]
-    return found[1:] or found
+    """Ids of the processes that answer requests."""
+    return [process.pid for process in processes(server) if runs_module(process.pid, WORKER)]
+
+
+def engines(server: Server) -> list[int]:
+    """Ids of the processes that compute."""
+    return [process.pid for process in processes(server) if runs_module(process.pid, ENGINE)]
 
 
 def usage(server: Server) -> Usage:

@@ -1,9 +1,22 @@
-"""Signals as a shell in a terminal leaves them, for whoever runs these tests in the background or behind nohup."""
+"""Signals as a shell in a terminal leaves them, for whoever runs these tests in the background or behind nohup; what is started
+in the place of an engine.
+"""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
+
+from tests.server import ROOT
+
+ENGINE = (sys.executable, "-m", "tests.service.processes.engine")  # then comes its folder
+
+
+@pytest.fixture(autouse=True)
+def in_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where such programs are found."""
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The supervisor with small programs in the place of workers: what it starts, replaces, kills and gives up."""
+"""The supervisor with small programs in the place of workers and engines: what it starts, replaces, kills and gives up."""
 
 import asyncio
 import errno
@@ -13,20 +13,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict
 
+from service.engine.messages import Load
 from service.processes import supervisor as module
 from service.processes.supervisor import Supervisor
-from service.rollout.messages import MAX_BYTES, MAX_LINES
+from service.rollout.messages import MAX_BYTES, MAX_LINES, DesiredState
 from service.rollout.watcher import RegistryWatcher
 from service.telemetry import multiprocess
+from tests.server import runs
+from tests.service.processes.conftest import ENGINE
 
-# A worker: says that it lives, notes its start in a folder, and does what the file "orders" there says.
+# A worker: says that it lives, notes its start and what it is told in a folder, and does what the file "orders" there says.
 WORKER = """
 import os, signal, socket, sys, time
-folder, place, listener, pipe = sys.argv[1], *map(int, sys.argv[2:])
+folder, place, listener, pipe, board = sys.argv[1], *map(int, sys.argv[2:])
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 orders = open(folder + "/orders").read()
 with open(folder + f"/{place}.{os.getpid()}", "w") as note:
@@ -61,11 +65,13 @@ while orders == "drip":
     pipe.send(b" ")
     time.sleep(0.05)
 while True:
-    pipe.send(b'{"hung": true}\\n' if orders == "hung" else b"what?\\n" if orders == "mumble" else b"{}\\n")
+    pipe.send(b"what?\\n" if orders == "mumble" else b"{}\\n")
     time.sleep(1000 if orders == "silent" else 0.05)
     try:
-        if not pipe.recv(1000):
+        if not (told := pipe.recv(1000)):
             break
+        with open(folder + f"/told.{place}.{os.getpid()}", "ab") as note:
+            note.write(told)
     except BlockingIOError:
         pass
 """
@@ -76,22 +82,33 @@ class Scene:
 
     def __init__(self, folder: Path, workers: int, hang_seconds: float, stop_seconds: float) -> None:
         self.folder = folder
-        self.order("serve")
         (folder / "metrics").mkdir()
+        (folder / "engines").mkdir()
+        self.order("serve")
+        self.order_engines("serve")
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.supervisor = Supervisor(
             self.listener,
             folder / "metrics",
             RegistryWatcher(folder, "tiny", 1),
+            load=lambda version, place, aside: Load(str(version), "cpu", "auto", 1, "", 8, place=place, aside=aside),
             workers=workers,
             hang_seconds=hang_seconds,
             stop_seconds=stop_seconds,
             command=(sys.executable, "-c", WORKER, str(folder)),
+            engine_command=(*ENGINE, str(folder / "engines")),
         )
 
     def order(self, what: str) -> None:
         """What workers do that start from now on."""
         (self.folder / "orders").write_text(what)
+
+    def order_engines(self, what: str) -> None:
+        (self.folder / "engines/orders").write_text(what)
+
+    def engines(self) -> set[int]:
+        """Processes that have been engines."""
+        return {int(path.suffix[1:]) for path in (self.folder / "engines").glob("engine-*")}
 
     def started(self) -> int:
         return len(list(self.folder.glob("[0-9]*")))
@@ -124,7 +141,9 @@ def play(
         running = asyncio.create_task(scene.supervisor.run())
         await scenario(scene)
         async with asyncio.timeout(30):
-            return await running, scene
+            code = await running
+        assert not any(map(runs, scene.engines()))
+        return code, scene
 
     return asyncio.run(run())
 
@@ -172,6 +191,7 @@ def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kep
     async def scenario(scene: Scene) -> None:
         await until(lambda: len(scene.ready()) == 1)
         (victim,) = scene.ready()
+        scene.supervisor.board.numbers(0)[0] = 5.0
         for path in files.values():
             with closing(MmapedDict(path)) as values:
                 values.write_value("key", 3.0, 0.0)
@@ -179,6 +199,7 @@ def test_what_a_dead_one_had_in_progress_is_forgotten_and_what_it_counted_is_kep
         await until(lambda: scene.ready() not in ([], [victim]))
         kept = {kind: [value for _, value, *_ in MmapedDict.read_all_values_from_file(path)] for kind, path in files.items()}
         assert kept == {"gauge_livesum": [], "counter": [3.0]}
+        assert scene.supervisor.board.numbers(0)[0] == 0.0
         scene.supervisor.stop()
 
     assert play(tmp_path, scenario, workers=1)[0] == 0
@@ -191,7 +212,6 @@ BABBLES = "says what cannot be understood ({}), it is killed"
     ("desired", "why"),
     [
         ("silent", module.HANGS),
-        ("hung", module.HANGS),
         ("drip", module.HANGS),
         ("mumble", BABBLES.format("JSON is malformed: invalid character (byte 0)")),
         ("endless", BABBLES.format(f"a line of more than {MAX_BYTES} bytes")),
@@ -456,6 +476,55 @@ def test_a_signal_that_came_before_it_listened_starts_nobody(tmp_path: Path) -> 
 
     assert asyncio.run(run()) == 0
     assert not list(tmp_path.glob("[0-9]*"))
+
+
+def test_workers_are_told_first_where_the_engine_is(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(list(tmp_path.glob("told.*"))) == 2)
+        for path in tmp_path.glob("told.*"):
+            first = msgspec.json.decode(path.read_bytes().splitlines()[0], type=DesiredState)
+            assert first == DesiredState(1, scene.supervisor.engines.addresses())
+            assert first.engines[1]
+        scene.supervisor.stop()
+
+    assert play(tmp_path, scenario)[0] == 0
+
+
+def test_an_engine_that_is_killed_is_replaced_and_the_workers_go_on(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await until(lambda: len(scene.ready()) == 2 and scene.supervisor.engines.is_ready(1))
+        before, (victim,) = scene.ready(), scene.supervisor.engines.processes()
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: len(scene.engines()) == 2)
+        assert scene.ready() == before
+        scene.supervisor.stop()
+
+    code, scene = play(tmp_path, scenario)
+    assert code == 0
+    assert scene.started() == 2
+
+
+def test_where_the_first_engine_cannot_load_its_version_it_ends_and_says_why(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.order_engines("fail")
+
+    code, scene = play(tmp_path, scenario)
+    assert code == 1
+    assert scene.supervisor.reason == "its hash is wrong"
+    assert not scene.supervisor.workers
+
+
+def test_engines_end_after_the_workers_which_need_them_while_they_drain(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.order("drain slowly")
+        await until(lambda: len(scene.ready()) == 2 and scene.supervisor.engines.is_ready(1))
+        (engine,) = scene.supervisor.engines.processes()
+        scene.supervisor.stop()
+        await asyncio.sleep(0.3)
+        assert scene.supervisor.workers
+        assert runs(engine)
+
+    assert play(tmp_path, scenario)[0] == 0
 
 
 def test_a_worker_sees_when_the_supervisor_is_gone(tmp_path: Path) -> None:

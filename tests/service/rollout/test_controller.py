@@ -1,4 +1,4 @@
-"""The control plane with a real store and workers of a few lines: who is told what, when all swap, how a candidate ends."""
+"""The control plane with a real store, and workers and engines of a few lines: who is told what, how a candidate ends."""
 
 import asyncio
 import json
@@ -24,14 +24,15 @@ from service.stopwatch import Awake
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
-from tests.service.rollout.workers import Fake
+from tests.service.rollout.workers import Fake, FakeEngines
 
 
 class Scene:
-    def __init__(self, store: Path, workers: int = 2, follows: bool = True, together: int = 2) -> None:
+    def __init__(self, store: Path, workers: int = 2, follows: bool = True) -> None:
         self.store = store
         self.crew = [Fake(place) for place in range(workers)]
-        self.rollout = RolloutController(RegistryWatcher(store, "tiny", 1), lambda: self.crew, follows, together)
+        self.engines = FakeEngines()
+        self.rollout = RolloutController(RegistryWatcher(store, "tiny", 1), lambda: self.crew, self.engines, follows)
 
     async def turns(self, count: int = 4) -> None:
         for _ in range(count):
@@ -42,6 +43,10 @@ class Scene:
 
     def served(self) -> list[int]:
         return [worker.report.serves for worker in self.crew]
+
+    def at_rest(self, version: int) -> DesiredState:
+        """What workers are told where there is this version alone."""
+        return DesiredState(version, {version: f"engine-{version}"})
 
     def see(self, requests: int = 0, errors: int = 0, place: int = 0) -> None:
         """A worker reports what it saw of the candidate: so many requests, all alike in both versions, and failures."""
@@ -67,21 +72,23 @@ def gauge(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, {"model": "tiny"} | labels) or 0
 
 
-def test_a_promotion_is_prepared_by_all_and_then_served_by_all(make_store: MakeStore) -> None:
+def test_a_promotion_is_served_by_all_as_soon_as_its_engine_is_ready(make_store: MakeStore) -> None:
     scene = Scene(make_store(tiny=2))
     done = gauge("hubel_swaps_total", result="done")
 
     async def scenario(scene: Scene) -> None:
         await scene.turns()
-        scene.crew[1].slow = {2}
+        scene.engines.slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert [worker.desired.prepare for worker in scene.crew] == [[2], [2]]
-        scene.crew[1].slow = set()
+        assert scene.engines.wanted == {1, 2}
+        assert [worker.told for worker in scene.crew] == [scene.at_rest(1)] * 2
+        scene.engines.slow = set()
         await scene.turns()
         assert scene.served() == [2, 2]
-        assert scene.crew[0].desired == DesiredState(2)
+        assert (scene.engines.serving, scene.engines.wanted) == (2, {2})
+        assert [worker.told for worker in scene.crew] == [scene.at_rest(2)] * 2
 
     play(scene, scenario)
     assert gauge("hubel_swaps_total", result="done") == done + 1
@@ -89,22 +96,22 @@ def test_a_promotion_is_prepared_by_all_and_then_served_by_all(make_store: MakeS
     assert gauge("hubel_workers_in_sync") == 1
 
 
-def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_promoted_again(
+def test_a_version_whose_engine_is_refused_is_refused_until_something_is_promoted_again(
     make_store: MakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = Scene(make_store(tiny=3))
 
     async def scenario(scene: Scene) -> None:
-        scene.crew[1].cannot = {2: "its hash is wrong"}
+        scene.engines.cannot = {2: "its hash is wrong"}
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         assert scene.served() == [1, 1]
+        assert scene.engines.wanted == {1}
         for worker in scene.crew:
-            assert worker.desired.prepare == []
             assert worker.desired.refused is not None
             assert (worker.desired.refused.version, worker.desired.refused.reason) == (2, UNUSABLE)
         assert gauge("hubel_refused_version") == 2
-        scene.crew[1].cannot = {}
+        scene.engines.cannot = {}
         await scene.turns()
         assert scene.served() == [1, 1]
         registry.promote(scene.store, "tiny", 2, "again")
@@ -118,70 +125,67 @@ def test_a_version_that_one_worker_refuses_is_refused_by_all_until_something_is_
     assert gauge("hubel_refused_version") == 0
 
 
-def test_workers_load_a_version_one_after_the_other(make_store: MakeStore) -> None:
-    scene = Scene(make_store(tiny=2), workers=3, together=1)
-
-    def asked() -> list[list[int]]:
-        return [worker.desired.prepare for worker in scene.crew]
-
+def test_a_promotion_that_another_overtakes_is_given_up(make_store: MakeStore) -> None:
     async def scenario(scene: Scene) -> None:
-        for worker in scene.crew:
-            worker.slow = {2}
-        scene.crew[0].ready = False  # it begins only just
+        scene.engines.slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
-        assert asked() == [[], [2], []]
-        scene.crew[1].slow = set()
+        registry.promote(scene.store, "tiny", 3, "test")
         await scene.turns()
-        assert asked() == [[], [2], [2]]
-        scene.crew[0].ready = True
+        assert scene.served() == [3, 3]
+        assert scene.engines.wanted == {3}
+        scene.engines.slow = set()
         await scene.turns()
-        assert asked() == [[], [2], [2]]  # who has begun goes on
-        scene.crew[2].slow = set()
-        await scene.turns()
-        assert asked() == [[2], [2], [2]]
-        for worker in scene.crew:
-            worker.slow = set()
-        await scene.turns(6)
-        assert scene.served() == [2, 2, 2]
+        assert scene.served() == [3, 3]
 
-    play(scene, scenario)
+    play(Scene(make_store(tiny=3)), scenario)
 
 
-def test_the_more_turns_loading_takes_the_longer_it_may(make_store: MakeStore) -> None:
-    store = make_store(tiny=1)
-    found = [Scene(store, 3, together=together).rollout.patience() for together in (1, 2, 3)]
-    assert found == [3 * module.LOAD_SECONDS, 2 * module.LOAD_SECONDS, module.LOAD_SECONDS]
+def test_an_engine_that_has_changed_is_looked_at_before_the_next_look_at_the_store_is_due(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 3600.0)
 
-
-def test_a_version_at_which_workers_end_one_after_the_other_is_refused(make_store: MakeStore) -> None:
     async def scenario(scene: Scene) -> None:
-        for worker in scene.crew:
-            worker.slow = {2}
+        scene.engines.slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
-        await scene.turns()
-        for _ in range(module.DEATHS):
-            assert 2 in scene.crew[0].desired.prepare
-            scene.rollout.lose(scene.crew[0])
-            await scene.turns(2)
-        assert scene.served() == [1, 1]
-        assert scene.rollout.rejected == {2: "2 workers ended, one after the other, while they loaded it"}
-        assert scene.crew[0].desired.prepare == []
+        running = asyncio.create_task(scene.rollout.run())
+        while scene.engines.wanted != {1, 2}:
+            await asyncio.sleep(0.01)
+        scene.engines.slow = set()
+        scene.engines.changed.set()
+        while scene.crew[0].told != scene.at_rest(2):
+            await asyncio.sleep(0.01)
+        running.cancel()
 
     play(Scene(make_store(tiny=2)), scenario)
 
 
-def test_a_worker_that_ends_once_refuses_nothing(make_store: MakeStore) -> None:
+def test_the_engine_of_a_candidate_is_asked_once_it_is_tried_and_not_before(make_store: MakeStore) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.crew[1].slow = {2}
+        scene.engines.slow = {2}
+        candidate.start(scene.store, "tiny", Candidate(2, "canary", 100, 10))
+        await scene.turns()
+        assert (scene.engines.wanted, scene.engines.active) == ({1, 2}, {1})
+        assert scene.crew[0].desired.trial is None
+        scene.engines.slow = set()
+        await scene.turns()
+        assert scene.engines.active == {1, 2}
+        assert scene.crew[0].desired.engines == {1: "engine-1", 2: "engine-2"}
+        assert scene.crew[0].desired.trial is not None
+
+    play(Scene(make_store(tiny=2)), scenario)
+
+
+def test_a_worker_that_ends_refuses_nothing(make_store: MakeStore) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.engines.slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
-        await scene.rollout.turn()
-        scene.rollout.lose(scene.crew[0])  # before it held it
-        await scene.turns()
-        scene.rollout.lose(scene.crew[1])
-        await scene.turns()
+        for _ in range(3):
+            await scene.turns()
+            scene.rollout.lose(scene.crew[0])
         assert scene.rollout.rejected == {}
-        scene.crew[1].slow = set()
+        scene.engines.slow = set()
         await scene.turns()
         assert scene.served() == [2, 2]
 
@@ -192,14 +196,13 @@ def test_a_machine_that_stood_still_took_no_time_to_load(make_store: MakeStore) 
     async def scenario(scene: Scene) -> None:
         now = [0.0]
         scene.rollout.awake = Awake(module.AWAKE_SECONDS, lambda: now[0])
-        for worker in scene.crew:
-            worker.slow = {2}
+        scene.engines.slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         now[0] += 100_000
         await scene.turns()
         assert scene.rollout.rejected == {}
-        for _ in range(int(scene.rollout.patience() / module.AWAKE_SECONDS) + 1):
+        for _ in range(int(module.LOAD_SECONDS / module.AWAKE_SECONDS) + 1):
             now[0] += module.AWAKE_SECONDS
             scene.rollout.awake.now()
         await scene.turns()
@@ -213,13 +216,14 @@ def test_a_version_that_takes_too_long_is_refused(make_store: MakeStore, monkeyp
     scene = Scene(make_store(tiny=2))
 
     async def scenario(scene: Scene) -> None:
-        scene.crew[0].slow = {2}
+        scene.engines.slow = {2}
         registry.promote(scene.store, "tiny", 2, "test")
         await scene.turns()
         refused = scene.crew[0].desired.refused
         assert refused is not None
         assert refused.reason == LATE
         assert scene.served() == [1, 1]
+        assert scene.engines.wanted == {1}
 
     play(scene, scenario)
 
@@ -241,17 +245,24 @@ def test_a_worker_that_does_not_swap_shows_in_the_metrics(make_store: MakeStore)
     play(scene, scenario)
 
 
-def test_a_swap_waits_for_a_worker_that_is_about_to_serve(make_store: MakeStore) -> None:
+def test_a_worker_that_begins_to_serve_during_a_swap_is_told_of_it_and_waited_for(make_store: MakeStore) -> None:
     scene = Scene(make_store(tiny=2))
+    done = gauge("hubel_swaps_total", result="done")
 
     async def scenario(scene: Scene) -> None:
-        scene.crew[1].ready = False
+        scene.crew[0].mute = True
         registry.promote(scene.store, "tiny", 2, "test")
+        scene.crew[1].ready = False
         await scene.turns()
-        assert scene.served()[0] == 1
+        assert scene.crew[1].desired.serve == 2
         scene.crew[1].ready = True
         await scene.turns()
+        assert scene.served() == [1, 2]
+        assert gauge("hubel_swaps_total", result="done") == done
+        scene.crew[0].mute = False
+        await scene.turns()
         assert scene.served() == [2, 2]
+        assert gauge("hubel_swaps_total", result="done") == done + 1
 
     play(scene, scenario)
 
@@ -302,7 +313,7 @@ def test_a_candidate_without_loss_is_promoted_and_swapped_in(make_store: MakeSto
         await scene.turns()
         assert scene.served() == [2, 2]
         assert candidate.read(scene.store, "tiny") is None
-        assert scene.crew[0].desired == DesiredState(2)
+        assert scene.crew[0].desired == scene.at_rest(2)
 
     play(scene, scenario)
     event, version, reason = scene.event()
@@ -319,7 +330,8 @@ def test_a_candidate_that_fails_is_stopped_and_the_old_version_goes_on(make_stor
         scene.see(20, errors=10)
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert [(worker.desired.trial, worker.desired.prepare) for worker in scene.crew] == [(None, [])] * 2
+        assert [worker.desired for worker in scene.crew] == [scene.at_rest(1)] * 2
+        assert scene.engines.wanted == {1}
 
     play(scene, scenario)
     event, version, reason = scene.event()
@@ -327,19 +339,20 @@ def test_a_candidate_that_fails_is_stopped_and_the_old_version_goes_on(make_stor
     assert reason.startswith("errors: 10 of 20 requests failed")
 
 
-def test_a_candidate_that_a_worker_refuses_or_loses_is_stopped(make_store: MakeStore) -> None:
+def test_a_candidate_whose_engine_ends_is_stopped(make_store: MakeStore) -> None:
     scene = Scene(make_store(tiny=2))
 
     async def scenario(scene: Scene) -> None:
         candidate.start(scene.store, "tiny", Candidate(2, "canary", 1000, 10))
         await scene.turns()
-        scene.crew[1].cannot = {2: "its process ended (SIGSEGV) while it computed"}
+        assert scene.crew[0].desired.trial is not None
+        scene.engines.cannot = {2: "its process ended (SIGSEGV)"}
         await scene.turns()
         assert candidate.read(scene.store, "tiny") is None
         assert scene.served() == [1, 1]
 
     play(scene, scenario)
-    assert scene.event() == ("end", 1, "refused: its process ended (SIGSEGV) while it computed")
+    assert scene.event() == ("end", 1, "refused: its process ended (SIGSEGV)")
 
 
 def test_what_was_seen_survives_a_restart(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +425,7 @@ def test_a_verdict_that_cannot_be_recorded_ends_the_trial_all_the_same(
         scene.see(100)
         await scene.turns()
         assert scene.served() == [1, 1]
-        assert scene.crew[0].desired == DesiredState(1)
+        assert scene.crew[0].desired == scene.at_rest(1)
 
     play(scene, scenario)
     assert gauge("hubel_decision_unrecorded") == 1
@@ -427,7 +440,7 @@ def test_a_candidate_that_is_taken_back_by_hand_is_let_go(make_store: MakeStore)
         await scene.turns()
         candidate.end(scene.store, "tiny", False, "changed my mind")
         await scene.turns()
-        assert scene.crew[0].desired == DesiredState(1)
+        assert scene.crew[0].desired == scene.at_rest(1)
         assert gauge("hubel_candidate_version") == 0
 
     play(scene, scenario)
@@ -472,7 +485,7 @@ def test_a_verdict_that_another_command_keeps_from_the_store_ends_the_trial(
         scene.see(100)
         with history.locked(scene.store / "tiny"):
             await scene.turns()
-        assert scene.crew[0].desired == DesiredState(1)
+        assert scene.crew[0].desired == scene.at_rest(1)
 
     play(scene, scenario)
     assert gauge("hubel_decision_unrecorded") == 1
@@ -526,7 +539,7 @@ def test_the_reason_of_a_refusal_is_one_short_line_and_only_its_kind_is_told_to_
     make_store: MakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = Scene(make_store(tiny=2))
-    scene.crew[0].cannot = {2: "/models/tiny/2/model.onnx: [ONNXRuntimeError]\x1b[2J\n" + "x" * 90_000}
+    scene.engines.cannot = {2: "/models/tiny/2/model.onnx: [ONNXRuntimeError]\x1b[2J\n" + "x" * 90_000}
 
     async def scenario(scene: Scene) -> None:
         registry.promote(scene.store, "tiny", 2, "test")

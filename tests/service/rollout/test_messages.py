@@ -17,8 +17,9 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 def test_what_is_said_is_heard() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        desired = DesiredState(1, [2, 3], ActiveCandidate(2, "canary", 12.5, NOW, 7, 100), RefusedVersion(3, "why\nnot", NOW))
-        report = ObservedState(hung=True, serves=1, holds=[1, 2], refused={3: "why"}, progress=Progress(2, NOW))
+        trial, refused = ActiveCandidate(2, "canary", 12.5, NOW, 7, 100), RefusedVersion(3, "why\nnot", NOW)
+        desired = DesiredState(1, {1: "00d1f", 2: "00d2a"}, trial, refused)
+        report = ObservedState(serves=1, progress=Progress(2, NOW))
         assert Channel(ours).send(desired)
         assert list(Channel(theirs).parse(theirs.recv(10_000), DesiredState)) == [desired]
         assert Channel(theirs).send(report)
@@ -61,10 +62,16 @@ def test_what_is_too_long_is_not_sent_and_the_next_is(caplog: pytest.LogCaptureF
     ours, theirs = socket.socketpair()
     with ours, theirs:
         line = Channel(ours)
-        assert not line.send(ObservedState(refused={2: "x" * (MAX_BYTES + 7)}))
+        assert not line.send(DesiredState(1, refused=RefusedVersion(2, "x" * (MAX_BYTES + 7), NOW)))
         assert "is not sent, at most 65536 may be" in caplog.text
-        assert line.send(ObservedState(serves=5))
-        assert list(Channel(theirs).parse(theirs.recv(10_000), ObservedState)) == [ObservedState(serves=5)]
+        assert line.send(DesiredState(5))
+        assert list(Channel(theirs).parse(theirs.recv(10_000), DesiredState)) == [DesiredState(5)]
+
+
+def test_the_version_that_answers_is_wanted_and_a_candidate_too() -> None:
+    engines = {version: "somewhere" for version in (1, 2, 3)}
+    assert DesiredState(1, engines).wanted == [1]
+    assert DesiredState(1, engines, ActiveCandidate(3, "shadow", 100, NOW)).wanted == [1, 3]
 
 
 def test_a_reason_of_any_length_fits() -> None:
@@ -74,8 +81,8 @@ def test_a_reason_of_any_length_fits() -> None:
     assert len(long) == REASON_CHARS
     assert long.startswith("begins with this ")
     assert long.endswith(" and ends so")
-    reasons = {version: cut("\x00\udcff" * 40_000) for version in range(10)}
-    assert len(msgspec.json.encode(ObservedState(refused=reasons))) < MAX_BYTES
+    halves = RefusedVersion(2, cut("\x00\udcff" * 40_000), NOW)
+    assert len(msgspec.json.encode(DesiredState(1, refused=halves))) < MAX_BYTES
 
 
 def test_nobody_there_is_no_error() -> None:

@@ -1,18 +1,19 @@
-"""Workers of a few lines, for the control plane to tell what to serve."""
+"""Workers and engines of a few lines, for the control plane to tell what to serve."""
+
+import asyncio
+from collections.abc import Sequence
 
 from service.rollout.messages import DesiredState, ObservedState
 
 
 class Fake:
-    """Does what it is told at once. ``cannot``: what it refuses; ``slow``: what it never has ready."""
+    """A worker that does what it is told at once, unless it is mute."""
 
     def __init__(self, place: int, version: int = 1) -> None:
         self.place = place
         self.ready = True
-        self.report = ObservedState(serves=version, holds=[version])
+        self.report = ObservedState(serves=version)
         self.told: DesiredState | None = None
-        self.cannot: dict[int, str] = {}
-        self.slow: set[int] = set()
         self.mute = False
 
     @property
@@ -23,7 +24,27 @@ class Fake:
         self.told = desired
 
     def says(self) -> ObservedState:
-        asked = {self.desired.serve, *self.desired.prepare}
-        holds = sorted({v for v in asked if v not in self.cannot and v not in self.slow} | {self.report.serves})
-        serves = self.desired.serve if self.desired.serve in holds and not self.mute else self.report.serves
-        return ObservedState(serves=serves, holds=holds, refused={v: why for v, why in self.cannot.items() if v in asked})
+        return self.report if self.mute else ObservedState(serves=self.desired.serve)
+
+
+class FakeEngines:
+    """Has at once what is wanted. cannot: what it refuses; slow: what it never has ready."""
+
+    def __init__(self, version: int = 1) -> None:
+        self.refused: dict[int, str] = {}
+        self.changed = asyncio.Event()
+        self.serving = version
+        self.wanted: set[int] = {version}
+        self.active: set[int] = {version}
+        self.cannot: dict[int, str] = {}
+        self.slow: set[int] = set()
+
+    def want(self, serving: int, others: Sequence[int] = (), active: Sequence[int] = ()) -> None:
+        self.serving, self.wanted, self.active = serving, {serving, *others}, {serving, *active}
+        self.refused = {version: reason for version, reason in self.cannot.items() if version in self.wanted}
+
+    def is_ready(self, version: int) -> bool:
+        return version in self.wanted - self.slow - self.refused.keys()
+
+    def addresses(self) -> dict[int, str]:
+        return {version: f"engine-{version}" for version in sorted(self.wanted) if self.is_ready(version)}
