@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from models.captures import captured
 from models.image.limits import Limits
 from models.image.preprocess import Pixels
@@ -41,6 +43,7 @@ class Service:
     """Serves the model of the settings, whose live version is ``runtime``, until it is closed. Made in an event loop."""
 
     def __init__(self, config: Settings, runtime: OnnxSession) -> None:
+        config = msgspec.structs.replace(config, max_batch=runtime.sizes[-1])  # 0 is by the device, which is known now
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
         batcher = make_batcher(config, loaded := LoadedModels(runtime, lambda version: start_engine(config, version), announce))
         self.decoding = make_decoding(config, self.pool, batcher)
@@ -77,7 +80,7 @@ def load(config: Settings) -> OnnxSession:
     began = time.perf_counter()
     threads = config.inference_threads()
     folder = registry.resolve(config.model_store(), config.model)
-    runtime = OnnxSession(folder, config.device, config.precision, threads, config.signature_key())
+    runtime = OnnxSession(folder, config.device, config.precision, threads, config.signature_key(), config.gpu_memory())
     runtime.warm(config.max_batch)
     seconds = time.perf_counter() - began
     what = (runtime.manifest.id, runtime.provider, runtime.precision)
@@ -89,7 +92,7 @@ def start_engine(config: Settings, version: int) -> EngineClient:
     """Another version of the model, which begins to load in a process of its own while one is live here."""
     folder = registry.resolve(config.model_store(), f"{config.model.partition(':')[0]}:{version}")
     how = (config.device, config.precision, config.inference_threads(), config.require_signature, config.max_batch)
-    return EngineClient(Load(str(folder), *how, config.log_level), config.hang_seconds / 2)
+    return EngineClient(Load(str(folder), *how, config.log_level, config.gpu_memory()), config.hang_seconds / 2)
 
 
 def make_auth(config: Settings) -> ApiKeyAuth | None:

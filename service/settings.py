@@ -43,13 +43,14 @@ class Settings(Struct, frozen=True):
     precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
     decode_threads: Annotated[int, Meta(ge=0)] = 0
+    gpu_memory_mb: Annotated[int, Meta(ge=0)] = 0
     max_body_bytes: Count = 32 * 1024 * 1024
     max_buffered_bytes: Count = 256 * 1024 * 1024
     max_pixels: Annotated[int, Meta(ge=1, le=BOMB_PIXELS)] = LIMITS.max_pixels
     max_side_pixels: Count = LIMITS.max_side_pixels
     max_decode_bytes: Count = 2 * 1024 * 1024 * 1024
     max_images: Count = 32
-    max_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
+    max_batch: Annotated[int, Meta(ge=0, le=1024)] = 0
     max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_queue: Count = 512
     max_queue_ms: Count = 1500
@@ -114,6 +115,10 @@ class Settings(Struct, frozen=True):
     def signature_key(self) -> Path | None:
         """The public key that a package must be signed for; None where it need not be signed."""
         return Path(self.require_signature) if self.require_signature else None
+
+    def gpu_memory(self) -> int:
+        """Bytes of a GPU's memory that a version may take; 0: any."""
+        return self.gpu_memory_mb * 1_000_000
 
     def inference_threads(self) -> int:
         """Threads of one session: as asked for, else this process's cores shared among the workers."""

@@ -46,6 +46,7 @@ class Load(Struct, frozen=True, tag=True):
     key: str
     max_batch: int
     log_level: str = "warning"
+    gpu_memory: int = 0
 
 
 class Ready(Struct, frozen=True, tag=True):

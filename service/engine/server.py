@@ -24,7 +24,7 @@ from service.telemetry.log import set_up
 
 def load(request: Load, rest: float) -> OnnxSession:
     key = Path(request.key) if request.key else None
-    runtime = OnnxSession(Path(request.folder), request.device, request.precision, request.threads, key)
+    runtime = OnnxSession(Path(request.folder), request.device, request.precision, request.threads, key, request.gpu_memory)
     runtime.warm(request.max_batch, rest)
     return runtime
 
