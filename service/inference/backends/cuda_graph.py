@@ -22,13 +22,13 @@ class GraphSession:
     """``session``: an InferenceSession, opened with OPTIONS. For one thread: ONNX Runtime records anew for each that runs it.
 
     shape: of the pixels, (size, height, width, 3). outputs: the shapes of the graph's outputs, without the batch. Those that
-    are a vector for each image are bound; where another is asked for, the graph is not used.
+    are a vector for each image are bound; where another is asked for, the graph is not used. graph: its number.
 
     Raises:
         ONNX Runtime's own errors: it cannot be recorded.
     """
 
-    def __init__(self, session: Any, shape: Sequence[int], outputs: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, session: Any, shape: Sequence[int], outputs: Mapping[str, Sequence[int]], graph: str = "0") -> None:
         self.session = session
         bound = {name: rows for name, rows in outputs.items() if len(rows) <= 1}
         self.images = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.uint8, "cuda", 0)
@@ -40,7 +40,7 @@ class GraphSession:
         self.binding.bind_ortvalue_input("images", self.images)
         for name, value in self.values.items():
             self.binding.bind_ortvalue_output(name, value)
-        self.once, self.unrecorded = _options("0"), _options(NONE)
+        self.once, self.unrecorded = _options(graph), _options(NONE)
         self.images.update_inplace(np.zeros(shape, np.uint8))
         for options in (*[self.unrecorded] * PREPARING, self.once):
             session.run_with_iobinding(self.binding, options)

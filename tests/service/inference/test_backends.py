@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from benchmarks.cuda_stand_in import Buffer, Gpu, Misuse, RunOptions, Session, installed
 from models.package.manifest import MODEL, OUTPUTS
-from models.package.precision import BACKENDS, CUDA, GRAPHS, PRECISIONS
+from models.package.precision import BACKENDS, CPU, CUDA, GRAPHS, PRECISIONS
 from service.errors import DeviceLost
 from service.inference.backends import pinned
+from service.inference.backends.cuda_graph import GraphSession
 from service.inference.backends.memory import MB, WEIGHTS, shares
 from service.inference.backends.sizes import doubled
 from service.inference.session import DeviceError, OnnxSession
@@ -254,6 +255,20 @@ def test_the_stand_in_knows_the_rules_of_a_graph(published: Path, gpu: Gpu) -> N
         session.run_with_iobinding(binding)
 
 
+def test_bindings_and_run_options_are_as_onnx_runtime_has_them(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's own, with the processor's memory in the place of the GPU's."""
+    make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", lambda shape, kind, *_: make(shape, kind, "cpu", 0))
+    session = onnxruntime.InferenceSession(published / MODEL, providers=[CPU])
+    outputs = {output.name: output.shape[1:] for output in session.get_outputs()}
+    graph = GraphSession(session, (3, 32, 32, 3), outputs)
+    for images in (pictures(3), 255 - pictures(3)):
+        expected = run_onnx(published / MODEL, images)
+        for names in (OUTPUTS[:2], OUTPUTS[1:2], OUTPUTS):
+            for name, array in zip(names, graph.run(names, {"images": images}), strict=True):
+                assert array == pytest.approx(expected[name], abs=1e-5)
+
+
 class Runtime:
     """CUDA's runtime: notes what is locked."""
 
@@ -273,7 +288,7 @@ class Runtime:
 
 def test_memory_is_locked_as_long_as_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime()
-    monkeypatch.setattr(pinned, "_runtime", lambda: runtime)
+    monkeypatch.setattr(pinned, "runtime", lambda: runtime)
     part = pinned.zeros((2, 3, 4))[:1]
     gc.collect()
     assert runtime.locked == [part.ctypes.data]
@@ -285,7 +300,7 @@ def test_memory_is_locked_as_long_as_it_is_used(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_memory_that_cannot_be_locked_serves_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(pinned, "_runtime", lambda: Runtime(code=2))
+    monkeypatch.setattr(pinned, "runtime", lambda: Runtime(code=2))
     assert not pinned.zeros((2, 3)).any()
     assert "cudaHostRegister of 6 bytes gives error 2" in caplog.text
 
