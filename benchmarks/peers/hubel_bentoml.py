@@ -31,7 +31,7 @@ class DispatchedBatcher(Batcher):
         super().__init__(*arguments, **options)
         config = settings.read()
         dispatcher: CorkDispatcher[Job, Arrays] = CorkDispatcher(
-            config.deadline_ms, config.max_batch, fallback=refuse, get_batch_size=lambda _: 1
+            config.deadline_ms, self.max_batch, fallback=refuse, get_batch_size=lambda _: 1
         )
         self.dispatch = dispatcher(self._run_batch)
 
