@@ -42,6 +42,8 @@ SYSTEMS ?=
 MODELS ?=
 ROUNDS ?= 5
 SCALE ?= 1
+# bench DEVICE=cuda installs nothing: a machine with a GPU may have no package index
+CUDA = $(filter cuda,$(call given,DEVICE))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
@@ -57,9 +59,13 @@ setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything b
 serve: .venv-serve/.synced-$(SERVE_EXTRA)  ## serve HUBEL_MODEL (imagenet) on HUBEL_PORT (3000); SERVE_EXTRA=serve-gpu for a GPU
 	@exec $(SERVE) -m hubel serve
 
-bench: .venv-serve/.synced-$(SERVE_EXTRA)  ## measure SYSTEMS (all) with MODELS (all), ROUNDS=5 times; WRITE=1 puts a part into RESULTS.md
+bench: $(if $(CUDA),,.venv-serve/.synced-$(SERVE_EXTRA))  ## measure SYSTEMS (all) with MODELS (all), ROUNDS=5 times; WRITE=1 puts a part into RESULTS.md; DEVICE=cuda: what a GPU makes of packages
+ifneq ($(CUDA),)
+	@$(or $(wildcard $(SERVE)),$(PYTHON)) -m benchmarks.cuda $(value ARGS)
+else
 	@UV=$(UV) $(SERVE) -m benchmarks --systems=$(call q,SYSTEMS) --models=$(call q,MODELS) --rounds=$(call q,ROUNDS) \
 	  --scale=$(call q,SCALE) $(if $(WRITE),--write) $(value ARGS)
+endif
 
 test: .venv/.synced  ## run the tests, by JOBS=2 processes that take a file at a time
 	@$(ALL) -m pytest -q -n $(call q,JOBS) --dist loadfile

@@ -15,7 +15,7 @@ import numpy as np
 from models.image.preprocess import Pixels
 from models.package.precision import PRECISIONS
 from service import settings
-from service.inference import session
+from service.inference.backends import choice
 from service.inference.session import DeviceError, OnnxSession
 
 BATCH, TURNS, SECONDS = 16, 5, 0.7
@@ -25,8 +25,8 @@ def ways(folder: Path) -> dict[str, OnnxSession]:
     """A session for each provider and precision that this machine and package have."""
     found: dict[str, OnnxSession] = {}
     threads = settings.read().inference_threads()
-    for provider in session.PROVIDERS["auto"]:
-        session.PROVIDERS["cpu"] = (provider,)  # this one alone
+    for provider in choice.PROVIDERS["auto"]:
+        choice.PROVIDERS["cpu"] = (provider,)  # this one alone
         for precision in PRECISIONS:
             try:
                 loaded = OnnxSession(folder, "cpu", precision, threads)

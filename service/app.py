@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from models.captures import captured
 from models.image.limits import Limits
 from models.image.preprocess import Pixels
@@ -34,6 +36,7 @@ from service.rollout.traffic import TrafficSplit
 from service.settings import Settings
 from service.telemetry import metrics
 
+MOST_SLOTS = 4096  # for images that wait; further ones wait for a slot
 CONNECT_SECONDS = 600.0  # for an engine that is loading to be ready
 log = logging.getLogger("hubel")
 
@@ -43,6 +46,7 @@ class Service:
 
     def __init__(self, config: Settings, engine: EngineClient, attachment: Attachment) -> None:
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
+        config = msgspec.structs.replace(config, max_batch=engine.max_batch)  # 0 is by the device, which is known now
         name = engine.manifest.name
         loaded = LoadedModels(engine, partial(connect, config), announce)
         admission = make_admission(config, attachment, loaded)
@@ -75,8 +79,8 @@ class Service:
 
 
 def connect(config: Settings, address: str) -> EngineClient:
-    """To the engine at an address, with places for as many images as may wait and be computed. Raises EngineError."""
-    engine = EngineClient.connect(address, config.max_queue + 2 * config.max_batch, CONNECT_SECONDS)
+    """To the engine at an address, with slots for as many images as may wait. Raises EngineError."""
+    engine = EngineClient.connect(address, min(config.max_queue, MOST_SLOTS), CONNECT_SECONDS)
     engine.observe, engine.drop, engine.lost = metrics.BATCH_SIZE.observe, metrics.dropped, metrics.LOST_IMAGES.inc
     return engine
 

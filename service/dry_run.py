@@ -1,6 +1,7 @@
 """python -m service.dry_run FOLDER: load a package as the service would, and say as JSON how it did.
 
-HUBEL_DEVICE, HUBEL_PRECISION, HUBEL_THREADS, HUBEL_MAX_BATCH and HUBEL_REQUIRE_SIGNATURE count as they do for the service.
+HUBEL_DEVICE, HUBEL_PRECISION, HUBEL_THREADS, HUBEL_MAX_BATCH, HUBEL_GPU_MEMORY_MB and HUBEL_REQUIRE_SIGNATURE count as they do
+for the service.
 """
 
 import argparse
@@ -43,13 +44,14 @@ def try_out(folder: Path, config: Settings, images: Path | None = None, target: 
         PackageError, DeviceError: it would not be served; the reason.
     """
     began = time.perf_counter()
-    classifier = Classifier.load(folder, config.device, config.precision, config.inference_threads(), config.signature_key())
+    how = (config.device, config.precision, config.inference_threads(), config.signature_key(), config.gpu_memory())
+    classifier = Classifier.load(folder, *how)
     runtime = classifier.session
     _check_extremes(runtime, config.max_batch)
-    loaded = time.perf_counter() - began
+    loaded, size = time.perf_counter() - began, runtime.sizes[-1]
     one = _time(runtime, 1, ONE_SECONDS)
-    largest = _time(runtime, config.max_batch, LARGEST_SECONDS)
-    given, left_out = (0, 0) if images is None or target is None else _answer(classifier, images, target, config.max_batch)
+    largest = _time(runtime, size, LARGEST_SECONDS)
+    given, left_out = (0, 0) if images is None or target is None else _answer(classifier, images, target, size)
     return DryRun(
         runtime.manifest.id,
         runtime.provider,

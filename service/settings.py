@@ -47,13 +47,14 @@ class Settings(Struct, frozen=True):
     precision: Literal["auto", Precision] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
     decode_threads: Annotated[int, Meta(ge=0)] = 0
+    gpu_memory_mb: Annotated[int, Meta(ge=0)] = 0
     max_body_bytes: Count = 32 * 1024 * 1024
     max_buffered_bytes: Count = 256 * 1024 * 1024
     max_pixels: Annotated[int, Meta(ge=1, le=BOMB_PIXELS)] = LIMITS.max_pixels
     max_side_pixels: Count = LIMITS.max_side_pixels
     max_decode_bytes: Count = 2 * 1024 * 1024 * 1024
     max_images: Count = 32
-    max_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
+    max_batch: Annotated[int, Meta(ge=0, le=1024)] = 0
     max_wait_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     max_queue: Count = 512
     max_queue_ms: Count = 1500
@@ -123,6 +124,10 @@ class Settings(Struct, frozen=True):
         """Worker processes: as asked for, else one; with a GPU, which computes faster than one can decode, one for each core."""
         gpu = self.device != "cpu" and has_gpu()
         return self.workers or (min(available_cores(), MOST_WORKERS) if gpu else 1)
+
+    def gpu_memory(self) -> int:
+        """Bytes of a GPU's memory that a version may take; 0: any."""
+        return self.gpu_memory_mb * 1_000_000
 
     def inference_threads(self) -> int:
         """Threads of the engine: as asked for, else all cores that this process may use."""

@@ -25,7 +25,10 @@ ALSO = {  # and single files more
     "models/registry/locations.py": {STORAGE},
     "models/package/signature.py": {SIGNING},
     "service/bento.py": {"bentoml"},
-    "service/inference/session.py": {"onnxruntime"},
+    "service/inference/backends/choice.py": {"onnxruntime"},
+    "service/inference/backends/cuda_graph.py": {"onnxruntime"},
+    "service/inference/backends/opening.py": {"onnxruntime"},
+    "service/inference/backends/pinned.py": {"onnxruntime"},
     "training/publishing/export.py": {"onnxruntime"},
     "training/publishing/drift_reference.py": {"onnxruntime"},
     "training/publishing/quantize.py": {"onnxruntime"},
@@ -75,6 +78,8 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
                 "service.bento",
                 "service.app",
                 "service.inference.session",
+                "service.inference.golden",
+                *(f"service.inference.backends.{name}" for name in ("choice", "cuda_graph", "opening", "pinned", "sized")),
                 "service.inference.classifier",
                 "service.engine.server",
                 "service.dry_run",
@@ -142,7 +147,8 @@ def test_stages_import_neither_one_another_nor_the_settings(stage: str) -> None:
     names = {
         name.rpartition(".")[0] for name in imported((ROOT / f"service/{stage}.py").read_text()) if name.startswith("service.")
     }
-    assert names <= {"service.errors", "service.inference", "service.inference.results", "service.inference.signal_stack"}
+    shared = {f"service.{name}" for name in ("errors", "inference", "inference.results", "inference.golden")}
+    assert {name for name in names if not name.startswith("service.inference.backends")} <= shared
 
 
 def test_only_the_wiring_and_the_programs_read_the_settings() -> None:

@@ -134,3 +134,10 @@ def test_a_folder_that_does_not_exist_is_refused_before_anything_is_installed(ve
     done = make("-W", "uv.lock", verb, "DATA=no such 'folder'")
     assert done.returncode != 0
     assert done.stderr.startswith("error: DATA=no such 'folder' does not exist; give the folder that holds")
+
+
+def test_a_gpu_is_measured_without_an_installation() -> None:
+    done = make("-n", "bench", "DEVICE=cuda", "ARGS=--seconds 60")
+    (line,) = done.stdout.splitlines()
+    assert line.endswith(" -m benchmarks.cuda --seconds 60")
+    assert "benchmarks.cuda" not in make("-n", "-o", MADE[1], "bench", DEVICE="cuda").stdout

@@ -1,9 +1,11 @@
-"""In which precisions a package may be computed, and what ONNX Runtime must be told for each.
+"""The ways to compute a package: on which provider of ONNX Runtime, in which precision, and what it must be told for each.
 
 The precision is that of the multiplications; inputs and outputs of the graph are the same in all of them.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,25 +17,75 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 CUDA, OPENVINO, CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider"
 GRAPHS: dict[Precision, str] = {"fp32": MODEL, "bf16": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
-FASTEST: dict[str, tuple[Precision, ...]] = {  # what a provider computes in, fastest first
-    CUDA: ("fp16", "fp32"),
-    OPENVINO: ("int8", "bf16", "fp32"),
-    CPU: ("int8", "fp32"),
-}
 MAX_LOSS = 0.003  # of top-1, against fp32: 0.3 points, where chance does not explain it
 LEAST_AGREEMENT = 0.95  # share of the images that get the answer of fp32
 SIGNIFICANT = 0.05
-# Largest difference from a golden logit, relative to the largest one. Measured with the bundled model: bf16 0.4 %, int8
-# 2 %. fp32 leaves room for TF32 on a GPU. Another graph differs by more, and so does arithmetic that overflows.
-GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.02, "int8": 0.2}
-CUDA_OPTIONS = {
-    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search takes hundreds of milliseconds for every new shape
-    "arena_extend_strategy": "kSameAsRequested",  # grow by what is needed, not to the next power of two
-}
 # Of a session: without VNNI, ONNX Runtime's own int8 kernels add pairs of products in 16 bits, which overflow, unless it is told
 # to be exact; with VNNI it makes no difference.
 EXACT_INT8 = ("session.x64quantprecision", "1")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+CPU_BATCH, GPU_BATCH = 16, 64  # images computed together, where nobody says how many
+Options = dict[str, Any]
+
+
+def _none(threads: int) -> Options:
+    return {}
+
+
+def _cuda(threads: int) -> Options:
+    """A convolution's algorithm is chosen by cuDNN's heuristic: trying all of them takes 0.3 s for each batch size, and gains
+    less than a CUDA graph does. Memory grows by what is needed, not to the next power of two.
+    """
+    return {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1", "arena_extend_strategy": "kSameAsRequested"}
+
+
+def _openvino(precision: Precision) -> Callable[[int], Options]:
+    """Threads are not pinned: several processes would choose the same cores."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "NUM_STREAMS": "1",
+        "ENABLE_CPU_PINNING": "NO",
+    }
+
+    def options(threads: int) -> Options:
+        config = settings | {"INFERENCE_NUM_THREADS": str(threads)}
+        return {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
+
+    return options
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute a package.
+
+    graph: the file of the package that it opens. tolerance: largest difference from a golden logit, relative to the largest one.
+    options: of ONNX Runtime's provider, for so many threads. batch: images computed together, where nobody says how many. sized:
+    the provider plans a batch anew whenever its size is another than before, so each size has a session of its own.
+    """
+
+    provider: str
+    precision: Precision
+    graph: str
+    tolerance: float
+    options: Callable[[int], Options] = _none
+    batch: int = CPU_BATCH
+    sized: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.provider} in {self.precision}"
+
+
+# Best first. Tolerances were measured with the bundled model: bf16 0.4 %, int8 2 %. fp32 leaves room for TF32 on a GPU. Another
+# graph differs by more, and so does arithmetic that overflows.
+BACKENDS = (
+    Backend(CUDA, "fp16", GRAPHS["fp16"], 0.02, _cuda, GPU_BATCH, sized=True),
+    Backend(CUDA, "fp32", GRAPHS["fp32"], 0.01, _cuda, GPU_BATCH, sized=True),
+    Backend(OPENVINO, "int8", GRAPHS["int8"], 0.2, _openvino("int8")),
+    Backend(OPENVINO, "bf16", GRAPHS["bf16"], 0.05, _openvino("bf16")),
+    Backend(OPENVINO, "fp32", GRAPHS["fp32"], 0.01, _openvino("fp32")),
+    Backend(CPU, "int8", GRAPHS["int8"], 0.2),
+    Backend(CPU, "fp32", GRAPHS["fp32"], 0.01),
+)
 
 
 def cpu_has_bf16() -> bool:
@@ -45,9 +97,20 @@ def cpu_has_bf16() -> bool:
     return not BFLOAT16_FLAGS.isdisjoint(flags.split())
 
 
-def computable(provider: str) -> tuple[Precision, ...]:
+def backends(provider: str) -> tuple[Backend, ...]:
     """What ``provider`` computes in on this machine, fastest first."""
-    return tuple(p for p in FASTEST[provider] if p != "bf16" or cpu_has_bf16())
+    ways = (way for way in BACKENDS if way.provider == provider)
+    return tuple(way for way in ways if way.precision != "bf16" or cpu_has_bf16())
+
+
+def computable(provider: str) -> tuple[Precision, ...]:
+    """The precisions of ``backends``."""
+    return tuple(way.precision for way in backends(provider))
+
+
+def provider_options(provider: str, precision: Precision, threads: int) -> Options:
+    """Options of an ONNX Runtime provider that is to compute in ``precision``."""
+    return next(way.options(threads) for way in BACKENDS if (way.provider, way.precision) == (provider, precision))
 
 
 def losses(measured: list[Accuracy], precision: str, samples: int) -> list[tuple[str, str]]:
@@ -90,21 +153,3 @@ def refusal(manifest: Manifest, precision: Precision) -> str | None:
         return f"the accuracy of {manifest.id} was not measured in {precision}"
     lost = losses(evaluation.providers, precision, evaluation.samples)
     return f"{manifest.id} {lost[0][1]}" if lost else None
-
-
-def provider_options(provider: str, precision: Precision, threads: int) -> dict[str, Any]:
-    """Options of an ONNX Runtime provider that is to compute in ``precision``."""
-    if provider == OPENVINO:
-        return _openvino(precision, threads)
-    return dict(CUDA_OPTIONS) if provider == CUDA else {}
-
-
-def _openvino(precision: Precision, threads: int) -> dict[str, Any]:
-    """Threads are not pinned: several processes would choose the same cores."""
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "INFERENCE_NUM_THREADS": str(threads),
-        "NUM_STREAMS": "1",
-        "ENABLE_CPU_PINNING": "NO",
-    }
-    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}

@@ -26,6 +26,7 @@ from service.engine.ipc import HEAD, MessageSocket
 from service.engine.messages import Ready
 from service.engine.slots import COUNT, DONE, FAILED, LATE, NUMBER, SKIPPED, Slots
 from service.errors import DeadlineExceeded, OutOfMemory
+from service.inference.admission import AHEAD
 from service.inference.batcher import BULK, INTERACTIVE, SPARE, Reason
 from service.inference.job import Job
 
@@ -80,13 +81,15 @@ class EngineClient:
 
     @classmethod
     def connect(cls, address: str, count: int, seconds: float) -> "EngineClient":
-        """To the engine at an address, which may still be loading, with ``count`` slots. Raises EngineError."""
+        """To the engine at an address, which may still be loading, with slots for ``count`` images that wait, and two batches.
+        Raises EngineError."""
         try:
             end = ipc.connect(address)
         except OSError as err:
             raise EngineError(f"its process cannot be spoken to: {err.strerror}") from err
         try:
-            return cls(address, end, messages.READY.decode(MessageSocket(end).receive(seconds)), count)
+            ready = messages.READY.decode(MessageSocket(end).receive(seconds))
+            return cls(address, end, ready, count + AHEAD * ready.max_batch)
         except (EOFError, TimeoutError) as err:
             end.close()
             raise EngineError("its process ended, or was not ready in time") from err
@@ -98,7 +101,7 @@ class EngineClient:
         self.manifest: Manifest = ready.manifest
         self.provider, self.precision = ready.provider, ready.precision
         self.skipped_backends = ready.skipped_backends
-        self.place, self.loaded_at = ready.place, ready.loaded_at
+        self.place, self.loaded_at, self.max_batch = ready.place, ready.loaded_at, ready.max_batch
 
     def _begin(self, end: socket.socket) -> None:
         """Hand the slots to the engine of now."""

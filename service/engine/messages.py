@@ -10,7 +10,9 @@ from models.package.manifest import Manifest
 
 class Load(Struct, frozen=True, tag=True):
     """To an engine: what is to be loaded, and how. folder: of the package. place: the engine's on the board. aside: another
-    version answers meanwhile, to which it gives way. max_wait: seconds that a batch which is not full waits for more.
+    version answers meanwhile, to which it gives way. again: it takes the place of one that has computed, and there is no time to
+    lose. max_batch: 0 is by the device. max_wait: seconds that a batch which is not full waits for more. gpu_memory: bytes; 0:
+    any.
     """
 
     folder: str
@@ -22,7 +24,9 @@ class Load(Struct, frozen=True, tag=True):
     max_wait: float = 0.0
     place: int = 0
     aside: bool = False
+    again: bool = False
     log_level: str = "warning"
+    gpu_memory: int = 0
 
 
 class Activate(Struct, frozen=True, tag=True):
@@ -49,6 +53,7 @@ class Ready(Struct, frozen=True):
     skipped_backends: list[str]
     place: int
     loaded_at: float
+    max_batch: int
 
 
 ToEngine: TypeAlias = Load | Activate

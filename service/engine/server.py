@@ -101,11 +101,11 @@ class EngineServer:
         self.session = session
         self.row = row
         self.activate = activate
-        self.batcher = Batcher(self._infer, max_batch=request.max_batch, max_wait=request.max_wait)
+        self.batcher = Batcher(self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait)
         self.fronts: set[Front] = set()
         self.ending = False
         what = (session.provider, str(session.precision), [cut(way) for way in session.skipped_backends])
-        greeting = msgspec.msgpack.encode(Ready(session.manifest, *what, request.place, time.time()))
+        greeting = msgspec.msgpack.encode(Ready(session.manifest, *what, request.place, time.time(), session.sizes[-1]))
         self.greeting = len(greeting).to_bytes(HEAD) + greeting
         self.selector = selectors.DefaultSelector()
         listener.setblocking(False)
@@ -251,8 +251,8 @@ def load(request: Load, rest: float) -> OnnxSession:
     """rest: seconds without work for each second of warming up, where another version answers meanwhile."""
     began = time.perf_counter()
     key = Path(request.key) if request.key else None
-    session = OnnxSession(Path(request.folder), request.device, request.precision, request.threads, key)
-    session.warm(request.max_batch, rest)
+    session = OnnxSession(Path(request.folder), request.device, request.precision, request.threads, key, request.gpu_memory)
+    session.warm(request.max_batch, rest, brief=request.again)
     what = (session.manifest.id, session.provider, session.precision, request.threads, time.perf_counter() - began)
     log.info("loaded %s on %s in %s, %d threads, in %.1f s", *what)
     return session

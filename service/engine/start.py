@@ -38,7 +38,7 @@ class Address:
         return cls(*ipc.listen())
 
 
-def load_request(config: Settings, version: int, place: int = 0, aside: bool = False) -> Load:
+def load_request(config: Settings, version: int, place: int = 0, aside: bool = False, again: bool = False) -> Load:
     """What an engine is told to load. Raises PackageError where there is no such version."""
     folder = registry.resolve(config.model_store(), f"{config.model.partition(':')[0]}:{version}")
     return Load(
@@ -51,7 +51,9 @@ def load_request(config: Settings, version: int, place: int = 0, aside: bool = F
         max_wait=config.max_wait_ms / 1000,
         place=place,
         aside=aside,
+        again=again,
         log_level=config.log_level,
+        gpu_memory=config.gpu_memory(),
     )
 
 

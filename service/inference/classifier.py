@@ -26,10 +26,16 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, folder: Path, device: str = "auto", precision: str = "auto", threads: int = 1, key: Path | None = None
+        cls,
+        folder: Path,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 1,
+        key: Path | None = None,
+        gpu_memory: int = 0,
     ) -> "Classifier":
         """Arguments and errors as OnnxSession's."""
-        return cls(OnnxSession(folder, device, precision, threads, key))
+        return cls(OnnxSession(folder, device, precision, threads, key, gpu_memory))
 
     def decode(self, image: bytes) -> Pixels:
         """A JPEG, PNG or WebP file -> (height, width, 3) uint8 of the network's input."""

@@ -6,71 +6,62 @@ first request.
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from models.image.fingerprint import fingerprint
 from models.image.preprocess import Pixels
-from models.package import npz
-from models.package import precision as precisions
 from models.package.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
-from models.package.precision import CPU, CUDA, GOLDEN_TOLERANCE, GRAPHS, OPENVINO, PRECISIONS, Precision
+from models.package.precision import CUDA, Backend, Precision
 from models.registry import registry
-from models.terminal import program
 from service.errors import DeviceLost, OutOfMemory
-from service.inference import signal_stack
+from service.inference.backends import cuda_graph, memory
+from service.inference.backends.choice import DeviceError, choose
+from service.inference.backends.cuda_graph import GraphSession
+from service.inference.backends.memory import MB
+from service.inference.backends.opening import Session, open_session
+from service.inference.backends.sized import SizedSessions
+from service.inference.backends.sizes import doubled, sizes
+from service.inference.golden import Golden
 
 Arrays = dict[str, NDArray[np.float32]]
 
-PROVIDERS = {"auto": (CUDA, OPENVINO, CPU), "cuda": (CUDA,), "cpu": (OPENVINO, CPU)}  # best first
-GOLDEN_BYTES = 2**28  # unpacked; 4 images of 4096x4096 pixels have 192 MiB
-NO_MEMORY = ("out of memory", "Failed to allocate memory", "bad_alloc")  # in errors of ONNX Runtime
-EVERY_SIZE = 16  # batches up to this size are computed as they are, larger ones are filled up to the next warm size
+NO_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")  # in errors of ONNX Runtime
 log = logging.getLogger("hubel")
 
 
-class DeviceError(Exception):
-    """The device or precision asked for cannot be had; ``str()`` says what there is."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One way to compute a package."""
-
-    provider: str
-    precision: Precision
-
-    def __str__(self) -> str:
-        return f"{self.provider} in {self.precision}"
-
-
 class OnnxSession:
-    """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time.
+    """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time; the one that warms is best.
 
-    provider, precision: what computes. skipped_backends: faster ways that this package and machine should have but that
-    failed, the log says why; empty where all is well. With a public ``key`` the package must be signed with the private one.
+    provider, precision: what computes. sizes: of batches, once warm; a larger one is computed too. skipped_backends: faster ways
+    that this package and machine should have but that failed, the log says why; empty where all is well. With a public ``key``
+    the package must be signed with the private one. gpu_memory: bytes of a GPU's memory that it may take; 0: any.
 
     Raises:
         PackageError: the package is not what its manifest says or not signed, or was made with other preprocessing.
         DeviceError: the device or the precision asked for cannot be had.
     """
 
-    def __init__(self, folder: Path, device: str, precision: str, threads: int, key: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, device: str, precision: str, threads: int, key: Path | None = None, gpu_memory: int = 0
+    ) -> None:
         self.manifest = registry.verify(folder, key)
         _check_preprocessing(self.manifest)
+        self.folder, self.threads, self.gpu_memory = folder, threads, gpu_memory
+        self.way: Backend
         self.provider: str
         self.precision: Precision
+        self.session: Session | None = None
         self.sizes: tuple[int, ...] = ()
         self.skipped_backends: list[str] = []
         ways = choose(self.manifest, device, precision)
         for way in ways:
             try:
-                self._open(folder, way, threads)
+                self._open(way)
                 return
             except (PackageError, DeviceError) as err:
                 if way == ways[-1]:
@@ -78,13 +69,18 @@ class OnnxSession:
                 self.skipped_backends.append(str(way))
                 log.warning("skipped %s: %s", way, err)
 
-    def _open(self, folder: Path, way: Backend, threads: int) -> None:
-        self.provider, self.precision = way.provider, way.precision
-        name = GRAPHS[way.precision]
-        session = _session(folder / name, registry.load(folder, self.manifest, name), way, threads)
+    def _open(self, way: Backend) -> None:
+        self.way, self.provider, self.precision = way, way.provider, way.precision
+        session = open_session(*self._graph(way), way, self.threads, _limited(self.gpu_memory))
         _check_graph(session, self.manifest)
-        self.session: onnxruntime.InferenceSession | None = session
-        self._replay(folder / GOLDEN, registry.load(folder, self.manifest, GOLDEN))
+        self.session = session
+        self._golden().check(way, lambda images: self.run(images, OUTPUTS[:1])[OUTPUTS[0]])
+
+    def _graph(self, way: Backend) -> tuple[Path, bytes]:
+        return self.folder / way.graph, registry.load(self.folder, self.manifest, way.graph)
+
+    def _golden(self) -> Golden:
+        return Golden(self.folder / GOLDEN, registry.load(self.folder, self.manifest, GOLDEN), self.manifest.id)
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         """Compute the outputs named: images (n, height, width, 3) uint8 -> arrays of n rows, float32.
@@ -94,7 +90,7 @@ class OnnxSession:
             DeviceLost: the GPU cannot be used any more by this process.
         """
         n = len(images)
-        size = next((size for size in self.sizes if size >= n), n)
+        size = n if self.way.sized else next((size for size in self.sizes if size >= n), n)
         if size > n:
             images = np.concatenate([images, np.zeros((size - n, *images.shape[1:]), np.uint8)])
         if (session := self.session) is None:
@@ -105,83 +101,78 @@ class OnnxSession:
             raise _explain(err, self.provider) from err
         return {name: np.asarray(value)[:n] for name, value in zip(outputs, values, strict=True)}
 
+    def batch(self, n: int) -> Pixels:
+        """Room for n images that are to be computed next, (n, height, width, 3) uint8: where the GPU reads them by itself, if it
+        does. What lies there is lost with the next ``run``.
+        """
+        if isinstance(self.session, SizedSessions) and n <= self.sizes[-1]:
+            return self.session.images[:n]
+        return np.empty((n, *self._shape()), np.uint8)
+
+    def _shape(self) -> tuple[int, int, int]:
+        return self.manifest.input.height, self.manifest.input.width, 3
+
     def close(self) -> None:
         """Free its memory; a pass that runs in another thread is finished first."""
         self.session = None
 
-    def warm(self, max_batch: int, rest: float = 0.0) -> None:
+    def warm(self, max_batch: int = 0, rest: float = 0.0, brief: bool = False) -> None:
         """Run a batch of every size that will occur, so that no request pays for the first of its size.
 
-        rest: seconds of pause for each second of work, where another version serves meanwhile.
+        max_batch: images computed together; 0: as many as suit the device. rest: seconds of pause for each second of work, where
+        another version serves meanwhile. brief: only the smallest and the largest, where every size is computed by one session:
+        the first batch of another costs some milliseconds more.
+
+        Raises:
+            PackageError, DeviceError, OutOfMemory, DeviceLost: a size cannot be computed.
         """
-        spec = self.manifest.input
-        self.sizes = sizes(max_batch)
-        for size in self.sizes:
+        most = max_batch or self.way.batch
+        self.sizes = doubled(most) if self.way.sized else sizes(most)
+        work = self._open_sizes() if self.way.sized else self._run_empty
+        for size in {self.sizes[0], self.sizes[-1]} if brief and not self.way.sized else self.sizes:
             began = time.perf_counter()
-            self.run(np.zeros((size, spec.height, spec.width, 3), np.uint8), OUTPUTS[:2])
+            work(size)
             time.sleep(rest * (time.perf_counter() - began))
+        if isinstance(self.session, SizedSessions) and (plain := self.session.plain):
+            self.skipped_backends.append(f"{self.way} with a CUDA graph, batches of {', '.join(map(str, plain))}")
 
-    def _replay(self, path: Path, data: bytes) -> None:
-        """Compare with the answers that the package was published with; ``path`` is for the message."""
+    def _run_empty(self, size: int) -> None:
+        self.run(np.zeros((size, *self._shape()), np.uint8), OUTPUTS[:2])
+
+    def _open_sizes(self) -> Callable[[int], object]:
+        """What opens the session of a size, in the place of the one that was opened for all."""
+        self.session = None  # its memory is needed
+        path, data = self._graph(self.way)
+        limits = self._limits(len(data))
+
+        def open_one(size: int, graph: bool) -> Session:
+            more = _limited(limits[size]) | (cuda_graph.OPTIONS if graph else {})
+            session = open_session(path, data, self.way, self.threads, more)
+            return GraphSession(session, (size, *self._shape()), self.manifest.outputs) if graph else session
+
+        golden = self._golden()
+        found = self.session = SizedSessions(self.sizes, self._shape(), open_one, lambda compute: golden.check(self.way, compute))
+
+        def open_size(size: int) -> None:
+            try:
+                found.open(size)
+            except Exception as err:  # ONNX Runtime's own classes share no base
+                raise _explain(err, self.provider) from err
+
+        log.info("each of %d batch sizes has a copy of the weights, %.0f MB", len(self.sizes), len(data) / MB)
+        return open_size
+
+    def _limits(self, graph: int) -> dict[int, int]:
+        """Bytes of the GPU's memory for each size; graph: of the graph's file."""
         try:
-            golden = npz.unpack(data, ("images", "logits"), GOLDEN_BYTES)
-            images, expected = golden["images"], golden["logits"]
-            logits = self.run(images, ["logits"])["logits"]
-            limit = GOLDEN_TOLERANCE[self.precision] * max(1.0, float(np.abs(expected).max()))
-            difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
-        except (OutOfMemory, DeviceLost) as err:
-            what = "which has no memory left" if isinstance(err, OutOfMemory) else "which failed"
-            raise DeviceError(f"{self.manifest.id} cannot answer its golden inputs on {self.provider}, {what}") from err
-        except Exception as err:  # NumPy's, zipfile's and ONNX Runtime's own classes share no base
-            raise PackageError(f"{path} does not hold images for this graph and their logits; publish the package again") from err
-        if not np.isfinite(logits).all():
-            raise PackageError(
-                f"{self.manifest.id} gives values that are no numbers (NaN or infinite) for its golden inputs on "
-                f"{self.provider}; it is not served"
-            )
-        if not difference <= limit:  # NaN too
-            raise PackageError(
-                f"{self.manifest.id} answers its golden inputs differently on {self.provider}: a logit is off by "
-                f"{difference:.3g}, the limit is {limit:.3g}; it is not served"
-            )
+            return memory.shares(self.gpu_memory, self.sizes, graph)
+        except ValueError as err:
+            raise DeviceError(f"HUBEL_GPU_MEMORY_MB is {self.gpu_memory / MB:.0f} but {err}") from err
 
 
-def sizes(max_batch: int) -> tuple[int, ...]:
-    """Sizes of the batches that are computed: each up to EVERY_SIZE, then in steps of half a power of two."""
-    found = {*range(1, min(max_batch, EVERY_SIZE) + 1), max_batch}
-    step = EVERY_SIZE
-    while step < max_batch:
-        found |= {size for size in (step * 3 // 2, step * 2) if size < max_batch}
-        step *= 2
-    return tuple(sorted(found))
-
-
-def choose(manifest: Manifest, device: str, precision: str) -> list[Backend]:
-    """Ways to compute the package on the device asked for, fastest first, as far as this ONNX Runtime has them.
-
-    Raises:
-        DeviceError: there is none; it says why and what there is.
-    """
-    installed = [p for p in PROVIDERS[device] if p in onnxruntime.get_available_providers()]
-    if not installed:
-        raise DeviceError(_no_gpu(f"has no {CUDA}"))
-    wanted = PRECISIONS if precision == "auto" else (precision,)
-    refusals = {p: precisions.refusal(manifest, p) for p in PRECISIONS}
-    possible = [Backend(provider, p) for provider in installed for p in precisions.computable(provider)]
-    ways = [way for way in possible if way.precision in wanted and refusals[way.precision] is None]
-    if not ways:
-        offered = sorted({way.precision for way in possible if refusals[way.precision] is None})
-        reason = refusals[wanted[0]] or f"nothing here computes in it ({', '.join(installed)})"
-        raise DeviceError(f"HUBEL_PRECISION is {precision} but {reason}; set it to auto or {' or '.join(offered)}")
-    return ways
-
-
-def _no_gpu(reason: str) -> str:
-    serve = program.make("serve", "SERVE_EXTRA=serve-gpu")
-    return (
-        f"HUBEL_DEVICE is cuda but ONNX Runtime {onnxruntime.__version__} {reason}; serve with '{serve}', in containers "
-        f"'{program.make('up', 'SERVICE=hubel-gpu')}', on a machine with an NVIDIA driver, or set HUBEL_DEVICE to auto or cpu"
-    )
+def _limited(gpu_memory: int) -> dict[str, str]:
+    """Options of the CUDA provider."""
+    return {"gpu_mem_limit": str(gpu_memory)} if gpu_memory else {}
 
 
 def _explain(error: Exception, provider: str) -> Exception:
@@ -203,36 +194,7 @@ def _check_preprocessing(manifest: Manifest) -> None:
         )
 
 
-def _session(path: Path, data: bytes, way: Backend, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the provider named, and no other: ONNX Runtime falls back to the CPU silently.
-
-    It gets the bytes that were checked, not the path, which is for the message: another file could be there by now.
-    """
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own format was not checked
-    options.add_session_config_entry(*precisions.EXACT_INT8)
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores between batches
-    options.log_severity_level = 4  # what is wrong is said below
-    if way.provider == OPENVINO:  # it optimises the graph itself, and knows a quantized one as it was written
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if way.provider == CUDA:
-        onnxruntime.preload_dlls()
-    chosen = (way.provider, precisions.provider_options(way.provider, way.precision, threads))
-    try:
-        with signal_stack.kept():  # whichever thread frees the session, none is left with a stack that went with it
-            session = onnxruntime.InferenceSession(data, options, providers=[chosen])
-    except Exception as err:  # ONNX Runtime's own classes share no base
-        raise PackageError(f"{path} cannot be opened by ONNX Runtime: {str(err).splitlines()[0]}") from err
-    if (used := session.get_providers()[0]) != way.provider:
-        raise DeviceError(_no_gpu(f"would run on {used}") if way.provider == CUDA else f"ONNX Runtime would run on {used}")
-    session.disable_fallback()  # to another provider, should a batch fail; it would open the graph again
-    session._model_bytes = None  # pyright: ignore[reportPrivateUsage]  # kept for that alone, as large as the graph
-    return session
-
-
-def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+def _check_graph(session: Any, manifest: Manifest) -> None:
     """The graph takes and gives what the manifest says; raises PackageError."""
     spec = manifest.input
     inputs = {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()}

@@ -71,14 +71,14 @@ class Engine:
 
 
 class EngineKeeper:
-    """load: what the engine of a version is told, by version, place and whether it is loaded beside another; raises PackageError.
-    hang_seconds: of silence after which one is killed. failed: called with the reason where the first cannot be had.
+    """load: what the engine of a version is told, by version, place, whether it is loaded beside another, and whether one has
+    been before; raises PackageError. hang_seconds: of silence after which one is killed. failed: called with the reason where the first cannot be had.
     """
 
     def __init__(
         self,
         board: Board,
-        load: Callable[[int, int, bool], Load],
+        load: Callable[[int, int, bool, bool], Load],
         *,
         hang_seconds: float,
         failed: Callable[[str], object],
@@ -170,7 +170,7 @@ class EngineKeeper:
         """A process from its start to its end; why it is not there any more."""
         beside = not engine.ready and engine.version != self.serving
         try:
-            request = self.load(engine.version, engine.place, beside)
+            request = self.load(engine.version, engine.place, beside, engine.ready)
         except PackageError as err:
             return str(err)
         ours, theirs = socket.socketpair()

@@ -93,7 +93,7 @@ class Supervisor:
         folder: Path,
         watcher: RegistryWatcher,
         *,
-        load: Callable[[int, int, bool], Load],
+        load: Callable[[int, int, bool, bool], Load],
         follows: bool = True,
         workers: int,
         hang_seconds: float,

@@ -16,7 +16,7 @@ from models.package.precision import CPU
 from models.registry import registry
 from models.registry.registry import Pointer
 from service import dry_run as service_dry_run
-from service.inference import session
+from service.inference.backends import choice
 from service.inference.session import DeviceError
 from service.settings import Settings
 from tests.factories import make_package
@@ -77,7 +77,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
             raise DryRunError(str(err)) from err
 
     monkeypatch.setattr(dry_run, "run", run)
-    monkeypatch.setitem(session.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph
+    monkeypatch.setitem(choice.PROVIDERS, "cpu", (CPU,))  # OpenVINO takes longer to load a graph
 
 
 def contents(store: Path) -> dict[str, bytes | None]:

@@ -21,7 +21,7 @@ import onnxruntime
 
 from models.package.manifest import PackageError
 from models.package.precision import CPU, OPENVINO
-from service.inference import session
+from service.inference.backends import choice
 from service.inference.session import OnnxSession
 
 STORE = Path(sys.argv[1])
@@ -55,7 +55,7 @@ def of_two_the_last_is_freed_by_the_thread_that_loaded_it() -> None:
 
 def refused_half_way_and_dropped_with_the_error_by_another_thread() -> None:
     errors: list[PackageError] = []
-    session.PROVIDERS["cpu"] = (BEST,)  # so that no other is tried, and the error is the one that holds the session
+    choice.PROVIDERS["cpu"] = (BEST,)  # so that no other is tried, and the error is the one that holds the session
     try:
         load("damaged")
     except PackageError as err:

@@ -43,6 +43,7 @@ def test_other_variables_are_left_alone() -> None:
         ("HUBEL_MAX_SIDE_PIXELS", "1000", 1000),
         ("HUBEL_MAX_IMAGES", "500", 500),
         ("HUBEL_MAX_BATCH", "1024", 1024),
+        ("HUBEL_GPU_MEMORY_MB", "8000", 8000),
         ("HUBEL_MAX_QUEUE", "32", 32),
         ("HUBEL_MAX_WAIT_MS", "2.5", 2.5),
         ("HUBEL_MAX_QUEUE_MS", "800", 800),

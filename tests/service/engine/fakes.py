@@ -31,6 +31,7 @@ class Session:
     def __init__(self) -> None:
         self.manifest = make_manifest(input=SPEC)
         self.skipped_backends: list[str] = []
+        self.sizes = (1, 2, 4, 8)
         self.batches: list[list[int]] = []
         self.busy, self.gate = threading.Event(), threading.Event()
         self.kill: Callable[[], object] = lambda: None
@@ -57,10 +58,9 @@ class Dead(BaseException):
 class Engines:
     """An address, at which one engine after the other is found. sessions: of those that have been there."""
 
-    def __init__(self, max_batch: int = 8) -> None:
+    def __init__(self) -> None:
         self.listener, self.address = ipc.listen()
         self.board = Board.make()
-        self.max_batch = max_batch
         self.sessions: list[Session] = []
         self.servers: list[EngineServer] = []
         self.threads: list[threading.Thread] = []
@@ -69,7 +69,7 @@ class Engines:
     def start(self, session: Session | None = None) -> Session:
         session = session or Session()
         ours, theirs = socket.socketpair()
-        request = Load("", "cpu", "auto", 1, "", self.max_batch)
+        request = Load("", "cpu", "auto", 1, "", 8)
         server = EngineServer(self.listener.dup(), MessageSocket(theirs), session, self.board.engine(0), request)  # type: ignore[arg-type]
         thread = threading.Thread(target=self._run, args=(server, theirs))
         for found, kept in ((session, self.sessions), (server, self.servers), (thread, self.threads), (ours, self.controls)):

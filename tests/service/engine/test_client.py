@@ -308,7 +308,7 @@ def test_another_user_s_process_is_no_engine(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_greeting_in_parts_is_read_before_the_answers(engines: Engines) -> None:
     client = EngineClient.connect(engines.address, 4, LATE)
-    ready = msgspec.msgpack.encode(Ready(make_manifest(input=SPEC), "other", "fp32", [], 3, 1.5))
+    ready = msgspec.msgpack.encode(Ready(make_manifest(input=SPEC), "other", "fp32", [], 3, 1.5, 8))
     data = len(ready).to_bytes(HEAD) + ready
     client.greeted = False
     assert client._take_greeting(data[:2]) == data[:2]  # pyright: ignore[reportPrivateUsage]

@@ -25,7 +25,8 @@ from models.package.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageErr
 from models.package.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
 from models.registry import registry
 from service.errors import DeviceLost, OutOfMemory
-from service.inference.session import DeviceError, OnnxSession, sizes
+from service.inference.backends.sizes import sizes
+from service.inference.session import DeviceError, OnnxSession
 from tests.factories import LABELS, make_package, make_picture, run_onnx
 from tests.models.package.external_data import hide_in_constant, tensor
 
@@ -285,7 +286,7 @@ def test_a_gpu_is_named_only_where_one_computes(published: Path, text: str, prov
 def test_a_package_is_not_called_damaged_where_the_device_is_out_of_memory_or_lost(
     published: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
 ) -> None:
-    monkeypatch.setattr("service.inference.session._session", lambda *_: Failing(text))
+    monkeypatch.setattr("service.inference.session.open_session", lambda *_: Failing(text))
     monkeypatch.setattr("service.inference.session._check_graph", lambda *_: None)
     with pytest.raises(DeviceError, match=rf"tiny:1 cannot answer its golden inputs on \w+, {reason}"):
         OnnxSession(published, "cpu", "auto", threads=1)
