@@ -190,10 +190,12 @@ class EngineServer:
             with os.fdopen(handles[0]):
                 front.slots = Slots(handles[0], Layout.of(int.from_bytes(data), self.session.manifest))
             return
-        data = front.socket.recv(2**16)
-        if not data:
-            raise EOFError
-        data = front.unread + data
+        data = front.unread
+        with suppress(BlockingIOError):
+            while True:  # to see too that it is gone, before its images are computed
+                if not (more := front.socket.recv(2**16)):
+                    raise EOFError
+                data += more
         end = len(data) // NUMBER.itemsize * NUMBER.itemsize
         front.unread = data[end:]
         now = time.perf_counter()
