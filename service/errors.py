@@ -28,7 +28,6 @@ HubelError
         Overloaded              503
         Draining                503  it is about to stop
         OutOfMemory             503  no room for a batch on the GPU, or for an image's pixels
-        DeviceLost              503  the GPU failed, the process ends
         KeptUnavailable         503  what is kept of a request cannot be deleted now
         DeadlineExceeded        504  which metrics count as 499 where it was the client's own
 """
@@ -190,13 +189,6 @@ class OutOfMemory(ServerError):
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": "1"}
-
-
-class DeviceLost(ServerError):
-    status, code, title = 503, "device_lost", "The GPU failed"
-
-    def headers(self) -> dict[str, str]:
-        return {"retry-after": "5"}
 
 
 class KeptUnavailable(ServerError):

@@ -90,7 +90,7 @@ def test_every_code_but_that_of_our_own_faults_is_provoked() -> None:
     elsewhere |= {"unknown_answer", "expired_answer"}  # in test_server_feedback.py
     caused = {code for _, _, _, code in REFUSED.values()} | elsewhere
     kinds = [kind for base in HubelError.__subclasses__() for kind in base.__subclasses__()]
-    assert caused == {kind.code for kind in kinds} - {"internal_error", "out_of_memory", "device_lost", "kept_unavailable"}
+    assert caused == {kind.code for kind in kinds} - {"internal_error", "out_of_memory", "kept_unavailable"}
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ from service.engine.board import Board, EngineRow
 from service.engine.ipc import HEAD, MessageSocket, cut, is_ours
 from service.engine.messages import Activate, Failed, Load, Loaded, Ready
 from service.engine.slots import COUNT, DONE, FAILED, GONE, LATE, NUMBER, SKIPPED, Layout, Slots
-from service.errors import DeviceLost, OutOfMemory
+from service.errors import OutOfMemory
+from service.inference.backends.choice import DeviceError, DeviceLost
 from service.inference.batcher import Arrays, Batcher, Reason
-from service.inference.session import DeviceError, OnnxSession
+from service.inference.session import OnnxSession
 from service.telemetry.log import set_up
 
 BEAT_SECONDS = 0.25  # between two signs of life, at most, while nothing comes

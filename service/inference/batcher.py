@@ -148,10 +148,10 @@ class Batcher:
 
     def _wanted(self, job: QueuedImage, now: float) -> bool:
         """Whether somebody still waits for it in time; if not, it is dropped."""
-        if job.cancelled():
-            job.drop("disconnected")
-        elif job.deadline < now:
+        if job.deadline < now:
             job.drop("deadline")
+        elif job.cancelled():
+            job.drop("disconnected")
         else:
             return True
         return False

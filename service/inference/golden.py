@@ -11,8 +11,8 @@ from models.image.preprocess import Pixels
 from models.package import npz
 from models.package.manifest import PackageError
 from models.package.precision import Backend
-from service.errors import DeviceLost, OutOfMemory
-from service.inference.backends.choice import DeviceError
+from service.errors import OutOfMemory
+from service.inference.backends.choice import DeviceError, DeviceLost
 
 GOLDEN_BYTES = 2**28  # unpacked; 4 images of 4096x4096 pixels have 192 MiB
 

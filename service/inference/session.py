@@ -18,9 +18,9 @@ from models.image.preprocess import Pixels
 from models.package.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
 from models.package.precision import CUDA, Backend, Precision
 from models.registry import registry
-from service.errors import DeviceLost, OutOfMemory
+from service.errors import OutOfMemory
 from service.inference.backends import cuda_graph, memory
-from service.inference.backends.choice import DeviceError, choose
+from service.inference.backends.choice import DeviceError, DeviceLost, choose
 from service.inference.backends.cuda_graph import GraphSession
 from service.inference.backends.memory import MB
 from service.inference.backends.opening import Session, open_session

@@ -72,7 +72,8 @@ class Engine:
 
 class EngineKeeper:
     """load: what the engine of a version is told, by version, place, whether it is loaded beside another, and whether one has
-    been before; raises PackageError. hang_seconds: of silence after which one is killed. failed: called with the reason where the first cannot be had.
+    been before; raises PackageError. hang_seconds: of silence after which one is killed. failed: called with the reason where
+    the first cannot be had.
     """
 
     def __init__(

@@ -14,6 +14,10 @@ class DeviceError(Exception):
     """The device or precision asked for cannot be had; ``str()`` says what there is."""
 
 
+class DeviceLost(Exception):
+    """The GPU cannot be used any more by this process."""
+
+
 def choose(manifest: Manifest, device: str, precision: str) -> list[Backend]:
     """Ways to compute the package on the device asked for, fastest first, as far as this ONNX Runtime has them.
 

@@ -22,7 +22,8 @@ from service.engine.ipc import MessageSocket
 from service.engine.messages import Load
 from service.engine.slots import COUNT, NUMBER, Slots
 from service.engine.start import OwnEngine
-from service.errors import DeviceLost, OutOfMemory
+from service.errors import OutOfMemory
+from service.inference.backends.choice import DeviceLost
 from service.inference.job import Job
 from tests.factories import LABELS, make_manifest, make_package, make_picture, run_onnx
 from tests.server import runs

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from benchmarks.cuda_stand_in import Buffer, Gpu, Misuse, RunOptions, Session, installed
 from models.package.manifest import MODEL, OUTPUTS
 from models.package.precision import BACKENDS, CPU, CUDA, GRAPHS, PRECISIONS
-from service.errors import DeviceLost
 from service.inference.backends import pinned
+from service.inference.backends.choice import DeviceLost
 from service.inference.backends.cuda_graph import GraphSession
 from service.inference.backends.memory import MB, WEIGHTS, shares
 from service.inference.backends.sizes import doubled

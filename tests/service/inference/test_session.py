@@ -24,7 +24,8 @@ from models.package import signature
 from models.package.manifest import GOLDEN, MODEL, OUTPUTS, Manifest, PackageError
 from models.package.precision import CPU, CUDA, GRAPHS, OPENVINO, Precision
 from models.registry import registry
-from service.errors import DeviceLost, OutOfMemory
+from service.errors import OutOfMemory
+from service.inference.backends.choice import DeviceLost
 from service.inference.backends.sizes import sizes
 from service.inference.session import DeviceError, OnnxSession
 from tests.factories import LABELS, make_package, make_picture, run_onnx
