@@ -15,7 +15,7 @@ from tests.factories import make_image
 from tests.faults.conftest import StartAs
 from tests.faults.load import Plan, Seen, drive, request
 from tests.faults.sandbox import ROOT_USER, in_network_of, inside
-from tests.faults.watch import workers
+from tests.faults.watch import engines, workers
 from tests.server import ROOT, Server
 
 pytestmark = pytest.mark.server
@@ -108,7 +108,7 @@ def test_confined_it_serves_and_nothing_leaves_the_machine(launched_as: StartAs,
     until = time.monotonic() + 30
     while "initialized" not in server.output() and server.process.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
-    for pid in {server.process.pid, *workers(server)}:
+    for pid in {server.process.pid, *workers(server), *engines(server)}:
         status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
         assert (int(status["CapEff"], 16), int(status["CapBnd"], 16), status["NoNewPrivs"]) == (0, 0, "1"), server.output()
         assert not ROOT_USER or set(status["Uid"].split()) == {USER}

@@ -12,7 +12,7 @@ from tests.conftest import Figures
 from tests.factories import make_image, make_package
 from tests.faults.conftest import StartAs
 from tests.faults.sandbox import as_seen_by, fill, inside
-from tests.faults.watch import metrics, workers
+from tests.faults.watch import engines, metrics, workers
 from tests.server import ROOT, Server
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
@@ -43,10 +43,10 @@ def test_predictions_go_on_when_the_disk_for_temporary_files_and_metrics_is_full
     prefix = inside(SMALL_DISK + 'exec "$@"', "2m", str(disk))
     server = launched_as(prefix, ROOT, tiny_store, HUBEL_WORKERS=str(count), TMPDIR=str(disk))
     server.wait_until_ready()
-    before = workers(server)
+    before = workers(server), engines(server)
     figures(filled_bytes=fill(as_seen_by(server.process.pid, disk)))
     check_predictions(server)
-    assert workers(server) == before
+    assert (workers(server), engines(server)) == before
     assert metrics(server)['hubel_requests_total{route="/v1/classify",status="200"}'] == 60
     assert server.stop() == 0
 

@@ -2,58 +2,55 @@
 
 import asyncio
 import math
-import threading
 import time
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import pytest
 
-from models.image.preprocess import Pixels
+from service.engine.client import EngineClient
 from service.errors import Overloaded
-from service.inference.batcher import Arrays, Batcher
+from service.inference.admission import Admission
 from tests.conftest import StartServer
 from tests.factories import make_image
 from tests.faults.load import Plan, Seen, request, run
 from tests.faults.slow import PAUSE
 from tests.faults.watch import metrics, settled
 from tests.server import Server
+from tests.service.engine.fakes import BLOCKED, Engines, image
 
 DISCONNECTED = 'hubel_dropped_images_total{reason="disconnected"}'
 LATE = 60  # seconds after which a test has hung
 QUEUE, SURPLUS = 5, 2
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_of_more_images_than_places_exactly_the_surplus_is_refused_and_at_once(batch: int) -> None:
+def test_of_more_images_than_places_exactly_the_surplus_is_refused_and_at_once() -> None:
     """Those that the network works on have places too."""
-    gate, computed = threading.Event(), list[int]()
+    engines = Engines()
+    session = engines.start()
+    client = EngineClient.connect(engines.address, QUEUE, LATE)
+    admission = Admission(engines.board, lambda: engines.board.engine(0), max_batch=1, max_queue=QUEUE)
 
-    def compute(images: Pixels, outputs: tuple[str, ...]) -> Arrays:
-        assert gate.wait(LATE)
-        computed.append(len(images))
-        return {name: np.zeros((len(images), 1), np.float32) for name in outputs}
+    async def ask(number: int) -> None:
+        with admission.admit(1):
+            await client.submit(image(number), ("logits",), math.inf)
 
     async def scenario() -> tuple[int, int]:
-        async def ask() -> None:
-            with batcher.admit(1):
-                await batcher.submit(np.zeros((2, 2, 3), np.uint8), ("logits",), math.inf)
-
-        requests = [asyncio.create_task(ask()) for _ in range(QUEUE + SURPLUS)]
+        client.attach(asyncio.get_running_loop())
+        requests = [asyncio.create_task(ask(number)) for number in (BLOCKED, *range(1, QUEUE + SURPLUS))]
         refused, _ = await asyncio.wait(requests, timeout=1)
-        gate.set()
+        session.gate.set()
         answers = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), LATE)
         assert {id(request) for request in refused} == {id(r) for r, a in zip(requests, answers, strict=True) if a}
+        client.close()
         return sum(isinstance(answer, Overloaded) for answer in answers), answers.count(None)
 
-    batcher = Batcher(compute, max_batch=batch, max_queue=QUEUE)
     try:
         assert asyncio.run(scenario()) == (SURPLUS, QUEUE)
     finally:
-        gate.set()
-        batcher.close()
-    assert sum(computed) == QUEUE
+        client.close()
+        engines.close()
+    assert sum(map(len, session.batches)) == QUEUE
 
 
 def burst(server: Server, count: int) -> Seen:

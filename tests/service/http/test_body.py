@@ -17,7 +17,7 @@ from service.errors import (
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
-from service.http.body import DRAIN_FACTOR, BodyBudget, Disconnected, images_in, less_than, read_body, WhileConnected
+from service.http.body import DRAIN_FACTOR, BodyBudget, Disconnected, WhileConnected, images_in, less_than, read_body
 
 LIMIT = 100  # bytes
 MULTIPART = "multipart/form-data; boundary=xyz"

@@ -11,7 +11,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from service.engine import messages
 from service.engine.board import Board
@@ -46,7 +48,7 @@ def main() -> None:
     serve(socket.socket(fileno=listener), control, orders, row.beat, notes)
 
 
-def serve(listener: socket.socket, control: MessageSocket, orders: str, beat: object, notes: object) -> None:
+def serve(listener: socket.socket, control: MessageSocket, orders: str, beat: Callable[[float], object], notes: TextIO) -> None:
     selector, ending, fronts = selectors.DefaultSelector(), False, set[socket.socket]()
     for end in (listener, control.socket):
         selector.register(end, selectors.EVENT_READ)

@@ -27,12 +27,12 @@ LATE = 30.0  # seconds after which a test has hung
 
 
 class Scene:
-    """A keeper of such engines. loads: what each was to load, of which (version, place, beside)."""
+    """A keeper of such engines. loads: what each was to load: (version, place, beside, again)."""
 
     def __init__(self, folder: Path, hang_seconds: float) -> None:
         self.folder = folder
         self.order("serve")
-        self.loads: list[tuple[int, int, bool]] = []
+        self.loads: list[tuple[int, int, bool, bool]] = []
         self.failures: list[str] = []
         self.missing: set[int] = set()
         self.board = Board.make()
@@ -48,8 +48,8 @@ class Scene:
         """What engines do that start from now on."""
         (self.folder / "orders").write_text(what)
 
-    def load(self, version: int, place: int, aside: bool) -> Load:
-        self.loads.append((version, place, aside))
+    def load(self, version: int, place: int, aside: bool, again: bool) -> Load:
+        self.loads.append((version, place, aside, again))
         if version in self.missing:
             raise PackageError(f"no version '{version}' of model tiny")
         return Load(str(version), "cpu", "auto", 1, "", 8, place=place, aside=aside)
@@ -118,7 +118,7 @@ def test_the_first_is_found_at_its_address_from_the_start_on_and_answers_once_it
             await until(lambda: scene.notes(1)[pid] == ["place 0 aside 0", "active"])
 
     scene = play(tmp_path, scenario)
-    assert scene.loads == [(1, 0, False)]
+    assert scene.loads == [(1, 0, False, False)]
     assert scene.failures == []
 
 
@@ -140,7 +140,7 @@ def test_one_beside_is_loaded_aside_found_when_ready_and_active_when_it_is_asked
         assert scene.notes(2)[pid].count("active") == 1
 
     scene = play(tmp_path, scenario)
-    assert scene.loads == [(1, 0, False), (2, 1, True)]
+    assert scene.loads == [(1, 0, False, False), (2, 1, True, False)]
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,7 @@ def test_one_beside_is_loaded_aside_found_when_ready_and_active_when_it_is_asked
         ("missing", "no version '1' of model tiny"),
     ],
 )
-def test_where_the_first_cannot_be_loaded_it_is_told_once_and_not_tried_again(
-    tmp_path: Path, orders: str, reason: str
-) -> None:
+def test_where_the_first_cannot_be_loaded_it_is_told_once_and_not_tried_again(tmp_path: Path, orders: str, reason: str) -> None:
     async def scenario(scene: Scene) -> None:
         scene.order(orders)
         scene.missing = {1} if orders == "missing" else set()
@@ -165,7 +163,7 @@ def test_where_the_first_cannot_be_loaded_it_is_told_once_and_not_tried_again(
     scene = play(tmp_path, scenario)
     (failure,) = scene.failures
     assert failure.startswith(reason)
-    assert scene.loads == [(1, 0, False)]
+    assert scene.loads == [(1, 0, False, False)]
 
 
 @pytest.mark.parametrize("orders", ["fail", "die", "missing"])
@@ -190,7 +188,7 @@ def test_where_one_beside_cannot_be_loaded_it_is_refused_until_it_is_wanted_anew
         assert scene.keeper.changed.is_set()
         scene.keeper.want(1, [2])
         await asyncio.sleep(0.1)
-        assert scene.loads.count((2, 1, True)) == 1
+        assert scene.loads.count((2, 1, True, False)) == 1
         assert scene.keeper.refused == {2: reasons[orders]}
         assert list(scene.keeper.addresses()) == [1]
         scene.order("serve")
@@ -222,6 +220,7 @@ def test_the_live_one_that_is_killed_is_replaced_at_the_same_address_which_was_o
             assert scene.keeper.addresses() == address
             assert scene.keeper.is_ready(1)
             await until(lambda: scene.notes(1)[new] == ["place 0 aside 0", "active"])
+        assert scene.loads == [(1, 0, False, False), (1, 0, False, True)]
         assert restarts() == before + 1
 
     play(tmp_path, scenario)
@@ -388,7 +387,7 @@ def test_one_that_is_not_wanted_any_more_ends_once_its_fronts_have_left_and_its_
         await scene.ready(4)
 
     scene = play(tmp_path, scenario)
-    assert [place for _, place, _ in scene.loads] == [0, 1, 2, 0]
+    assert [place for _, place, *_ in scene.loads] == [0, 1, 2, 0]
 
 
 def test_fronts_that_do_not_leave_are_waited_for_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,12 +451,12 @@ def test_without_a_place_on_the_board_one_is_refused_and_started_once_another_ha
         scene.keeper.places.update(range(1, ENGINES))
         scene.keeper.want(1, [2])
         assert scene.keeper.refused == {2: "8 engines run, and there is no place for another until one has ended"}
-        assert scene.loads == [(1, 0, False)]
+        assert scene.loads == [(1, 0, False, False)]
         scene.keeper.places.discard(5)
         scene.keeper.want(1)
         scene.keeper.want(1, [2])
         await scene.ready(2)
-        assert scene.loads[-1] == (2, 5, True)
+        assert scene.loads[-1] == (2, 5, True, False)
 
     play(tmp_path, scenario)
 

@@ -91,7 +91,7 @@ class Scene:
             self.listener,
             folder / "metrics",
             RegistryWatcher(folder, "tiny", 1),
-            load=lambda version, place, aside: Load(str(version), "cpu", "auto", 1, "", 8, place=place, aside=aside),
+            load=lambda version, place, aside, again: Load(str(version), "cpu", "auto", 1, "", 8, place=place, aside=aside),
             workers=workers,
             hang_seconds=hang_seconds,
             stop_seconds=stop_seconds,

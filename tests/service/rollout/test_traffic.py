@@ -263,7 +263,9 @@ def test_the_time_of_an_image_that_was_computed_with_others_is_not_compared() ->
     play(Scene("shadow"), scenario)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), EngineError("its process is gone")], ids=lambda err: type(err).__name__)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("broken"), EngineError("its process is gone")], ids=lambda err: type(err).__name__
+)
 def test_a_shadow_that_fails_is_counted_and_nothing_else_happens(error: Exception) -> None:
     async def scenario(scene: Scene) -> None:
         scene.new.error = error
