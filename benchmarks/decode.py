@@ -35,6 +35,7 @@ from models.image.spec import InputSpec
 from models.package import manifest
 
 RESULT = Path(__file__).with_name("DECODE.md")
+HEADING = "## Photographs of about 500x375 pixels"  # of the section that benchmarks/decode_small.py writes
 BUNDLED = Path(__file__).parents[1] / "models" / "store" / "cifar10" / "2"
 TIMED = InputSpec(height=224, width=224, resize=256)  # the geometry of most networks trained on ImageNet
 TIMED_SIZE, TIMED_SMALL, TIMED_LARGE = (500, 375), 32, 8  # how many photographs are timed as they are and at 12 MP
@@ -424,7 +425,9 @@ def main() -> None:
     networks = [Network(package) for package in arguments.packages]
     measured = measure(timed, arguments.rounds)
     found = compare(photos, networks)
-    RESULT.write_text(render(len(photos), networks, found, measured, arguments.about))
+    _, heading, small = RESULT.read_text().partition(HEADING)
+    text = render(len(photos), networks, found, measured, arguments.about)
+    RESULT.write_text(f"{text}\n{heading}{small}" if heading else text)
 
 
 if __name__ == "__main__":

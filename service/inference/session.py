@@ -71,7 +71,8 @@ class OnnxSession:
 
     def _open(self, way: Backend) -> None:
         self.way, self.provider, self.precision = way, way.provider, way.precision
-        session = open_session(*self._graph(way), way, self.threads, _limited(self.gpu_memory))
+        more = _limited(self.gpu_memory) if way.provider == CUDA else {}
+        session = open_session(*self._graph(way), way, self.threads, more)
         _check_graph(session, self.manifest)
         self.session = session
         self._golden().check(way, lambda images: self.run(images, OUTPUTS[:1])[OUTPUTS[0]])

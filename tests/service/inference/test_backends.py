@@ -209,6 +209,12 @@ def test_the_limit_of_memory_is_shared_out_among_the_sessions(published: Path, g
     assert each == sorted(each)
 
 
+def test_the_limit_means_nothing_to_a_processor(published: Path) -> None:
+    runtime = OnnxSession(published, "cpu", "auto", threads=1, gpu_memory=1)
+    runtime.warm(2)
+    assert (runtime.sizes, runtime.skipped_backends) == ((1, 2), [])
+
+
 def test_without_a_limit_none_is_set(published: Path, gpu: Gpu) -> None:
     warmed(published)
     assert not any("gpu_mem_limit" in chosen for chosen in gpu.options)
