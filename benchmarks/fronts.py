@@ -46,6 +46,9 @@ class Session:
         self.skipped_backends: list[str] = []
         self.sizes = (LARGEST,)
 
+    def batch(self, n: int) -> Pixels:
+        return np.empty((n, self.manifest.input.height, self.manifest.input.width, 3), np.uint8)
+
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         time.sleep(self.seconds)
         return {name: np.zeros((len(images), *self.manifest.outputs[name]), np.float32) for name in outputs}

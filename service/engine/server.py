@@ -102,7 +102,7 @@ class EngineServer:
         self.session = session
         self.row = row
         self.activate = activate
-        self.batcher = Batcher(self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait)
+        self.batcher = Batcher(self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait, room=session.batch)
         self.fronts: set[Front] = set()
         self.ending = False
         what = (session.provider, str(session.precision), [cut(way) for way in session.skipped_backends])

@@ -62,11 +62,15 @@ class Batcher:
     """One queue with two lanes, interactive before bulk, and a third for what nobody waits for.
 
     compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each. max_batch: images computed together.
-    max_wait: seconds that a batch which is not full waits for more, after the network was busy.
+    max_wait: seconds that a batch which is not full waits for more, after the network was busy. room: for the pixels of n images
+    that are computed together; None: any memory.
     """
 
-    def __init__(self, compute: Compute, *, max_batch: int, max_wait: float = 0.0) -> None:
+    def __init__(
+        self, compute: Compute, *, max_batch: int, max_wait: float = 0.0, room: Callable[[int], Pixels] | None = None
+    ) -> None:
         self.compute = compute
+        self.room = room
         self.max_batch = max_batch
         self.max_wait = max_wait
         self.seconds_per_image = 0.0  # moving average while busy; 0 until a batch has run
@@ -106,6 +110,9 @@ class Batcher:
             self.seconds_per_image += (0.1 if self.seconds_per_image else 1.0) * (seconds - self.seconds_per_image)
         self.last_end = ended
         self.hold_until = ended + self.max_wait if self.max_wait else 0.0
+
+    def _room(self, images: int) -> Pixels | None:
+        return None if self.room is None else self.room(images)
 
     def forget(self, gone: Callable[[QueuedImage], bool]) -> None:
         """Take out jobs that nobody can be told of any more."""
@@ -166,7 +173,7 @@ class Batcher:
         """One pass of the network, which computes what its members need; whether it went well. last: if not, it has failed."""
         for job in jobs:
             job.begin()
-        pixels = jobs[0].pixels[None] if len(jobs) == 1 else np.stack([job.pixels for job in jobs])
+        pixels = jobs[0].pixels[None] if len(jobs) == 1 else np.stack([job.pixels for job in jobs], out=self._room(len(jobs)))
         try:
             arrays = self.compute(pixels, tuple(sorted({name for job in jobs for name in job.outputs})))
             rows = [{name: arrays[name][row] for name in job.outputs} for row, job in enumerate(jobs)]

@@ -125,6 +125,15 @@ def test_what_is_there_is_computed_together_and_no_batch_is_larger_than_allowed(
     assert [image.row["features"].tolist() for image in images] == [[n, n] for n in range(1, 11)]
 
 
+def test_pixels_are_put_where_the_network_wants_them(network: Network, clock: Clock) -> None:
+    place = np.zeros((8, 2, 2, 3), np.uint8)
+    batcher = Batcher(network, max_batch=8, room=lambda n: place[:n])
+    put(batcher, clock, Image(1), Image(2))
+    drain(batcher, clock)
+    assert network.batches == [[1, 2]]
+    assert place[:, 0, 0, 0].tolist() == [1, 2, *[0] * 6]
+
+
 def test_one_pass_computes_what_all_its_members_asked_for_and_gives_each_its_own(network: Network, clock: Clock) -> None:
     batcher = Batcher(network, max_batch=8)
     outputs = (("logits",), ("features",), ("logits",))
