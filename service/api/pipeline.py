@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from models.package.manifest import Manifest
+from models.package.manifest import NOVELTY, Manifest
 from models.package.prediction import Classification, Ranking
 from service.api.deadline import Deadline
 from service.api.schemas import Answer, Failure
@@ -33,7 +33,7 @@ INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those wi
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
 TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
-Finish = Callable[[Row, Manifest], Any]
+Finish = Callable[[Row, Manifest, Row | None], Any]  # of the output asked for and of the novelty, where there is one
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Pipeline:
             metrics.QUEUE_DEPTH.set(batcher.admitted)
         with request.stage("postprocess"):
             results = [
-                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.answer.result()[output], held.manifest)
+                Failure(describe(job)) if isinstance(job, ClientError) else finished(job, output, finish, held.manifest)
                 for job in jobs
             ]
             metrics.IMAGES.labels(request.path).inc(len(results))
@@ -192,13 +192,18 @@ class Pipeline:
         batcher = self.model.batcher
         with request.stage("decode"), nullcontext() if plan.small else batcher.aside():
             pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
-        outputs = self.model.recorder.outputs(held.version, output)
+        outputs = self.model.recorder.outputs(held.manifest, output)
         job = await batcher.submit(pixels, outputs, deadline, bulk, held.compute)
         if held is not self.model.loaded.serving:
             check_finite([job.answer.result()[output]])
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
+
+
+def finished(job: Job, output: str, finish: Finish, manifest: Manifest) -> Any:
+    found = job.answer.result()
+    return finish(found[output], manifest, found.get(NOVELTY))
 
 
 def is_bulk(images: Sequence[bytes]) -> bool:

@@ -204,10 +204,10 @@ class EngineClient:
 
 
 def layout(manifest: Manifest, max_batch: int) -> tuple[int, int, int]:
-    """Bytes of an image, of all that there can be, and of those with their logits and features."""
+    """Bytes of an image, of all that there can be, and of those with their logits, features and novelty."""
     pixels = manifest.input.height * manifest.input.width * 3
     end = -(-max_batch * pixels // 64) * 64
-    numbers = manifest.outputs["logits"][0] + manifest.outputs["features"][0]
+    numbers = sum(size for name, (size, *_) in manifest.outputs.items() if name != "feature_map")
     return pixels, end, end + 4 * max_batch * numbers
 
 

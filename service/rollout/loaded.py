@@ -72,6 +72,7 @@ class LoadedModel:
         self.compute = self._compute  # one object, so that jobs of a version are known by it
         of = (network.manifest.name, str(self.version))
         self.images, self.unsure = metrics.VERSION_IMAGES.labels(*of), metrics.VERSION_UNSURE.labels(*of)
+        self.novelty = metrics.NOVELTY.labels(self.manifest.name)
         self.errors, self.seconds = metrics.VERSION_ERRORS.labels(*of), metrics.VERSION_SECONDS.labels(*of)
 
     @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
 from models.lifecycle.candidate import LATENCY_BOUNDS, Progress, Tally
+from models.package.manifest import NOVELTY, Manifest
 from models.package.prediction import Classification, Ranking
 from models.registry.history import MAX_REASON
 from models.terminal.table import printable
@@ -77,6 +78,9 @@ class TrafficSplit:
         held.seconds.observe(seconds)
         held.images.inc(len(answers))
         held.unsure.inc(sum(answer.unsure for answer in answers))
+        for answer in answers:
+            if answer.novelty is not None:
+                held.novelty.observe(answer.novelty)
         if (tally := self._tally(held)) is not None:
             count(tally, answers, seconds)
 
@@ -109,7 +113,7 @@ class TrafficSplit:
             with other.used():
                 same = other.manifest.input == held.manifest.input
                 pixels = job.pixels if same else await self.decode(image, other.manifest.input)
-                second = await self.batcher.spare(pixels, ("logits",), other.compute)
+                second = await self.batcher.spare(pixels, other.manifest.answer_outputs, other.compute)
                 if second is not None:
                     check_finite([second.answer.result()["logits"]])
         except HubelError:
@@ -136,7 +140,7 @@ class TrafficSplit:
             return
         result = "skipped"
         if second is not None:
-            first, answer = (classify(row_of(j), h.manifest) for j, h in ((job, held), (second, other)))
+            first, answer = (answer_of(j, h.manifest) for j, h in ((job, held), (second, other)))
             old, new = (first, answer) if other is found[1] else (answer, first)
             result = likeness(old, new, self.loaded.serving.manifest.labels)
             progress.compared += result != "incomparable"
@@ -161,8 +165,9 @@ def check_finite(rows: Sequence[Row]) -> None:
         raise NotFinite("its logits are not finite numbers")
 
 
-def row_of(job: Job) -> Row:
-    return job.answer.result()["logits"]
+def answer_of(job: Job, manifest: Manifest) -> Classification:
+    found = job.answer.result()
+    return classify(found["logits"], manifest, found.get(NOVELTY))
 
 
 def likeness(old: Classification, new: Classification, known: Sequence[str]) -> str:

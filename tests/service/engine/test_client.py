@@ -65,6 +65,19 @@ def test_it_computes_what_the_graph_does(remote: EngineClient, store: Path) -> N
     assert remote.run(IMAGES[:2], ["features"])["features"].shape == (2, 4)
 
 
+def test_it_computes_all_that_an_answer_is_made_of(tmp_path: Path) -> None:
+    folder = make_package(tmp_path, novelty=0.5)
+    client = EngineClient(Load(str(folder), "cpu", "auto", 1, "", len(IMAGES)), pass_seconds=30)
+    try:
+        client.wait(60)
+        found = client.run(IMAGES, ["features", "logits", "novelty"])  # as many as its memory is made for
+    finally:
+        client.close()
+    expected = run_onnx(folder / MODEL, IMAGES)
+    for name, values in found.items():
+        assert values == pytest.approx(expected[name], abs=1e-5)
+
+
 def test_what_it_answered_stays_when_it_answers_again(remote: EngineClient) -> None:
     first = remote.run(IMAGES[:1], ["logits"])["logits"]
     kept = first.copy()
