@@ -22,6 +22,7 @@ DIRECTIONS, IMAGES_A_DIRECTION = 64, 10
 LEAST = 20  # images, of those that are trained on and of those held out, that say something
 LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98)  # shares of the held-out images, between which is interpolated, and
 BEYOND = 5  # held-out images, at least, that lie further than the last of these
+HALVINGS, LEAST_STEP = 14, 1e-3
 TINY = 1e-6
 Floats = NDArray[np.floating]
 
@@ -46,17 +47,14 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Curve:
-    """Distance -> novelty. distances, shares: (j,), straight lines between them. tail: what lies beyond the last becomes rarer by
-    e with each such step."""
+    """Distance -> novelty, straight lines between distances and shares, both (j,) and rising."""
 
     distances: NDArray[np.float32]
     shares: NDArray[np.float32]
-    tail: NDArray[np.float32]
 
     def novelty(self, distance: Floats) -> Floats:
         """Of distances (n,): (n,), from 0 to 1."""
-        last, beyond = self.shares[-1], (distance - self.distances[-1]).clip(0)
-        return np.interp(distance, self.distances, self.shares) + (1 - last) * (1 - np.exp(-beyond / self.tail))
+        return np.interp(distance, self.distances, self.shares)
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,16 @@ def fit_gaussian(features: NDArray[np.float32]) -> Gaussian:
 
 
 def fit_curve(distances: Floats) -> Curve:
-    """From the distances of held-out images (n,)."""
+    """From the distances of held-out images (n,): through some of their quantiles, and beyond the last of these as an exponential
+    tail, along which half of what is left remains from one point to the next."""
     levels = np.array([level for level in LEVELS if (1 - level) * len(distances) >= BEYOND] or [0.0])
     knots, first = np.unique(np.quantile(distances, levels).astype(np.float32)[::-1], return_index=True)
     beyond = distances[distances > knots[-1]] - knots[-1]
-    tail = max(float(beyond.mean()) if len(beyond) else 0.0, TINY)
-    return Curve(knots, levels[::-1][first].astype(np.float32), np.array(tail, np.float32))
+    step = max(float(beyond.mean()) if len(beyond) else 0.0, LEAST_STEP * float(knots[-1]), TINY)
+    shares, halves = levels[::-1][first], np.arange(1, HALVINGS + 1)
+    tail = 1 - (1 - shares[-1]) * np.append(0.5 ** halves[:-1], 0)
+    points = np.concatenate([knots, knots[-1] + step * np.log(2) * halves]), np.concatenate([shares, tail])
+    return Curve(*(point.astype(np.float32) for point in points))
 
 
 def write(file: IO[bytes], reference: Reference) -> None:

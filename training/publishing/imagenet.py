@@ -234,7 +234,7 @@ def quantized(model: onnx.ModelProto, names: dict[str, str]) -> Initializers:
     made = {output: node for node in model.graph.node for output in node.output}
     scales: dict[str, float] = {}
     for node in model.graph.node:
-        if node.op_type in ("Conv", "Gemm"):
+        if node.op_type in ("Conv", "Gemm") and node.input[1] in made:  # novelty is not quantized
             weight = made[node.input[1]].input[0].removesuffix("_quantized")
             scales[weight] = float(numpy_helper.to_array(values[made[node.input[0]].input[1]]))
     found: Initializers = {}

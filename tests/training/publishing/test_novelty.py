@@ -48,11 +48,11 @@ def test_the_graph_gives_what_numpy_gives(graph: Path, pictures: np.ndarray) -> 
     onnx.checker.check_model(onnx.load(graph), full_check=True)
 
 
-def test_a_curve_of_one_distance_is_all_tail(graph: Path, pictures: np.ndarray) -> None:
+def test_a_curve_that_is_all_tail_is_told(graph: Path, pictures: np.ndarray) -> None:
     features = run_onnx(graph, pictures)["features"]
     gaussian, _ = learnt(features)
     curve = fit_curve(gaussian.distance(features[:2]))
-    assert len(curve.distances) == 1
+    assert curve.shares[1] == pytest.approx(0.5)
 
     attach(graph, Reference(gaussian, curve))
 
