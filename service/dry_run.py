@@ -23,7 +23,7 @@ from models.image.preprocess import Pixels
 from models.lifecycle.dry_run import SECONDS, DryRun, Speed
 from models.package import held_out_answers
 from models.package.held_out_answers import UNKNOWN, Answers, identity
-from models.package.manifest import OUTPUTS, Manifest
+from models.package.manifest import Manifest
 from service import settings
 from service.errors import OutOfMemory
 from service.inference.classifier import Classifier
@@ -73,7 +73,7 @@ def _check_extremes(runtime: OnnxSession, max_batch: int) -> None:
     images = np.stack([np.zeros_like(noise), np.full_like(noise, 255), noise])
     try:
         runtime.warm(max_batch)
-        found = runtime.run(images, OUTPUTS[:2])
+        found = runtime.run(images, ("features", *runtime.manifest.answer_outputs))
     except Exception as err:  # ONNX Runtime's own classes share no base
         raise PackageError(f"{name} fails when it is warmed with black, white and noise: {_first_line(err)}") from err
     if strange := [output for output, values in found.items() if not np.isfinite(values).all()]:
@@ -91,7 +91,7 @@ def _time(runtime: OnnxSession, size: int, budget: float) -> Speed:
     taken: list[float] = []
     while len(taken) < LEAST_RUNS or (sum(taken) < budget and len(taken) < MOST_RUNS):
         began = time.perf_counter()
-        runtime.run(batch, OUTPUTS[:1])
+        runtime.run(batch, runtime.manifest.answer_outputs)
         taken.append(time.perf_counter() - began)
     return Speed(size, statistics.median(taken), len(taken))
 

@@ -71,19 +71,29 @@ def encode(image: Image.Image, format: str = "PNG", **save_options: Any) -> byte
 
 
 def make_onnx(
-    path: Path, height: int = 32, width: int = 32, classes: int = 3, dimensions: int = 4, seed: int = 0, poison: bool = False
+    path: Path,
+    height: int = 32,
+    width: int = 32,
+    classes: int = 3,
+    dimensions: int = 4,
+    seed: int = 0,
+    poison: bool = False,
+    novelty: bool = False,
 ) -> None:
     """A tiny graph that fulfils the contract of a package and truly looks at the picture.
 
     Features are the means of redness, greenness, blueness and brightness over patches of 4x4 pixels, further ones are
     random mixtures; class 0 is what is red, class 1 green, class 2 blue, further ones random mixtures of the features.
-    With ``poison`` it fails on a batch that has a white picture in it.
+    With ``poison`` it fails on a batch that has a white picture in it. With ``novelty`` it has that output too: the mean of the
+    pixels, 0 of a black picture and 1 of a white one.
     """
-    path.write_bytes(_graph(height, width, classes, dimensions, seed, poison))
+    path.write_bytes(_graph(height, width, classes, dimensions, seed, poison, novelty))
 
 
 @cache
-def _graph(height: int, width: int, classes: int, dimensions: int, seed: int, poison: bool = False) -> bytes:
+def _graph(
+    height: int, width: int, classes: int, dimensions: int, seed: int, poison: bool = False, novelty: bool = False
+) -> bytes:
     random = np.random.default_rng(seed)
     colours = random.normal(0, 0.5, (dimensions, 3))
     colours[: len(OPPONENTS)] = OPPONENTS[:dimensions]
@@ -130,6 +140,11 @@ def _graph(height: int, width: int, classes: int, dimensions: int, seed: int, po
             *nodes[-1:],
         ]
     shapes = {"logits": [classes], "features": [dimensions], "feature_map": [dimensions, height // STRIDE, width // STRIDE]}
+    if novelty:
+        whole.append(numpy_helper.from_array(np.asarray([1, 2, 3]), "pixels"))
+        nodes.append(helper.make_node("ReduceMean", ["unit", "pixels"], ["bright"], keepdims=0))
+        nodes.append(helper.make_node("Flatten", ["bright"], [manifests.NOVELTY]))
+        shapes |= {manifests.NOVELTY: [1]}
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -226,14 +241,18 @@ def make_package(
     labels: tuple[str, ...] = LABELS,
     golden_error: float = 0.0,
     graph: dict[str, Any] | None = None,
+    novelty: float | None = None,
     **changes: Any,
 ) -> Path:
     """Publish a small package and return its folder; the next call publishes the next version.
 
     ``changes`` are fields of the manifest; ``graph`` holds arguments of ``make_onnx`` that shall differ from it;
-    ``golden_error`` is added to the golden logits.
+    ``golden_error`` is added to the golden logits; ``novelty`` is the threshold of a graph with that output.
     """
     draft = make_manifest(name=name, labels=labels, **changes)
+    if novelty is not None:
+        draft = msgspec.structs.replace(draft, outputs=draft.outputs | {manifests.NOVELTY: [1]}, novelty_threshold=novelty)
+        graph = (graph or {}) | {"novelty": True}
     with tempfile.TemporaryDirectory() as folder:
         make_files(Path(folder), draft, golden_error, **(graph or {}))
         published = registry.publish(store, Path(folder), draft)

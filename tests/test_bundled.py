@@ -10,14 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from models.imagenet import package
 from models.package import drift_reference, held_out_answers
 from models.package.manifest import ANSWERS, Manifest
 from models.package.precision import refusal
 from models.registry import registry
+from service.inference.classifier import Classifier
 from tests.conftest import StartServer
+from tests.factories import encode
 from tests.server import ROOT, Server, launch
 
 STORE = ROOT / "models" / "store"
@@ -60,6 +65,28 @@ def test_the_package_is_whole_small_and_good(manifest: Manifest) -> None:
     found = held_out_answers.read(registry.load(folder, manifest, ANSWERS), len(manifest.labels), folder / ANSWERS)
     assert found.top1() == pytest.approx(manifest.evaluation.top1)
     assert drift_reference.FILE in manifest.files
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_cifar10_is_unsure_of_noise_and_tells_that_it_is_novel(precision: str) -> None:
+    classifier = Classifier.load(registry.resolve(STORE, "cifar10"), "cpu", precision)
+    answers = classifier.label(noise(20, 32))
+    assert all(answer.unsure for answer in answers)
+    assert min(answer.novelty or 0 for answer in answers) > 0.97
+
+
+def noise(n: int, side: int) -> list[NDArray[np.uint8]]:
+    return list(np.random.default_rng(3).integers(0, 256, (n, side, side, 3)).astype(np.uint8))
+
+
+@pytest.mark.server
+def test_imagenet_tells_that_noise_is_novel_and_a_ball_is_not(everyday: Server) -> None:
+    (pixels,) = noise(1, 224)
+    with everyday.client() as client:
+        images = (encode(Image.fromarray(pixels)), BALL.read_bytes())
+        found = [client.post("/v1/classify", content=image).json()["results"][0] for image in images]
+    assert found[0]["novelty"] > 0.97 > found[1]["novelty"]
+    assert found[0]["unsure"] is True
 
 
 @pytest.mark.server

@@ -9,12 +9,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.image.preprocess import preprocess
 from models.package import manifest as manifests
 from models.package.manifest import MODEL
 from tests.client import labels_of, results_of, samples, send
-from tests.factories import LABELS, make_image, run_onnx
+from tests.conftest import StartServer
+from tests.factories import LABELS, encode, make_image, make_package, run_onnx
 
 pytestmark = pytest.mark.server
 
@@ -62,6 +64,23 @@ def test_classify_tells_the_label_its_probability_and_whether_it_is_unsure(clien
     assert set(result) == {"label", "probability", "unsure", "answer"}
     assert 0.5 < result["probability"] <= 1
     assert result["unsure"] is False
+
+
+def test_of_a_package_that_tells_novelty_each_answer_has_it_and_what_is_novel_is_unsure(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    make_package(tmp_path, novelty=0.5)
+    images = [encode(Image.new("RGB", (32, 32), shade)) for shade in ((255, 160, 160), (60, 0, 0))]  # both surely red
+    with start_server(tmp_path).client() as client:
+        for path in ("/v1/classify", "/v1/top-k"):
+            results = results_of(send(client, path, images, "multipart"))
+            assert [result["novelty"] for result in results] == pytest.approx([575 / 765, 60 / 765], abs=1e-3)
+            assert [result["unsure"] for result in results] == [True, False]
+        assert "features" in results_of(send(client, "/v1/features", images[:1], "raw"))[0]
+        assert client.get("/v1/models").json()["models"][0]["novelty_threshold"] == 0.5
+        counted = client.get("/metrics").text
+    assert 'hubel_novelty_bucket{le="0.25",model="tiny"} 2.0' in counted
+    assert 'hubel_novelty_count{model="tiny"} 4.0' in counted
 
 
 @pytest.mark.parametrize(("params", "count"), [({}, 3), ({"k": "1"}, 1), ({"k": "2"}, 2), ({"k": "3"}, 3)])

@@ -42,6 +42,7 @@ class CapturedAnswer(Struct, frozen=True):
     right: bool | None = None
     given: str | None = None
     given_at: datetime | None = None
+    novelty: float | None = None  # None where the model does not tell
 
 
 def prepare(folder: Path) -> None:

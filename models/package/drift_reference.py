@@ -85,14 +85,14 @@ def counts(values: NDArray[np.floating], edges: Floats | tuple[float, ...]) -> C
     return np.bincount(np.searchsorted(edges, values.astype(np.float32), side="right"), minlength=len(edges) + 1)
 
 
-def principal(features: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean, principal directions, deviations along them and the root mean square of the rest, of features (n, d)."""
+def principal(features: Floats, most: int = DIRECTIONS) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean, ``most`` principal directions, deviations along them and the root mean square of the rest, of features (n, d)."""
     mean = features.mean(0, dtype=np.float64)
     centred = features - mean
     n, d = centred.shape
     small = n < d  # the smaller of the two matrices of products has the same directions
     values, vectors = np.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / max(1, n - 1))
-    k = min(DIRECTIONS, d, max(1, n - 1))
+    k = min(most, d, max(1, n - 1))
     variances = values[::-1][:k].clip(0)
     directions = (centred.T @ vectors if small else vectors)[:, ::-1][:, :k].T
     directions = directions / np.linalg.norm(directions, axis=1, keepdims=True).clip(1e-12)

@@ -20,6 +20,7 @@ MODEL, GOLDEN, CARD = "model.onnx", "golden.npz", "card.md"
 REPORT, ANSWERS = "report.html", "answers.npz"  # not in every package
 ALWAYS_TOP5 = 5  # classes, of which the right one is always among the first five
 OUTPUTS = ("logits", "features", "feature_map")
+NOVELTY = "novelty"  # an output that not every package has
 PART = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")  # of where something is, as msgspec says it
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that do not fit
 
@@ -98,6 +99,9 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     calibration_floor_high: Share | None = None  # the 95th percentile
     negative_log_likelihood: Size | None = None
     brier: Annotated[float, Meta(ge=0, le=2)] | None = None
+    novel: Share | None = None  # of the images, those whose novelty is above the threshold
+    recall_at_1: Share | None = None  # of the features: share of the images whose nearest other one is of their class, and
+    mean_average_precision: Share | None = None  # how far those of their class come before the rest
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +121,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     evaluation: Evaluation
     provenance: dict[str, Any]
     files: Annotated[dict[FileName, Sha256], Meta(max_length=MAX_FILES)]
+    novelty_threshold: Share | None = None  # an answer whose novelty is higher is "unsure"; None: the graph has no such output
 
     def __post_init__(self) -> None:
         check_times(created=self.created)
@@ -124,8 +129,12 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"schema is {self.schema}, this version reads {SCHEMA}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a label twice")
-        if set(self.outputs) != set(OUTPUTS):
-            raise ValueError(f"outputs must be {', '.join(OUTPUTS)}; it has {', '.join(self.outputs)}")
+        if set(self.outputs) - {NOVELTY} != set(OUTPUTS):
+            raise ValueError(f"outputs must be {', '.join(OUTPUTS)} and can be {NOVELTY}; it has {', '.join(self.outputs)}")
+        if (NOVELTY in self.outputs) != (self.novelty_threshold is not None):
+            raise ValueError(f"outputs.{NOVELTY} and novelty_threshold belong together; it has one of them")
+        if self.outputs.get(NOVELTY, [1]) != [1]:
+            raise ValueError(f"outputs.{NOVELTY} is {self.outputs[NOVELTY]}, it is one number for each image: [1]")
         if self.outputs["logits"] != [len(self.labels)]:
             raise ValueError(f"outputs.logits is {self.outputs['logits']} for {len(self.labels)} labels")
         if missing := {MODEL, GOLDEN, CARD} - set(self.files):
@@ -134,6 +143,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def id(self) -> str:
         return f"{self.name}:{self.version}"
+
+    @property
+    def answer_outputs(self) -> tuple[str, ...]:
+        """Of the graph, what an answer is made of that names classes."""
+        return ("logits", NOVELTY) if NOVELTY in self.outputs else ("logits",)
 
 
 def read(folder: Path) -> Manifest:

@@ -11,18 +11,22 @@ class Prediction(Struct):
 
 
 class Classification(Struct, omit_defaults=True):
-    """The likeliest class. ``unsure``: its probability is below the model's threshold. ``answer``: what a service calls it, for
-    feedback and deletion."""
+    """The likeliest class. ``unsure``: its probability is below the model's threshold, or the novelty above that of novelty.
+    ``novelty``: between 0 and 1, how unlike the image is to those that the model was trained on: the share of held-out images
+    that are less unlike them; absent where the model's package does not tell. ``answer``: what a service calls it, for feedback
+    and deletion."""
 
     label: str
     probability: float
     unsure: bool
+    novelty: float | None = None
     answer: str = ""
 
 
 class Ranking(Struct, omit_defaults=True):
-    """The k likeliest classes, likeliest first. ``unsure``, ``answer``: as of a Classification."""
+    """The k likeliest classes, likeliest first. ``unsure``, ``novelty``, ``answer``: as of a Classification."""
 
     top: list[Prediction]
     unsure: bool
+    novelty: float | None = None
     answer: str = ""

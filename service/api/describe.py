@@ -48,6 +48,7 @@ def describe_model(manifest: Manifest) -> dict[str, object]:
         "input": manifest.input,
         "dimensions": manifest.outputs["features"][0],
         "threshold": manifest.threshold,
+        "novelty_threshold": manifest.novelty_threshold,
         "evaluation": {
             name: getattr(manifest.evaluation, name) for name in ("dataset", "split", "samples", "top1", "calibration_error")
         },

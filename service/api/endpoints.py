@@ -75,7 +75,7 @@ class Endpoints:
         given = request.parameters("k").get("k")
         k = None if given is None else self.parse_k(given, request)
         return await self.pipeline.answer(
-            request, "logits", lambda logits, manifest: rank(logits, manifest, k or default_k(len(logits)))
+            request, "logits", lambda logits, manifest, novelty: rank(logits, manifest, k or default_k(len(logits)), novelty)
         )
 
     def parse_k(self, text: str, request: Request) -> int:
@@ -88,7 +88,7 @@ class Endpoints:
         given = request.parameters("normalize", "encoding")
         normalize = choose(given, "normalize", BOOLEANS)
         encoding = choose(given, "encoding", ENCODINGS)
-        return await self.pipeline.answer(request, "features", lambda row, _: encode_features(row, normalize, encoding))
+        return await self.pipeline.answer(request, "features", lambda row, *_: encode_features(row, normalize, encoding))
 
     async def scrape(self, request: Request) -> Reply:
         request.parameters()

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from models.package.manifest import Manifest
+from models.package.manifest import NOVELTY, Manifest
 from models.package.prediction import Classification, Ranking
 from service.api.deadline import Deadline
 from service.api.schemas import Answer, Failure
@@ -32,7 +32,7 @@ from service.telemetry.log import of_requests
 
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
-Finish = Callable[[Row, Manifest], Any]
+Finish = Callable[[Row, Manifest, Row | None], Any]  # of the output asked for and of the novelty, where there is one
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class Pipeline:
             metrics.QUEUE_DEPTH.set(admission.own)
         with request.stage("postprocess"):
             results = [
-                Failure(describe(job)) if isinstance(job, ClientError) else finish(job.row[output], held.manifest) for job in jobs
+                Failure(describe(job)) if isinstance(job, ClientError) else finished(job, output, finish, held.manifest)
+                for job in jobs
             ]
             metrics.images_answered(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
@@ -189,13 +190,17 @@ class Pipeline:
             raise plan
         with request.stage("decode"), nullcontext() if plan.small else self.model.admission.aside():
             pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
-        outputs = self.model.recorder.outputs(held.version, output)
+        outputs = self.model.recorder.outputs(held.manifest, output)
         job = await held.engine.submit(pixels, outputs, deadline, bulk)
         if held is not self.model.loaded.serving:
             check_finite([job.row[output]])
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
+
+
+def finished(job: Job, output: str, finish: Finish, manifest: Manifest) -> Any:
+    return finish(job.row[output], manifest, job.row.get(NOVELTY))
 
 
 def is_bulk(images: Sequence[bytes]) -> bool:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.image.preprocess import Pixels, preprocess
+from models.package.manifest import NOVELTY
 from models.package.prediction import Classification, Ranking
 from service.inference import postprocess
+from service.inference.postprocess import Row
 from service.inference.session import OnnxSession
 
 Rows = NDArray[np.float32]
@@ -49,7 +51,15 @@ class Classifier:
 
     def label(self, pixels: Sequence[Pixels]) -> list[Classification]:
         """The likeliest class of each decoded image."""
-        return [postprocess.classify(row, self.manifest) for row in self.compute(pixels)]
+        return [postprocess.classify(logits, self.manifest, novelty) for logits, novelty in self._answers(pixels)]
+
+    def _answers(self, pixels: Sequence[Pixels]) -> list[tuple[Row, Row | None]]:
+        """Logits and novelty of each decoded image, the latter where the graph has that output."""
+        if not len(pixels):
+            return []
+        found = self.session.run(np.stack(pixels), self.manifest.answer_outputs)
+        novelty = found.get(NOVELTY)
+        return list(zip(found["logits"], [None] * len(pixels) if novelty is None else novelty, strict=True))
 
     def classify(self, images: Sequence[bytes]) -> list[Classification]:
         """The likeliest class of each image of a batch."""
@@ -57,7 +67,8 @@ class Classifier:
 
     def top_k(self, images: Sequence[bytes], k: int = 5) -> list[Ranking]:
         """The k likeliest classes of each image of a batch, all where there are fewer."""
-        return [postprocess.rank(row, self.manifest, k) for row in self._rows(images, "logits")]
+        pixels = [self.decode(image) for image in images]
+        return [postprocess.rank(logits, self.manifest, k, novelty) for logits, novelty in self._answers(pixels)]
 
     def features(self, images: Sequence[bytes], normalize: bool = True) -> Rows:
         """Feature vectors (n, dimensions) float32, each of length 1 with ``normalize``, else as the network gives them."""

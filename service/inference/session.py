@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.image.fingerprint import fingerprint
 from models.image.preprocess import Pixels
-from models.package.manifest import GOLDEN, OUTPUTS, Manifest, PackageError
+from models.package.manifest import GOLDEN, Manifest, PackageError
 from models.package.precision import CUDA, Backend, Precision
 from models.registry import registry
 from service.errors import OutOfMemory
@@ -75,7 +75,7 @@ class OnnxSession:
         session = open_session(*self._graph(way), way, self.threads, more)
         _check_graph(session, self.manifest)
         self.session = session
-        self._golden().check(way, lambda images: self.run(images, OUTPUTS[:1])[OUTPUTS[0]])
+        self._golden().check(way, lambda images: self.run(images, ("logits",))["logits"])
 
     def _graph(self, way: Backend) -> tuple[Path, bytes]:
         return self.folder / way.graph, registry.load(self.folder, self.manifest, way.graph)
@@ -138,7 +138,7 @@ class OnnxSession:
             self.skipped_backends.append(f"{self.way} with a CUDA graph, batches of {', '.join(map(str, plain))}")
 
     def _run_empty(self, size: int) -> None:
-        self.run(np.zeros((size, *self._shape()), np.uint8), OUTPUTS[:2])
+        self.run(np.zeros((size, *self._shape()), np.uint8), ("features", *self.manifest.answer_outputs))
 
     def _open_sizes(self) -> Callable[[int], object]:
         """What opens the session of a size, in the place of the one that was opened for all."""

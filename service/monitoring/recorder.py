@@ -6,6 +6,8 @@ Nothing here waits, and nothing here can fail a request.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from models.captures.captured import CapturedAnswer
 from models.package.manifest import Manifest
 from models.package.prediction import Classification, Prediction, Ranking
@@ -28,9 +30,12 @@ class Recorder:
         self.drift = drift
         self.numbers: dict[int, dict[str, int]] = {}  # of the labels, by version
 
-    def outputs(self, version: int, output: str) -> tuple[str, ...]:
-        """The outputs to compute for an image: the one that is asked for, and now and then the features too."""
-        return ("features", output) if output == "logits" and self.drift.wants(version) else (output,)
+    def outputs(self, manifest: Manifest, output: str) -> tuple[str, ...]:
+        """The outputs to compute for an image: what an answer is made of or the one asked for, now and then the features too."""
+        if output != "logits":
+            return (output,)
+        known = manifest.answer_outputs
+        return ("features", *known) if self.drift.wants(manifest.version) else known
 
     def take(
         self, request: Request, images: Sequence[bytes], jobs: Sequence[object], results: Sequence[object], manifest: Manifest
@@ -58,13 +63,21 @@ class Recorder:
         sample = None if features is None else Sample(image, job.pixels, features)
         self.drift.note(version, label, best.probability, sample)
         if self.capture is not None:
-            self.capture.offer(image, self._kept(request.id, index, client, best, result.unsure, manifest))
+            self.capture.offer(image, self._kept(request.id, index, client, best, result, manifest))
 
     def _kept(
-        self, answer_id: str, index: int, client: str, best: Classification | Prediction, unsure: bool, manifest: Manifest
+        self,
+        answer_id: str,
+        index: int,
+        client: str,
+        best: Classification | Prediction,
+        result: Classification | Ranking,
+        manifest: Manifest,
     ) -> CapturedAnswer:
-        name, version, label = manifest.name, manifest.version, best.label
-        return CapturedAnswer(answer_id, index, client, "", name, version, label, best.probability, unsure, datetime.now(UTC))
+        name, version, label, unsure = manifest.name, manifest.version, best.label, result.unsure
+        now = datetime.now(UTC)
+        kept = CapturedAnswer(answer_id, index, client, "", name, version, label, best.probability, unsure, now)
+        return msgspec.structs.replace(kept, novelty=result.novelty)
 
     def close(self) -> None:
         self.drift.close()

@@ -14,6 +14,7 @@ import numpy as np
 from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
 from models.lifecycle.candidate import LATENCY_BOUNDS, Progress, Tally
+from models.package.manifest import NOVELTY, Manifest
 from models.package.prediction import Classification, Ranking
 from models.registry.history import MAX_REASON
 from models.terminal.table import printable
@@ -78,6 +79,9 @@ class TrafficSplit:
         held.seconds.observe(seconds)
         held.images.inc(len(answers))
         held.unsure.inc(sum(answer.unsure for answer in answers))
+        for answer in answers:
+            if answer.novelty is not None:
+                held.novelty.observe(answer.novelty)
         if (tally := self._tally(held)) is not None:
             count(tally, answers, seconds)
 
@@ -110,9 +114,10 @@ class TrafficSplit:
             with other.used():
                 same = other.manifest.input == held.manifest.input
                 pixels = job.pixels if same else await self.decode(image, other.manifest.input)
-                second = await other.engine.spare(pixels, ("logits",)) if self.admission.idle() else None
+                idle = self.admission.idle()
+                second = await other.engine.spare(pixels, other.manifest.answer_outputs) if idle else None
                 if second is not None:
-                    check_finite([row_of(second)])
+                    check_finite([second.row["logits"]])
         except HubelError:
             return
         except Exception as err:
@@ -137,7 +142,7 @@ class TrafficSplit:
             return
         result = "skipped"
         if second is not None:
-            first, answer = (classify(row_of(j), h.manifest) for j, h in ((job, held), (second, other)))
+            first, answer = (answer_of(j, h.manifest) for j, h in ((job, held), (second, other)))
             old, new = (first, answer) if other is found[1] else (answer, first)
             result = likeness(old, new, self.loaded.serving.manifest.labels)
             progress.compared += result != "incomparable"
@@ -162,8 +167,8 @@ def check_finite(rows: Sequence[Row]) -> None:
         raise NotFinite("its logits are not finite numbers")
 
 
-def row_of(job: Job) -> Row:
-    return job.row["logits"]
+def answer_of(job: Job, manifest: Manifest) -> Classification:
+    return classify(job.row["logits"], manifest, job.row.get(NOVELTY))
 
 
 def likeness(old: Classification, new: Classification, known: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ __all__ = ["CONTENT_TYPE_LATEST"]
 
 disable_created_metrics()
 SCRAPE_SHARE = 0.1  # of the time, at most, goes to writing metrics
+NOVELTY_BUCKETS = (0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999)
 SWAP_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 20, 30, 60, 120)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -112,6 +113,9 @@ REGISTRY_UNREADABLE = Gauge(
 )
 VERSION_IMAGES = Counter("hubel_version_images_total", "Images answered, by the version that did.", ["model", "version"])
 VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered as unsure, by version.", ["model", "version"])
+NOVELTY = Histogram(
+    "hubel_novelty", "How unlike images were to those that the model was trained on, 0 to 1.", ["model"], buckets=NOVELTY_BUCKETS
+)
 VERSION_ERRORS = Counter(
     "hubel_version_errors_total", "Requests that a version's network failed to compute.", ["model", "version"]
 )

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from training.data import dataset, decoded
 from training.data.dataset import ImageSet
 from training.data.lineage import unpack
 from training.errors import CheckpointError
-from training.evaluation import calibration, confusion
+from training.evaluation import calibration, confusion, novelty
 from training.evaluation.calibration import Choice
+from training.evaluation.retrieval import retrieval
 from training.loop import checkpoint as checkpoints
 from training.loop import legacy_split
 from training.loop.checkpoint import Checkpoint
@@ -28,12 +29,6 @@ from training.networks.classifier import Classifier
 FILE = "evaluation.json"
 TABLES = ("classes", "confusion", "reliability")  # what of it does not fit on a line
 BATCH = 128
-
-
-def evaluation_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, str]:
-    """The images to report on and their split: "test" where ``source`` gives test images, else "validation"."""
-    test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
-    return (training_images(source, checkpoint)[1], "validation") if test is None else (test, "test")
 
 
 def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
@@ -53,38 +48,55 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
     return trained, held_out
 
 
+class Outputs(NamedTuple):
+    """Of n images: logits (n, classes) and features (n, dimensions), float32."""
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
 @torch.inference_mode()
-def logits_of(
-    model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True, device: str = ""
-) -> NDArray[np.float32]:
-    """Logits (n, classes) float32 of images as they are, computed by torch in full precision, on a GPU where there is one
-    and no ``device`` is named."""
+def outputs_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True, device: str = "") -> Outputs:
+    """What images as they are give, computed by torch in full precision, on a GPU where there is one and no ``device`` is
+    named."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = checkpoint.answering(model).eval().to(device)
-    logits = np.empty((len(images), len(checkpoint.classes)), np.float32)
+    found = Outputs(*(np.empty((len(images), n), np.float32) for n in (len(checkpoint.classes), model.head.in_features)))
     with full_precision():
         for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):
             pixels = torch.from_numpy(images.pixels[begin : begin + BATCH]).to(device)
-            logits[begin : begin + BATCH] = model(normalise(pixels, checkpoint)).float().cpu().numpy()
-    return logits
+            for array, values in zip(found, model.outputs(normalise(pixels, checkpoint)), strict=False):
+                array[begin : begin + BATCH] = values.float().cpu().numpy()
+    return found
+
+
+def logits_of(
+    model: Classifier, checkpoint: Checkpoint, images: ImageSet, say: bool = True, device: str = ""
+) -> NDArray[np.float32]:
+    """The logits alone."""
+    return outputs_of(model, checkpoint, images, say, device).logits
 
 
 def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
-    """Measure the checkpoint in ``run`` on ``source`` and write run/evaluation.json.
+    """Measure the checkpoint in ``run`` on ``source`` and write run/evaluation.json, and run/novelty.npz where there are enough
+    images for it.
 
-    Temperature and threshold are chosen on the validation images; every figure is of the evaluation images. Where these are
-    the same, each is measured with what was chosen on others of them.
+    Temperature, threshold and what is novel are chosen on the validation images; every figure is of the evaluation images. Where
+    these are the same, temperature and threshold are measured on other ones of them than they were chosen on.
 
     Raises:
         CheckpointError, DataError: see those.
     """
     checkpoint, model, _ = checkpoints.load(run)
     with decoded.beside(run):
-        images, split = evaluation_images(source, checkpoint)
-        validation = images if split == "validation" else training_images(source, checkpoint)[1]
-    held_out = logits_of(model, checkpoint, validation)
-    chosen = calibration.choose(held_out, validation.targets)
-    logits = held_out if split == "validation" else logits_of(model, checkpoint, images)
+        test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
+        trained, validation = training_images(source, checkpoint)
+    images, split = (validation, "validation") if test is None else (test, "test")
+    held_out = outputs_of(model, checkpoint, validation)
+    chosen = calibration.choose(held_out.logits, validation.targets)
+    logits, features = held_out if test is None else outputs_of(model, checkpoint, images)
+    reference = novelty.fit(outputs_of(model, checkpoint, some_of(trained)).features, held_out.features)
+    known = np.ones(len(images), np.bool_) if reference is None else reference.novelty(features) <= novelty.THRESHOLD
     result = {
         "epoch": checkpoint.epoch,
         "dataset": checkpoint.data["folder"],
@@ -92,12 +104,37 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
         "dataset_sha256": dataset.fingerprint(images),
         "samples": len(images),
         **accuracy(logits, images),
-        **honesty(logits, images.targets, *_measured_with(chosen, split, logits, images.targets)),
+        **honesty(logits, images.targets, *_measured_with(chosen, split, logits, images.targets), known),
         **chosen._asdict(),
+        **retrieval(features, images.targets),
     }
-    with files.whole(run / FILE) as (beside,):
+    if reference is None:
+        (run / novelty.FILE).unlink(missing_ok=True)
+        with files.whole(run / FILE) as (beside,):
+            beside.write_text(json.dumps(result, indent=1))
+        return result
+    result |= {"novel": round(float((~known).mean()), 4), "novelty_threshold": novelty.THRESHOLD}
+    with files.whole(run / novelty.FILE, run / FILE) as (scores, beside):
+        with scores.open("wb") as file:
+            novelty.write(file, reference)
         beside.write_text(json.dumps(result, indent=1))
     return result
+
+
+def some_of(trained: ImageSet) -> ImageSet:
+    """At most novelty.TRAINING_IMAGES, evenly out of all."""
+    return trained.subset(np.arange(0, len(trained), -(-len(trained) // novelty.TRAINING_IMAGES) or 1))
+
+
+def read_novelty(run: Path, evaluation: dict[str, Any]) -> novelty.Reference | None:
+    """What ``evaluate`` learnt of novelty beside its figures, None where it learnt nothing; raises CheckpointError."""
+    if "novelty_threshold" not in evaluation:
+        return None
+    try:
+        return novelty.read(run / novelty.FILE)
+    except (OSError, ValueError, KeyError) as err:
+        again = program.command("evaluate", run, "DATA")
+        raise CheckpointError(f"{run / novelty.FILE} is gone or damaged: run '{again}' again") from err
 
 
 def read(run: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -148,12 +185,14 @@ def honesty(
     targets: NDArray[np.int64],
     temperatures: NDArray[np.floating],
     thresholds: NDArray[np.floating],
+    known: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """How far probabilities can be believed, without and with the temperature of each image (n,), what is "unsure" by the
-    threshold of each, and the calibration error that a perfect model would show."""
+    threshold of each or as not ``known``, and the calibration error that a perfect model would show."""
     found, before = calibration.answers(logits, targets, temperatures), calibration.answers(logits, targets).confidence
     confidence, right = found.confidence, found.right
-    coverage, accuracy_kept = calibration.kept_at(confidence, right, thresholds)
+    sure = confidence if known is None else np.where(known, confidence, -1.0)
+    coverage, accuracy_kept = calibration.kept_at(sure, right, thresholds)
     floor, floor_high = probability.calibration_floor(confidence)
     bins = {"before": calibration.reliability(before, right), "after": calibration.reliability(confidence, right)}
     return {

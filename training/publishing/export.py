@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from models.package import held_out_answers
 from models.package import precision as precisions
-from models.package.manifest import ANSWERS, MODEL, OUTPUTS, Accuracy
+from models.package.manifest import ANSWERS, MODEL, NOVELTY, OUTPUTS, Accuracy
 from models.package.precision import CPU, GRAPHS, OPENVINO, Precision
 from training import files
 from training.data import dataset, decoded
@@ -27,15 +27,18 @@ from training.data.pixels import Pixels
 from training.errors import ExportError, RecipeError
 from training.evaluation import evaluate
 from training.evaluation.calibration import slices
+from training.evaluation.novelty import Reference
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
 from training.loop.normalisation import normalise
 from training.networks.classifier import Classifier
 from training.publishing import drift_reference
+from training.publishing.novelty import attach
 from training.publishing.quantize import quantize
 
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
+NOVELTY_TOLERANCE = 0.02
 CALIBRATION_IMAGES = 512
 OPSETS = range(18, 24)  # that torch's exporter writes and ONNX Runtime reads; 18 is read since ONNX Runtime 1.14
 BATCH = 64
@@ -63,7 +66,7 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
     it answers as model.onnx does but for what chance explains (precision.losses); so does model.fp16.onnx, for GPUs,
     which is written with ``fp16``. reference.npz says what these images are like. ``opset``: of OPSETS, for runtimes that read
-    no later one.
+    no later one. Where evaluate.py learnt what is novel, every graph has that output too.
 
     Raises:
         RecipeError: no such opset.
@@ -73,12 +76,13 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
     """
     check_opset(opset)
     checkpoint, model, _ = checkpoints.load(run)
-    temperature = evaluate.read(run, checkpoint)["temperature"]
+    evaluation = evaluate.read(run, checkpoint)
+    reference = evaluate.read_novelty(run, evaluation)
     with decoded.beside(run):
         trained, held_out = evaluate.training_images(source, checkpoint)
         test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
-    result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16, opset)
+    result = write_graphs(run, checkpoint, model, images, trained.pixels, evaluation["temperature"], fp16, opset, reference)
     try:
         drift_reference.write(run, images, source)
     except BaseException:
@@ -97,11 +101,12 @@ def write_graphs(
     temperature: float = 1.0,
     fp16: bool = False,
     opset: int | None = None,
+    reference: Reference | None = None,
 ) -> dict[str, Any]:
     """As ``export``, with the images to measure on and those to calibrate with, (n, height, width, 3) uint8."""
     try:
         with files.staged(run, (*GRAPHS.values(), ANSWERS), FILE) as folder:
-            return _write_graphs(folder, checkpoint, model, images, calibration, temperature, fp16, opset)
+            return _write_graphs(folder, checkpoint, model, images, calibration, temperature, fp16, opset, reference)
     except ExportError:  # what is there was made of an earlier network
         for name in (*GRAPHS.values(), ANSWERS, FILE):
             (run / name).unlink(missing_ok=True)
@@ -117,11 +122,12 @@ def _write_graphs(
     temperature: float,
     fp16: bool,
     opset: int | None,
+    reference: Reference | None,
 ) -> dict[str, Any]:
     write_onnx(model, checkpoint, run / MODEL, temperature, opset=opset)
     session = open_session(run / MODEL)
     exported = logits_of(session, images.pixels)
-    expected = evaluate.logits_of(model, checkpoint, images, device="cpu")
+    expected, features = evaluate.outputs_of(model, checkpoint, images, device="cpu")
     expected /= temperature
     difference = float(np.max([np.abs(exported[rows] - expected[rows]).max() for rows in slices(exported)]))
     if not difference <= TOLERANCE:  # NaN too
@@ -132,6 +138,11 @@ def _write_graphs(
     quantize(run / MODEL, run / GRAPHS["int8"], calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)])
     if fp16:
         write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True, opset=opset)
+    if reference is not None:
+        for path in [run / name for name in set(GRAPHS.values()) if (run / name).is_file()]:
+            attach(path, reference)
+        session = open_session(run / MODEL)
+        _check_novelty(session, images, reference.novelty(features))
     if len(images.identities):
         held_out_answers.write(run / ANSWERS, held_out_answers.of_logits(images.identities, images.targets, exported))
     providers = measure(run, images, exported)
@@ -149,6 +160,16 @@ def _write_graphs(
     }
     (run / FILE).write_text(json.dumps(result, indent=1))
     return result
+
+
+def _check_novelty(session: onnxruntime.InferenceSession, images: ImageSet, expected: NDArray[np.floating]) -> None:
+    """Raises ExportError where the graph's novelty is another than ``expected`` (n,)."""
+    difference = float(np.abs(values_of(session, images.pixels, NOVELTY)[:, 0] - expected).max())
+    if not difference <= NOVELTY_TOLERANCE:  # NaN too
+        raise ExportError(
+            f"the exported graph differs from the checkpoint by {difference:.2g} in the novelty of an image, the limit is "
+            f"{NOVELTY_TOLERANCE:g}; nothing was exported"
+        )
 
 
 def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list[dict[str, Any]]:
@@ -272,11 +293,13 @@ def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32")
 
 def logits_of(session: onnxruntime.InferenceSession, pixels: Pixels) -> NDArray[np.float32]:
     """Logits (n, classes) float32 by ONNX Runtime of pixels (n, height, width, 3) uint8."""
-    logits = np.empty((len(pixels), _classes(session)), np.float32)
+    return values_of(session, pixels, "logits")
+
+
+def values_of(session: onnxruntime.InferenceSession, pixels: Pixels, output: str) -> NDArray[np.float32]:
+    """The same of another output (n, size)."""
+    size = next(found.shape[1] for found in session.get_outputs() if found.name == output)
+    values = np.empty((len(pixels), size), np.float32)
     for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False):
-        logits[begin : begin + BATCH] = np.asarray(session.run(["logits"], {"images": pixels[begin : begin + BATCH]})[0])
-    return logits
-
-
-def _classes(session: onnxruntime.InferenceSession) -> int:
-    return next(output.shape[1] for output in session.get_outputs() if output.name == "logits")
+        values[begin : begin + BATCH] = np.asarray(session.run([output], {"images": pixels[begin : begin + BATCH]})[0])
+    return values

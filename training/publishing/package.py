@@ -104,6 +104,7 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
         outputs=parity["outputs"],
         temperature=1.0,  # the graph divides by the fitted one
         threshold=evaluation["threshold"],
+        novelty_threshold=evaluation.get("novelty_threshold") if manifests.NOVELTY in parity["outputs"] else None,
         evaluation=Evaluation(**measured, **parities, providers=[Accuracy(**figure) for figure in parity["providers"]]),
         provenance={
             **checkpoint.provenance,
@@ -221,6 +222,38 @@ def _remarks(measured: dict[str, Any]) -> str:
     return "".join(f"{text[:1].upper()}{text[1:]}.\n\n" for text in found if text)
 
 
+def _sure(manifest: Manifest) -> str:
+    limit, enough = manifest.novelty_threshold, f"probability at least {manifest.threshold}"
+    share = _percent(manifest.evaluation.coverage)
+    if limit is None:
+        return f'| answers not "unsure" ({enough}) | {share} |\n'
+    novel = f"| novelty above {limit} | {_percent(manifest.evaluation.novel)} |\n"
+    return f'{novel}| answers not "unsure" ({enough}, novelty at most {limit}) | {share} |\n'
+
+
+def _retrieval(evaluation: Evaluation) -> str:
+    """What the features are worth."""
+    if evaluation.recall_at_1 is None:
+        return ""
+    return (
+        f"| features: the nearest other image is of the class (recall@1) | {_percent(evaluation.recall_at_1)} |\n"
+        f"| features: mean average precision | {_percent(evaluation.mean_average_precision)} |\n"
+    )
+
+
+def _others(manifest: Manifest) -> str:
+    limit, novel = manifest.novelty_threshold, _percent(manifest.evaluation.novel)
+    if limit is None:
+        return (
+            'It is sure or "unsure": the threshold was chosen on images of these\nclasses and promises nothing about others, and '
+            "this package has no score of novelty."
+        )
+    return (
+        f'It is "unsure" where its novelty is above {limit}, as\nthat of {novel} of the images above is; how many others that '
+        "finds depends on how unlike they are."
+    )
+
+
 def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.1f} %"
 
@@ -249,9 +282,8 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 | calibration error ({_bins(evaluation)} bins), temperature {measured["temperature"]} in the graph | \
 {evaluation.calibration_error:.4f} |
 | without the temperature | {measured["calibration_error_before"]:.4f} |
-{_floor(evaluation)}| answers not "unsure" (probability at least {manifest.threshold}) | {_percent(evaluation.coverage)} |
-| of these right | {_percent(evaluation.accuracy_kept)} |
-| ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
+{_floor(evaluation)}{_sure(manifest)}| of these right | {_percent(evaluation.accuracy_kept)} |
+{_retrieval(evaluation)}| ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
 {"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
 {_remarks(measured)}| class | images | right (recall; 95 %) | precision | F1 |
 | --- | --- | --- | --- | --- |
@@ -270,6 +302,5 @@ commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["librari
 ## Limits
 
 {_untrained(source)}It knows these classes alone and gives every image one of them: {_names(manifest.labels)}. An image
-of something else gets one of them too, sure or "unsure": the threshold was chosen on images of these classes and promises
-nothing about others.
+of something else gets one of them too. {_others(manifest)}
 """

@@ -3,6 +3,7 @@
 import math
 from base64 import b64decode
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -44,6 +45,27 @@ def test_an_answer_below_the_threshold_is_unsure() -> None:
 
 def test_a_probability_equal_to_the_threshold_is_sure() -> None:
     assert classify(row(0, 0), manifest(threshold=0.5, labels=("cat", "dog"))).unsure is False
+
+
+@pytest.mark.parametrize(("novelty", "unsure"), [(0.2, False), (0.97, False), (0.98, True)])
+def test_a_probable_class_of_a_novel_image_is_unsure(novelty: float, unsure: bool) -> None:
+    knowing = msgspec.structs.replace(
+        manifest(), outputs=manifest().outputs | {"novelty": [1]}, novelty_threshold=float(np.float32(0.97).round(6))
+    )
+    logits = row(0, 9, 0)
+    for answer in (classify(logits, knowing, row(novelty)), rank(logits, knowing, 2, row(novelty))):
+        assert answer.unsure is unsure
+        assert answer.novelty == pytest.approx(novelty, abs=1e-6)
+
+
+def test_an_improbable_class_is_unsure_however_usual_the_image_is() -> None:
+    assert classify(row(0, 0, 0), manifest(threshold=0.34), row(0)).unsure is True
+
+
+def test_of_a_package_without_the_output_no_novelty_is_told() -> None:
+    answer = classify(row(0, 9, 0), manifest())
+    assert answer.novelty is None
+    assert b"novelty" not in msgspec.json.encode(answer)
 
 
 def test_top_k_is_in_falling_order() -> None:

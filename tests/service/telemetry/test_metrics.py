@@ -18,6 +18,7 @@ from service.telemetry import metrics
 ROOT = Path(__file__).parents[3]
 UNITS = ("seconds", "images", "bytes")
 UNITLESS = (
+    "hubel_novelty",
     "hubel_requests_in_progress",
     "hubel_model_info",
     "hubel_skipped_backends",

@@ -71,6 +71,7 @@ def test_inputs_and_outputs_are_those_of_the_contract(journey: Journey) -> None:
         ("logits", "tensor(float)", ["batch", 3]),
         ("features", "tensor(float)", ["batch", 240]),
         ("feature_map", "tensor(float)", ["batch", 240, 2, 2]),
+        ("novelty", "tensor(float)", ["batch", 1]),
     ]
 
 
@@ -129,7 +130,28 @@ def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
     top1 = {(figure["provider"], figure["precision"]): figure["top1"] for figure in result["providers"]}
     assert top1[CPU, "fp32"] == pytest.approx(float((exported.argmax(1) == images.targets).mean()), abs=1e-4)
     assert {(CPU, "fp32"), (CPU, "int8")} <= set(top1)
-    assert result["outputs"] == {"logits": [3], "features": [240], "feature_map": [240, 2, 2]}
+    assert result["outputs"] == {"logits": [3], "features": [240], "feature_map": [240, 2, 2], "novelty": [1]}
+
+
+def test_every_graph_tells_the_novelty_that_was_learnt(journey: Journey) -> None:
+    checkpoint, model, _ = checkpoints.load(journey.run)
+    images = dataset.load_folder(journey.data / "test", checkpoint.recipe.input)
+    reference = evaluate.read_novelty(journey.run, evaluate.read(journey.run, checkpoint))
+    assert reference is not None
+    expected = reference.novelty(evaluate.outputs_of(model, checkpoint, images).features)
+    given = run_onnx(journey.run / MODEL, images.pixels[:])["novelty"][:, 0]
+    np.testing.assert_allclose(given, expected, atol=export.NOVELTY_TOLERANCE)
+    for graph in journey.run.glob("*.onnx"):
+        found = run_onnx(graph, images.pixels[:])
+        np.testing.assert_allclose(found["novelty"][:, 0], reference.novelty(found["features"]), atol=1e-3)
+
+
+def test_a_run_whose_novelty_is_gone_is_not_exported(journey: Journey, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(journey.run, run)
+    (run / "novelty.npz").unlink()
+    with pytest.raises(CheckpointError, match=r"novelty.npz is gone or damaged: run '.*hubel evaluate .*' again"):
+        export.export(run, journey.data)
 
 
 @pytest.mark.parametrize("file", [None, {"epoch": 3, "temperature": 1.0}, {"epoch": 4, "temperature": 1.0}])

@@ -28,6 +28,7 @@ from training.__main__ import main
 from training.data import dataset
 from training.errors import CheckpointError
 from training.evaluation import evaluate
+from training.evaluation.novelty import THRESHOLD
 from training.loop import checkpoint as checkpoints
 from training.publishing import export, package
 from training.report import facts
@@ -59,7 +60,8 @@ def test_the_manifest_describes_the_network(journey: Journey, manifest: Manifest
     assert manifest.labels == ["blue", "green", "red"]
     assert manifest.input == checkpoint.recipe.input
     assert manifest.preprocessing == fingerprint(checkpoint.recipe.input)
-    assert manifest.outputs == {"logits": [3], "features": [240], "feature_map": [240, 2, 2]}
+    assert manifest.outputs == {"logits": [3], "features": [240], "feature_map": [240, 2, 2], "novelty": [1]}
+    assert manifest.novelty_threshold == THRESHOLD
 
 
 def test_the_manifest_holds_the_figures_that_were_measured(journey: Journey, manifest: Manifest) -> None:
@@ -91,7 +93,12 @@ def test_the_answers_in_the_package_give_the_figures_of_the_evaluation(journey: 
         assert round(float((found.predicted[found.target == c] == c).mean()), 4) == evaluation.per_class[label]
     right = found.predicted == found.target
     assert calibration_error(found.probability, right) == pytest.approx(evaluation.calibration_error, abs=2e-3)
-    assert (found.probability >= manifest.threshold).mean() == pytest.approx(evaluation.coverage, abs=1e-4)
+    images = dataset.load_folder(journey.data / "test", manifest.input)
+    novelty = run_onnx(journey.package / MODEL, images.pixels[:])["novelty"][:, 0]
+    by_image = dict(zip(images.identities.tolist(), (novelty <= THRESHOLD).tolist(), strict=True))
+    known = np.array([by_image[image] for image in found.image.tolist()])
+    assert (~known).mean() == pytest.approx(evaluation.novel, abs=1e-4)
+    assert ((found.probability >= manifest.threshold) & known).mean() == pytest.approx(evaluation.coverage, abs=1e-4)
 
 
 def test_the_answers_are_what_the_served_graph_gives_for_the_files(journey: Journey, manifest: Manifest) -> None:
