@@ -86,9 +86,6 @@ class Behind:
         self.asked += 1
         return ROUTES
 
-    def busy_seconds(self) -> float:
-        return 1.5
-
     def reconcile(self, orders: DesiredState) -> None: ...
 
     def report(self) -> ObservedState:

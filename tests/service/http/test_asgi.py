@@ -260,13 +260,6 @@ def test_what_cannot_be_read_gets_problem_details_and_the_connection_ends() -> N
     assert after == (before[0] + 1, before[1] + 1)
 
 
-def test_how_long_the_network_computes_is_known_once_the_service_has_started() -> None:
-    http_app = HttpApp(Inner(), Behind)
-    assert http_app.busy_seconds() == 0
-    http_app.begin()
-    assert http_app.busy_seconds() == 1.5
-
-
 def test_an_image_s_own_error_carries_no_request_id() -> None:
     problem = describe(ImageTooLarge("too large"))
     assert json_response(problem).body == (
