@@ -30,6 +30,7 @@ ALSO = {  # and single files more
     "training/publishing/drift_reference.py": {"onnxruntime"},
     "training/publishing/quantize.py": {"onnxruntime"},
     "training/data/sources/huggingface.py": {DATASETS},
+    "training/loop/teacher.py": {"onnxruntime"},
     "training/loop/tracking.py": {TRACKING},
 }
 STAGES = ("http/body", "inference/decode", "inference/batcher", "inference/session", "inference/postprocess")

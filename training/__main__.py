@@ -59,7 +59,9 @@ def run_train(args: argparse.Namespace) -> object:
     if recipe and torchrun.restarts() and checkpoints.is_of(args.out, recipe):
         recipe = None  # go on with what the processes before this one saved
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow, anyway=args.anyway)
+        checkpoint = train(
+            args.data, args.out, recipe, start_from=before, mlflow=args.mlflow, anyway=args.anyway, store=args.store
+        )
     except KeyboardInterrupt:
         if torchrun.rank() == 0:
             print(f"\n{after_a_stop(args)}", file=sys.stderr)

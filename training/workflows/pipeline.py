@@ -93,7 +93,7 @@ def run(
 
 def _stages(source: str | Path, place: Place, name: str, store: Path, beginning: Beginning, made: Made) -> dict[str, Any]:
     folder = place.folder
-    _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
+    _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning, store))
     checkpoint = checkpoints.load(folder)[0]
     if place.changes.tested:
         _say(f"other test images than were measured on before ({place.changes.of_test}): measuring again")
@@ -188,12 +188,12 @@ def _stage(number: int, is_done: bool, work: Callable[[], T]) -> T | None:
         raise
 
 
-def _train(source: str | Path, folder: Path, beginning: Beginning) -> None:
+def _train(source: str | Path, folder: Path, beginning: Beginning, store: Path) -> None:
     if (folder / SIDECAR).is_file():
-        train(source, folder, None, mlflow=beginning.mlflow)
+        train(source, folder, None, mlflow=beginning.mlflow, store=store)
     else:
         recipe, start_from, mlflow, after, anyway = beginning
-        train(source, folder, recipe, start_from=start_from, mlflow=mlflow, after=after, anyway=anyway)
+        train(source, folder, recipe, start_from=start_from, mlflow=mlflow, after=after, anyway=anyway, store=store)
 
 
 def _report(source: str | Path, folder: Path, name: str, with_images: bool) -> str | None:
