@@ -328,7 +328,8 @@ def _add_anyway(command: argparse.ArgumentParser) -> None:
 
 
 def _add_fp16(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+    text = "write it in fp16 too, for GPUs (default: for photographs, and on a machine with a GPU)"
+    command.add_argument("--fp16", action=argparse.BooleanOptionalAction, help=text)
 
 
 def _add_without_images(command: argparse.ArgumentParser) -> None:

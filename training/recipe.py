@@ -204,6 +204,12 @@ def of_architecture(architecture: str) -> list[str]:
     return sorted(names, key=lambda name: (len(name), name))
 
 
+def is_shipped(weights: str, spec: InputSpec) -> bool:
+    """Whether a recipe in recipes/ begins with these weights on such images, so that nobody else chose their size."""
+    found = (msgspec.toml.decode(path.read_bytes()) for path in FOLDER.glob("*.toml"))
+    return any(keys.get("weights") == weights and msgspec.convert(keys["input"], InputSpec) == spec for keys in found)
+
+
 def squared(spec: InputSpec, size: int) -> dict[str, Any]:
     """``spec`` with sides of ``size`` pixels; ``resize`` grows or shrinks with the shorter side."""
     resize = round(spec.resize * size / min(spec.height, spec.width))

@@ -60,7 +60,7 @@ def logits_of(
     """Logits (n, classes) float32 of images as they are, computed by torch in full precision, on a GPU where there is one
     and no ``device`` is named."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = checkpoint.answering(model).eval().to(device)
+    model = checkpoint.answering(model).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     logits = np.empty((len(images), len(checkpoint.classes)), np.float32)
     with full_precision():
         for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):

@@ -4,7 +4,7 @@ as a hint (Romero et al. 2014, arXiv 1412.6550). It sees the view of an image th
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from models.errors import PackageError
 from models.image.spec import InputSpec
+from models.imagenet import package
 from models.package import manifest as manifests
 from models.package import precision as precisions
 from models.package.manifest import MODEL, Manifest
@@ -23,20 +24,25 @@ from models.package.precision import CPU, CUDA
 from models.registry import registry
 from training.data.crop import resize
 from training.data.geometry import Pixels
+from training.data.pixels import Pixels as Views
 from training.errors import CheckpointError
 from training.recipe import NONE, Recipe
 
 VERSIONED = re.compile(rf"{manifests.NAME}:[0-9]+")
+MOST, BATCH = 512, 32  # images that the features are standardised by; and that are computed together
+LEAST_DEVIATION = 1e-3
 NAMED = 5  # of classes that differ, so many are named
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """manifest: of its package. sha256: of its graph. session: computes that, in fp32."""
+    """manifest: of its package. sha256: of its graph. session: computes that, in fp32. usual: mean and deviation of its features,
+    (dimensions,) float32, that they are told in."""
 
     manifest: Manifest
     sha256: str
     session: onnxruntime.InferenceSession
+    usual: tuple[Tensor, Tensor] | None = None
 
     @property
     def dimensions(self) -> int:
@@ -50,11 +56,21 @@ class Teacher:
 
     def answers(self, views: Pixels) -> tuple[Tensor, Tensor]:
         """Calibrated logits (n, classes) and features (n, dimensions), float32, of views (n, any height, any width, 3)
-        uint8, which are stretched where they have another shape than the teacher's input."""
+        uint8, which are stretched where they have another shape than the teacher's input. Features are standardised where
+        ``usual`` is known: what all images have in common says nothing of any."""
         spec = self.manifest.input
         pixels = np.ascontiguousarray(resize(views, spec.height, spec.width, spec.interpolation))
         logits, features = self.session.run(["logits", "features"], {"images": pixels})
-        return torch.from_numpy(np.asarray(logits)) / self.manifest.temperature, torch.from_numpy(np.asarray(features))
+        found = torch.from_numpy(np.asarray(features))
+        if self.usual:
+            found = (found - self.usual[0]) / self.usual[1]
+        return torch.from_numpy(np.asarray(logits)) / self.manifest.temperature, found
+
+    def used_to(self, images: Views) -> "Teacher":
+        """With features that are standardised by those of at most MOST of the ``images``, evenly taken."""
+        some = images[:: max(1, len(images) // MOST)]
+        found = torch.cat([self.answers(some[begin : begin + BATCH])[1] for begin in range(0, len(some), BATCH)])
+        return replace(self, usual=(found.mean(0), found.std(0, correction=0).clamp(min=LEAST_DEVIATION)))
 
     def noted(self, recipe: Recipe) -> dict[str, Any]:
         """What a run says of it."""
@@ -80,7 +96,7 @@ def find(recipe: Recipe, store: Path) -> Teacher | None:
                 f"package in {store} (--store), or its folder"
             )
         try:
-            folder = registry.resolve(store, recipe.teacher)
+            folder = registry.resolve(package.store_of(recipe.teacher, store), recipe.teacher)
         except PackageError as err:
             raise CheckpointError(f"the teacher {recipe.teacher} is not there: {err}") from err
     manifest = registry.verify(folder)

@@ -240,6 +240,8 @@ def learn_from(
     before = checkpoint.provenance.get("teacher", {})
     if goes_on:
         teacher.check_same(taught_by, before, folder)
+    if recipe.teacher_hint:
+        taught_by = taught_by.used_to(images.pixels)
     noted, lines, more = taught_by.noted(recipe), list[str](), None
     if recipe.unlabelled != NONE:
         test = dataset.load_test(source, recipe.input, checkpoint.classes)

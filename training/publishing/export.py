@@ -39,6 +39,7 @@ TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
 CALIBRATION_IMAGES = 512
 OPSETS = range(18, 24)  # that torch's exporter writes and ONNX Runtime reads; 18 is read since ONNX Runtime 1.14
 BATCH = 64
+SMALL = 64  # pixels, of the shorter side of images that are no photographs
 
 
 class Servable(nn.Module):
@@ -55,15 +56,15 @@ class Servable(nn.Module):
         return logits.float(), features.float(), feature_map.float()
 
 
-def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None = None) -> dict[str, Any]:
+def export(run: Path, source: str | Path, fp16: bool | None = None, opset: int | None = None) -> dict[str, Any]:
     """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``;
     answers.npz holds what model.onnx answered for each.
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
     it answers as model.onnx does but for what chance explains (precision.losses); so does model.fp16.onnx, for GPUs,
-    which is written with ``fp16``. reference.npz says what these images are like. ``opset``: of OPSETS, for runtimes that read
-    no later one.
+    which is written with ``fp16``, or as ``wants_fp16`` says where that is None. reference.npz says what these images are like.
+    ``opset``: of OPSETS, for runtimes that read no later one.
 
     Raises:
         RecipeError: no such opset.
@@ -78,7 +79,8 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
         trained, held_out = evaluate.training_images(source, checkpoint)
         test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
-    result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, fp16, opset)
+    half = wants_fp16(checkpoint) if fp16 is None else fp16
+    result = write_graphs(run, checkpoint, model, images, trained.pixels, temperature, half, opset)
     try:
         drift_reference.write(run, images, source)
     except BaseException:
@@ -86,6 +88,12 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
             (run / FILE).unlink()  # so that export is known not to have ended
         raise
     return result
+
+
+def wants_fp16(checkpoint: Checkpoint) -> bool:
+    """Whether a graph in fp16 is written without being asked for: of networks for photographs, which a GPU may serve one day, and
+    of all on a machine that has one."""
+    return min(checkpoint.recipe.input.height, checkpoint.recipe.input.width) > SMALL or torch.cuda.is_available()
 
 
 def write_graphs(
@@ -270,10 +278,10 @@ def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32")
     )
 
 
-def logits_of(session: onnxruntime.InferenceSession, pixels: Pixels) -> NDArray[np.float32]:
+def logits_of(session: onnxruntime.InferenceSession, pixels: Pixels, say: bool = True) -> NDArray[np.float32]:
     """Logits (n, classes) float32 by ONNX Runtime of pixels (n, height, width, 3) uint8."""
     logits = np.empty((len(pixels), _classes(session)), np.float32)
-    for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False):
+    for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False, disable=not say):
         logits[begin : begin + BATCH] = np.asarray(session.run(["logits"], {"images": pixels[begin : begin + BATCH]})[0])
     return logits
 

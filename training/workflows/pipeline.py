@@ -54,9 +54,10 @@ class Beginning(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What is to be made of it: a graph in fp16, images in the report, a package with weights to train on from."""
+    """What is to be made of it: a graph in fp16 (None: as export.py has it), images in the report, a package with weights to
+    train on from."""
 
-    fp16: bool = False
+    fp16: bool | None = None
     with_images: bool = True
     with_weights: bool = False
 
@@ -224,7 +225,7 @@ def _is_evaluated(folder: Path, checkpoint: Checkpoint) -> bool:
     return found is not None and "classes" in found  # an earlier version counted none
 
 
-def _is_exported(folder: Path, checkpoint: Checkpoint, fp16: bool) -> bool:
+def _is_exported(folder: Path, checkpoint: Checkpoint, fp16: bool | None) -> bool:
     found = _result(folder, export.FILE, checkpoint, after=evaluate.FILE)
     if found is None or not (folder / MODEL).is_file():
         return False

@@ -184,6 +184,18 @@ def test_features_alone_are_learnt_from_a_teacher_of_any_classes(journey: Journe
     assert first[-1]["loss"] < first[0]["loss"]
 
 
+def test_features_are_told_beside_what_the_training_images_have_in_common(taught: Recipe, journey: Journey) -> None:
+    images = dataset.load_folder(journey.data / "train", InputSpec(16, 16, 16)).pixels
+    found = teacher.find(taught, journey.store)
+    assert found is not None
+
+    features = found.used_to(images).answers(images[:])[1]
+
+    spread = found.answers(images[:])[1].std(0, correction=0) > 0.01
+    torch.testing.assert_close(features.mean(0), torch.zeros(240), atol=1e-3, rtol=0)
+    torch.testing.assert_close(features.std(0, correction=0)[spread], torch.ones(int(spread.sum())), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("name", "told"), [("colours", "names no version"), ("colours:9", "colours:9 is not there")])
 def test_a_teacher_that_is_not_there_or_may_change_is_refused(name: str, told: str, source: Path, journey: Journey) -> None:
     with pytest.raises(CheckpointError, match=told):
