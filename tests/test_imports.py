@@ -100,6 +100,12 @@ def test_what_is_blocked_cannot_be_imported() -> None:
     assert "numpy is blocked" in result.stderr
 
 
+def test_commands_import_torchvision_where_they_need_it_alone() -> None:
+    """It takes seconds, as it imports what compiles networks."""
+    result = import_without({"torchvision"}, ["training.workflows.pipeline", "training.workflows.probe"])
+    assert result.returncode == 0, result.stderr
+
+
 def test_each_file_imports_only_what_its_cell_allows() -> None:
     found = {str(path.relative_to(ROOT)): packages(path) & GOVERNED for folder in FOLDERS for path in sources(folder)}
     allowed = {name: ALLOWED[Path(name).parts[0]] | ALSO.get(name, set()) for name in found}

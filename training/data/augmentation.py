@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data import balance, crop, erasing, geometry, mixup, progressive_resizing, trivial_augment
+from training.data import balance, crop, erasing, geometry, mixup, progressive_resizing
 from training.data.dataset import ImageSet
 from training.data.geometry import Pixels
 from training.recipe import Recipe
@@ -51,6 +51,8 @@ def augment(pixels: Pixels, recipe: Recipe, epoch: int, generator: torch.Generat
     pixels = crop.cut(pixels, height, width, recipe.scale, recipe.input.interpolation, generator)
     pixels = geometry.shift(pixels, recipe.crop_padding * height // full, recipe.flip, generator)
     if recipe.trivial_augment:
+        from training.data import trivial_augment  # here, because it imports torchvision, which takes seconds
+
         pixels = trivial_augment.augment(pixels, generator)
     pixels = erasing.cutout(pixels, recipe.cutout * height // full, generator)
     return erasing.erase(pixels, recipe.erasing, generator)
