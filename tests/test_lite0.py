@@ -23,6 +23,7 @@ from tests.factories import make_image
 from tests.real import command
 from tests.traffic import traffic, until, versions_served
 from tests.training.factories import COLOURS, make_folder
+from training.report import robustness
 
 pytestmark = [pytest.mark.server, pytest.mark.long]
 
@@ -40,19 +41,19 @@ def verdict(store: Path, version: int) -> dict[str, Any]:
 
 
 def test_efficientnet_lite0_goes_the_whole_way_from_a_folder_to_a_canary_that_becomes_live(
-    start_server: StartServer, tmp_path: Path
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(robustness, "KINDS", robustness.KINDS[:1])  # of all it takes most of the time
     data, store, kept = tmp_path / NAME, tmp_path / "store", tmp_path / "kept"
     make_folder(data / "train", each=20, side=80)
     make_folder(data / "test", each=20, seed=500_000, side=80)
-    where = ("--name", NAME, "--store", store, "--out", tmp_path / "run", "--with-weights", "--fp16", "--json")
+    where = ("--name", NAME, "--store", store, "--out", tmp_path / "run", "--with-weights", "--no-fp16", "--json")
     made = json.loads(command("training", "run", data, *RECIPE, *where))
 
     manifest = manifests.read(store / NAME / "1")
     assert made["top1"] == manifest.evaluation.top1 > 0.9
-    assert {REPORT, REFERENCE, ANSWERS, GRAPHS["fp16"]} <= set(manifest.files)
-    measured = {(a.provider, a.precision) for a in manifest.evaluation.providers}
-    assert {(CPU, "int8"), (CPU, "fp16")} <= measured
+    assert {REPORT, REFERENCE, ANSWERS} <= set(manifest.files)
+    assert (CPU, "int8") in {(a.provider, a.precision) for a in manifest.evaluation.providers}
     assert (GRAPHS["int8"] in manifest.files) is not bool(
         precisions.losses(manifest.evaluation.providers, "int8", manifest.evaluation.samples)
     )
@@ -76,7 +77,7 @@ def test_efficientnet_lite0_goes_the_whole_way_from_a_folder_to_a_canary_that_be
     images = [sent[i] for i in np.random.default_rng(0).permutation(len(sent))]
     on_trial = ("--promote", "--canary", 30, "--requests", 40, "--max-disagreement", 0.5)
     with traffic(server, clients=2, images=images) as clients:
-        again = ("--store", store, "--out", tmp_path / "second", "--json")
+        again = ("--store", store, "--out", tmp_path / "second", "--no-fp16", "--json")
         result = json.loads(command("training", "retrain", NAME, data, kept, *again, *on_trial))
         until(lambda: candidate.read(store, NAME) is None, server, every=0.5, patience=300)
     assert result["new_images"] == 12
