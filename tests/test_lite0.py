@@ -22,7 +22,7 @@ from tests.client import samples, send
 from tests.conftest import StartServer
 from tests.factories import make_image
 from tests.real import command
-from tests.traffic import traffic, until, versions_served
+from tests.traffic import traffic, until
 from tests.training.factories import COLOURS, make_folder
 from training.report import robustness
 
@@ -84,6 +84,7 @@ def test_efficientnet_lite0_goes_the_whole_way_from_a_folder_to_a_canary_that_be
     pointer = registry.pointer(store, NAME)
     assert pointer is not None
     assert pointer.version == 2, server.output()
-    until(lambda: set(versions_served(server)) == {2}, server)
+    with server.client() as client:
+        until(lambda: samples(client)[f'hubel_model_version{{model="{NAME}",worker="0"}}'] == 2, server)
     assert {version for version, _ in clients.answers} == {1, 2}
     assert server.stop() == 0
