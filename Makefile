@@ -107,7 +107,7 @@ resume: data-exists .venv/.synced  ## resume only the training in RUN=runs/NAME
 evaluate: data-exists .venv/.synced  ## measure RUN on DATA
 	@$(ALL) -m hubel evaluate $(value ARGS) -- $(run) $(call q,DATA)
 
-export: data-exists .venv/.synced  ## write RUN as ONNX and compare it on DATA; ARGS=--fp16 for GPUs
+export: data-exists .venv/.synced  ## write RUN as ONNX and compare it on DATA; ARGS=--no-fp16 without a graph for GPUs
 	@$(ALL) -m hubel export $(value ARGS) -- $(run) $(call q,DATA)
 
 report: data-exists .venv/.synced  ## write RUN/report.html: how good RUN is on DATA, where it fails, what it sees

@@ -33,6 +33,7 @@ ALSO = {  # and single files more
     "training/publishing/drift_reference.py": {"onnxruntime"},
     "training/publishing/quantize.py": {"onnxruntime"},
     "training/data/sources/huggingface.py": {DATASETS},
+    "training/loop/teacher.py": {"onnxruntime"},
     "training/loop/tracking.py": {TRACKING},
 }
 STAGES = ("http/body", "inference/decode", "inference/batcher", "inference/session", "inference/postprocess")
@@ -102,6 +103,12 @@ def test_what_is_blocked_cannot_be_imported() -> None:
     result = import_without({"numpy"}, ["models.image.preprocess"])
     assert result.returncode != 0
     assert "numpy is blocked" in result.stderr
+
+
+def test_commands_import_torchvision_where_they_need_it_alone() -> None:
+    """It takes seconds, as it imports what compiles networks."""
+    result = import_without({"torchvision"}, ["training.workflows.pipeline", "training.workflows.probe"])
+    assert result.returncode == 0, result.stderr
 
 
 def test_each_file_imports_only_what_its_cell_allows() -> None:

@@ -59,7 +59,9 @@ def run_train(args: argparse.Namespace) -> object:
     if recipe and torchrun.restarts() and checkpoints.is_of(args.out, recipe):
         recipe = None  # go on with what the processes before this one saved
     try:
-        checkpoint = train(args.data, args.out, recipe, start_from=before, mlflow=args.mlflow, anyway=args.anyway)
+        checkpoint = train(
+            args.data, args.out, recipe, start_from=before, mlflow=args.mlflow, anyway=args.anyway, store=args.store
+        )
     except KeyboardInterrupt:
         if torchrun.rank() == 0:
             print(f"\n{after_a_stop(args)}", file=sys.stderr)
@@ -326,7 +328,8 @@ def _add_anyway(command: argparse.ArgumentParser) -> None:
 
 
 def _add_fp16(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--fp16", action="store_true", help="write it in fp16 too, for GPUs")
+    text = "write it in fp16 too, for GPUs (default: for photographs, and on a machine with a GPU)"
+    command.add_argument("--fp16", action=argparse.BooleanOptionalAction, help=text)
 
 
 def _add_without_images(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 from models.image.spec import InputSpec
 from training.errors import RecipeError
 
-NO_WEIGHTS = "none"
+NONE = "none"  # no weights to begin with, no teacher, no unlabelled images
+NO_WEIGHTS = NONE
+UNTAUGHT = {"teacher": NONE, "unlabelled": NONE}
 LINEAR_C = 0.1
 FOLDER = Path(__file__).parent / "recipes"
 Optimizer = Literal["sgd", "rmsprop", "adamw"]
@@ -62,6 +64,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     mixup: Annotated[float, Meta(ge=0, le=10), "alpha of mixing two images, for those that cutmix leaves"] = 0.0
     trivial_augment: Annotated[bool, "one random change of shape or colour on each image"] = False
     erasing: Annotated[float, Meta(ge=0, le=1), "share of the images that get a box of noise"] = 0.0
+    teacher: Annotated[str, "published package to learn from too: NAME:VERSION or its folder"] = NONE
+    teacher_weight: Annotated[float, Meta(ge=0, le=1), "of the teacher's answers in the loss; the labels have the rest"] = 0.9
+    teacher_temperature: Annotated[float, Meta(gt=0, le=100), "at which answers are compared with the teacher's"] = 4.0
+    teacher_hint: Annotated[Amount, "weight of features being like the teacher's; 0 is none"] = 0.0
+    unlabelled: Annotated[str, "folder of images, or other data, to learn from the teacher alone on"] = NONE
     scale: Annotated[float, Meta(ge=0.05, le=1), "least share of the area that a random crop shows; 1 is off"] = 1.0
     sizes: Annotated[tuple[Count, ...], "shorter sides to train at, one after the other, in pixels"] = ()
     balance: Annotated[Balance, "of classes with unequal numbers of images: weights in the loss, or drawn equally often"] = "none"
@@ -90,6 +97,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
             self._check_sizes(side)
         if self.fit == "both":
             self._check_both()
+        self._check_teacher()
         if self.batch_size == 1 and self.fit != "linear":
             self._check_batch_of_one()
 
@@ -106,6 +114,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def _check_both(self) -> None:
         if self.scale < 1 or self.sizes:
             raise ValueError("fit is both, which looks at images whole and in one size: leave scale and sizes out")
+
+    def _check_teacher(self) -> None:
+        if self.teacher == NONE:
+            if self.unlabelled != NONE:
+                raise ValueError(f"unlabelled is {self.unlabelled!r}, of which only a teacher says anything; set teacher too")
+            return
+        if self.fit != "gradient":
+            raise ValueError(f'fit is {self.fit}, which fits the head to labels alone; a teacher needs fit = "gradient"')
+        if not self.teacher_weight and not self.teacher_hint:
+            raise ValueError("teacher_weight and teacher_hint are both 0, so nothing is learnt of the teacher; raise one")
 
     def _check_batch_of_one(self) -> None:
         """Batch norm needs more than one value of a channel: an image whose maps shrink to one place gives one alone."""
@@ -184,6 +202,12 @@ def of_architecture(architecture: str) -> list[str]:
     found = {path.stem: msgspec.toml.decode(path.read_bytes()) for path in FOLDER.glob("*.toml")}
     names = [name for name, keys in found.items() if keys["architecture"] == architecture]
     return sorted(names, key=lambda name: (len(name), name))
+
+
+def is_shipped(weights: str, spec: InputSpec) -> bool:
+    """Whether a recipe in recipes/ begins with these weights on such images, so that nobody else chose their size."""
+    found = (msgspec.toml.decode(path.read_bytes()) for path in FOLDER.glob("*.toml"))
+    return any(keys.get("weights") == weights and msgspec.convert(keys["input"], InputSpec) == spec for keys in found)
 
 
 def squared(spec: InputSpec, size: int) -> dict[str, Any]:

@@ -157,6 +157,7 @@ class Drift:
             log.warning("the drift of version %d is not measured: %s", version, err)
             reference = None
         self.windows[version] = Window(reference, now)
+        self.gauges.known(version, reference is not None)
 
     def _tell(self, version: int, window: Window) -> None:
         self.gauges.compared(version, len(window.answers))

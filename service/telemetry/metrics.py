@@ -173,6 +173,12 @@ DRIFT_ANSWERS = Gauge(
     ["model", "version"],
     multiprocess_mode="livesum",
 )
+DRIFT_REFERENCE = Gauge(
+    "hubel_drift_reference",
+    "1 where the package holds a reference to compare answers with, 0 where it has none and drift is not measured.",
+    ["model", "version"],
+    multiprocess_mode="livemax",
+)
 DRIFT_PSI = Gauge(
     "hubel_drift_psi",
     "Population stability index of recent answers against the reference, of the worker where it is highest.",
@@ -219,6 +225,9 @@ class DriftGauges:
 
     def distance(self, version: int, value: float) -> None:
         DRIFT_DISTANCE.labels(self.model, str(version)).set(value)
+
+    def known(self, version: int, has_reference: bool) -> None:
+        DRIFT_REFERENCE.labels(self.model, str(version)).set(has_reference)
 
     def compared(self, version: int, answers: int) -> None:
         DRIFT_ANSWERS.labels(self.model, str(version)).set(answers)

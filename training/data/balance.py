@@ -34,8 +34,12 @@ def class_weights(targets: NDArray[np.int64], classes: int, balance: Balance) ->
 def losses(logits: Tensor, shares: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
     """Cross-entropy (n,) of each image. logits, shares: (n, classes) float32.
 
+    An image whose shares sum to less than 1, being unlabelled in part, counts as much less.
+
     An image weighs what its classes do. (The weights that torch takes would also weigh what smoothing spreads over the
     classes: a rare class could then get the larger part of an image that shows a frequent one.)
     """
-    plain = functional.cross_entropy(logits, shares, label_smoothing=label_smoothing, reduction="none")
-    return plain if weights is None else plain * (shares @ weights)
+    known = shares.sum(1)
+    labels = shares / known.clamp(min=1e-6)[:, None]
+    plain = known * functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+    return plain if weights is None else plain * (labels @ weights)

@@ -16,11 +16,11 @@ def mix(
 ) -> tuple[Pixels, Tensor]:
     """Mix each image (of n) with the one before it: by CutMix a share of ``cutmix``, by mixup of alpha ``mixup`` the others.
 
-    targets: (n,) int64. Back come the images and the share (n, classes) float32 of each class in them. Neither is done
-    when it is 0.
+    targets: (n,) int64, -1 of no class, of which no class has a share. Back come the images and the share (n, classes) float32 of
+    each class in them. Neither is done when it is 0.
     """
     n = len(pixels)
-    shares = functional.one_hot(targets, classes).float()
+    shares = functional.one_hot(targets.clamp(min=0), classes).float() * (targets >= 0)[:, None]
     if not cutmix and not mixup:
         return pixels, shares
     mixed, foreign = pixels.copy(), torch.zeros(n)

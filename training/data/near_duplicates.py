@@ -68,6 +68,13 @@ def exact_copies(pictures: Iterable[Hashable]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def copies_of(measured: NDArray[np.uint8], small: NDArray[np.uint8]) -> set[int]:
+    """Which images, by their small copies, are near copies of one that is measured on; those that may be so by chance are
+    none."""
+    pairs, n = near_copies(np.concatenate([measured, small]), []), len(measured)
+    return {pair.second - n for pair in pairs if pair.first < n <= pair.second and not pair.flat}
+
+
 class Alike(NamedTuple):
     """m pairs of images whose halved copies correlate: indices (m, 2), the lower first; correlation of the small copies and of
     their details, and whether both are mostly flat, (m,)."""

@@ -60,7 +60,7 @@ def outputs_of(model: Classifier, checkpoint: Checkpoint, images: ImageSet, say:
     """What images as they are give, computed by torch in full precision, on a GPU where there is one and no ``device`` is
     named."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = checkpoint.answering(model).eval().to(device)
+    model = checkpoint.answering(model).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = Outputs(*(np.empty((len(images), n), np.float32) for n in (len(checkpoint.classes), model.head.in_features)))
     with full_precision():
         for begin in tqdm(range(0, len(images), BATCH), "evaluate", unit=" batches", leave=False, disable=not say):

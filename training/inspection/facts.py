@@ -138,7 +138,7 @@ def examine_file(data: bytes) -> tuple[Facts, NDArray[np.uint8]]:
         sharpness=sharpness(image),
         file=file,
         pixels=seen,
-        highest=highest(data),
+        highest=highest(data) if header.format == "png" else None,  # no other has 16 bits
     )
     return facts, small
 

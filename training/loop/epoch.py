@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from training.data import augmentation, balance
+from training.data import augmentation, balance, progressive_resizing
+from training.data.crop import resize
 from training.data.dataset import ImageSet
 from training.data.prefetch import prefetched
 from training.loop.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from training.loop.normalisation import constants, scaled
 from training.loop.optimizer import set_rate
 from training.loop.schedule import momentum_at, rate_at
 from training.loop.state import State, layout
+from training.loop.teacher import Teacher, losses, unlike
 from training.networks import freezing
 from training.networks.classifier import Classifier
 from training.recipe import Recipe
@@ -43,76 +45,114 @@ class Learnt:
 class Batch(NamedTuple):
     """This process's part of a batch.
 
-    pixels: (m, height, width, 3) uint8. shares: of the classes, (m, classes) float32. targets: (m,) int64.
-    whole: images of all processes.
+    pixels: (m, height, width, 3) uint8. shares: of the classes, (m, classes) float32. targets: (m,) int64, -1 of no class.
+    whole: images of all processes. taught: logits (m, classes) and features (m, dimensions) of a teacher, float32.
     """
 
     pixels: Tensor
     shares: Tensor
     targets: Tensor
     whole: int
+    taught: tuple[Tensor, Tensor] | None = None
 
     def pinned(self) -> "Batch":
         """In memory that a GPU reads while the CPU goes on."""
-        return Batch(self.pixels.pin_memory(), self.shares.pin_memory(), self.targets.pin_memory(), self.whole)
+        taught = None if self.taught is None else (self.taught[0].pin_memory(), self.taught[1].pin_memory())
+        return Batch(self.pixels.pin_memory(), self.shares.pin_memory(), self.targets.pin_memory(), self.whole, taught)
+
+
+class Lessons(NamedTuple):
+    """What is learnt beside labels. images: those to train on, and as the last so many that are unlabelled."""
+
+    teacher: Teacher
+    images: ImageSet
+    unlabelled: int = 0
 
 
 def learn(
-    state: State, checkpoint: Checkpoint, images: ImageSet, device: Device, pace: Pace, say: bool, processes: Processes = ALONE
+    state: State,
+    checkpoint: Checkpoint,
+    images: ImageSet,
+    device: Device,
+    pace: Pace,
+    say: bool,
+    processes: Processes = ALONE,
+    lessons: Lessons | None = None,
 ) -> Learnt:
     """Train on every image once, but for those of a last, smaller batch; of each batch, on the part of this process."""
+    weights = balance.class_weights(images.targets, len(images.classes), checkpoint.recipe.balance)
+    images = lessons.images if lessons else images
     recipe, batches = checkpoint.recipe, max(1, len(images) // checkpoint.recipe.batch_size)
     steps = math.ceil(batches / recipe.accumulate)
     torch.manual_seed(seed_of_dropout(recipe.seed, checkpoint.epoch, processes.rank))
     state.model.train()
-    weights = balance.class_weights(images.targets, len(images.classes), recipe.balance)
     weights = weights if weights is None else weights.to(device.name)
     passed, epochs = checkpoint.epoch - recipe.fits, recipe.epochs - recipe.fits  # of those that go by steps
     freezing.freeze(state.model, freezing.frozen_at(passed, state.model, recipe.freeze, recipe.unfreeze_every))
     prepared = preparation(checkpoint, device)
-    sums = torch.zeros(3, dtype=torch.float64, device=device.name)  # of losses, right answers, images
+    sums = torch.zeros(4, dtype=torch.float64, device=device.name)  # of losses, right answers, images, those with a label
     rate = 0.0
     label = f"epoch {checkpoint.epoch + 1}/{recipe.epochs}"
     with (
         tqdm(total=len(images), desc=label, unit=" images", leave=False, disable=not say) as bar,
-        closing(prefetched(_batches(images, checkpoint, device, processes), device.of_this_thread())) as ahead,
+        closing(prefetched(_batches(images, checkpoint, device, processes, lessons), device.of_this_thread())) as ahead,
     ):
         for i, batch in enumerate(ahead):
             added = min(recipe.accumulate, batches - i + i % recipe.accumulate)  # batches of this step
             loss, right = _loss(state, recipe, batch, weights, prepared, device)
             state.scaler.scale(loss / batch.whole / added).backward()
             if (i + 1) % recipe.accumulate == 0 or i + 1 == batches:
-                processes.add([p.grad for p in state.model.parameters() if p.grad is not None])
+                processes.add([p.grad for p in state.learning() if p.grad is not None])
                 rate = _step(state, recipe, passed * steps + i // recipe.accumulate, epochs * steps)
-            sums += torch.stack((loss.detach().double(), right, torch.full_like(right, len(batch.targets))))
+            seen = [torch.full_like(right, count) for count in (len(batch.targets), int((batch.targets >= 0).sum()))]
+            sums += torch.stack((loss.detach().double(), right, *seen))
             if bar.update(batch.whole):  # it was drawn: now and then, because to read the sums is to wait for the device
-                means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2]).tolist())
+                means = "loss {:.3f}, accuracy {:.3f}".format(*(sums[:2] / sums[2:].clamp(min=1)).tolist())
                 bar.set_postfix_str(f"{means}, {pace.left(checkpoint.epoch + (i + 1) / batches)}", refresh=False)
     processes.average(state.statistics())  # on CPUs each process has seen its own part
     processes.add([sums])
-    losses, right, seen = sums.tolist()
-    return Learnt(losses / seen, right / seen, rate, int(seen))
+    total, right, looked_at, known = sums.tolist()
+    return Learnt(total / looked_at, right / max(1, known), rate, int(looked_at))
 
 
-def _batches(images: ImageSet, checkpoint: Checkpoint, device: Device, processes: Processes) -> Iterator[Batch]:
-    """The batches of one epoch, which depend on seed and epoch alone."""
-    recipe = checkpoint.recipe
-    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + checkpoint.epoch)
-    for pixels, shares, targets in augmentation.batches(images, recipe, checkpoint.epoch, generator):
+def _batches(
+    images: ImageSet, checkpoint: Checkpoint, device: Device, processes: Processes, lessons: Lessons | None
+) -> Iterator[Batch]:
+    """The batches of one epoch, which depend on seed and epoch alone; ``images`` with those that are unlabelled as the last."""
+    recipe, epoch = checkpoint.recipe, checkpoint.epoch
+    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    finer = lessons.teacher.finer(recipe.input) if lessons else 1.0
+    unlabelled = lessons.unlabelled if lessons else 0
+    for views, shares, targets in augmentation.batches(images, recipe, epoch, generator, unlabelled, finer):
         part = processes.part(len(targets))
-        batch = Batch(pixels[part], shares[part], targets[part], len(targets))
+        batch = Batch(views[part], shares[part], targets[part], len(targets))
+        if lessons:
+            seen, sides = batch.pixels.numpy(), progressive_resizing.at(recipe.input, recipe.sizes, epoch, recipe.epochs)
+            pixels = torch.from_numpy(resize(seen, *sides, recipe.input.interpolation))
+            batch = batch._replace(pixels=pixels, taught=lessons.teacher.answers(seen))
         yield batch.pinned() if device.is_gpu else batch
 
 
 def _loss(
     state: State, recipe: Recipe, batch: Batch, weights: Tensor | None, prepared: Callable[[Tensor], Tensor], device: Device
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the losses of a batch, and how many of its targets have the highest logit."""
+    """Sum of the losses of a batch, and how many of its targets have the highest logit. Of what a teacher's weight leaves, the
+    labels have the loss."""
     shares, targets = (part.to(device.name, non_blocking=True) for part in (batch.shares, batch.targets))
     with device.autocast():
-        parts = state.weighted_logits(prepared(batch.pixels))
-    losses = [weight * balance.losses(logits.float(), shares, weights, recipe.label_smoothing).sum() for weight, logits in parts]
-    return torch.stack(losses).sum(), (parts[0][1].argmax(1) == targets).sum().double()
+        parts, features = state.parts(prepared(batch.pixels))
+        hint = state.hint(features) if state.hint else None
+    right = (parts[0][1].argmax(1) == targets).sum().double()
+    found = [weight * balance.losses(logits.float(), shares, weights, recipe.label_smoothing).sum() for weight, logits in parts]
+    if batch.taught is None:
+        return torch.stack(found).sum(), right
+    share, (answers, embedding) = recipe.teacher_weight, (part.to(device.name, non_blocking=True) for part in batch.taught)
+    found = [(1 - share) * loss for loss in found]
+    if share:
+        found += [weight * share * losses(y.float(), answers, recipe.teacher_temperature).sum() for weight, y in parts]
+    if hint is not None:
+        found.append(recipe.teacher_hint * unlike(hint.float(), embedding).sum())
+    return torch.stack(found).sum(), right
 
 
 def _step(state: State, recipe: Recipe, step: int, steps: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from models.errors import PackageError
+from models.imagenet import package
 from models.package import manifest as manifests
 from models.registry import registry
 from models.terminal import program
@@ -24,7 +25,7 @@ PACKAGE = re.compile(rf"{manifests.NAME}(:[0-9]+)?")
 
 def find(reference: str, store: Path) -> Path:
     """The folder of a run, or of a package by its folder or as name:version in ``store``. A folder that is not there is
-    given as it is, for loading to miss.
+    given as it is, for loading to miss; imagenet is made where the store has none.
 
     Raises:
         CheckpointError: there is no such package.
@@ -33,7 +34,7 @@ def find(reference: str, store: Path) -> Path:
     folder = Path(reference)
     if not folder.exists() and PACKAGE.fullmatch(reference):
         try:
-            folder = registry.resolve(store, reference)
+            folder = registry.resolve(package.store_of(reference, store), reference)
         except PackageError as err:
             raise CheckpointError(f"{reference} is no folder of a run, and as a package: {err}") from err
     if is_package(folder):
@@ -44,15 +45,15 @@ def find(reference: str, store: Path) -> Path:
 def check_weights(folder: Path) -> None:
     """Raises CheckpointError when it is of a package that was published without weights."""
     if is_package(folder) and not has_weights(folder):
-        package = manifests.read(folder)
-        again = program.command("publish", "RUN", "--name", package.name, "--with-weights")
-        recipe = next(iter(recipes.of_architecture(package.architecture)), "")
+        found = manifests.read(folder)
+        again = program.command("publish", "RUN", "--name", found.name, "--with-weights")
+        recipe = next(iter(recipes.of_architecture(found.architecture)), "")
         own = program.command("train", "DATA", "--recipe", recipe, "--out", "runs/NAME")
-        without = f"; without it train a {package.architecture} of your own: '{own}'" if recipe else ""
+        without = f"; without it train a {found.architecture} of your own: '{own}'" if recipe else ""
         raise CheckpointError(
-            f"the package {package.id} holds a graph to serve but no weights to train on, which a graph does not keep: where you "
+            f"the package {found.id} holds a graph to serve but no weights to train on, which a graph does not keep: where you "
             f"have its run, give that, or publish it again with '{again}'{without}; what its features are worth as they are says "
-            f"'{program.command('probe', '--run', package.id, 'DATA')}'"
+            f"'{program.command('probe', '--run', found.id, 'DATA')}'"
         )
 
 
@@ -134,7 +135,8 @@ def told(before: dict[str, Any], weights: str) -> str:
 def hints(checkpoint: Checkpoint, model: Classifier) -> Iterator[str]:
     """What is worth knowing of how the weights fit what is to be done with them."""
     recipe = checkpoint.recipe
-    if hint := pretrained.hint(recipe.architecture, recipe.weights, recipe.input):
+    hint = pretrained.hint(recipe.architecture, recipe.weights, recipe.input)
+    if hint and not recipes.is_shipped(recipe.weights, recipe.input):  # somebody chose the size
         yield hint
     keeps = recipe.freeze or recipe.fit == "linear"
     if keeps and "started_from" not in checkpoint.provenance and any(True for _ in model.trunk.parameters()):

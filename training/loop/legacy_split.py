@@ -26,11 +26,11 @@ def training_images(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSe
     return trained, held_out
 
 
-def load(source: str | Path, checkpoint: Checkpoint) -> tuple[ImageSet, ImageSet]:
+def load(source: str | Path, checkpoint: Checkpoint, finer: float = 1.0) -> tuple[ImageSet, ImageSet]:
     """The images of a run that was begun, as ``crop.load``; raises CheckpointError too."""
     if not checkpoint.past:
         return training_images(source, checkpoint)
-    return crop.load(source, checkpoint.recipe, checkpoint.past)
+    return crop.load(source, checkpoint.recipe, checkpoint.past, finer)
 
 
 def past(source: str | Path, checkpoint: Checkpoint) -> Past | None:

@@ -21,13 +21,19 @@ RUNNING = ("running_mean", "running_var")  # torch's names of the statistics of 
 
 @dataclass(frozen=True)
 class State:
-    """weighted_logits: that of the model, perhaps compiled; the model itself is not, so its weights keep their names."""
+    """parts: that of the model, perhaps compiled; the model itself is not, so its weights keep their names. hint: features to
+    those of a teacher, a layer that no answer needs."""
 
     model: Classifier
-    weighted_logits: Callable[[Tensor], list[tuple[float, Tensor]]]
+    parts: Callable[[Tensor], tuple[list[tuple[float, Tensor]], Tensor]]
     optimizer: Optimizer
     scaler: torch.GradScaler
     average: Average | None
+    hint: nn.Linear | None = None
+
+    def learning(self) -> list[nn.Parameter]:
+        """All that has gradients."""
+        return [*self.model.parameters(), *(self.hint.parameters() if self.hint else ())]
 
     def answering(self) -> Classifier:
         """The network to evaluate and to keep: the average of the weights where there is one."""
@@ -42,7 +48,8 @@ class State:
         """All of it, to go on with: tensors that are not copied."""
         average = self.average.model.state_dict() if self.average else {}
         parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        return {name: part.state_dict() for name, part in parts.items()} | {"average": average}
+        hint = {"hint": self.hint.state_dict()} if self.hint else {}
+        return {name: part.state_dict() for name, part in parts.items()} | {"average": average} | hint
 
     def restore(self, content: dict[str, Any]) -> None:
         """Become what ``content`` was taken of. Raises KeyError, ValueError or RuntimeError where it does not fit."""
@@ -52,16 +59,23 @@ class State:
             self.scaler.load_state_dict(content["scaler"])
         if self.average:
             self.average.model.load_state_dict(content["average"])
+        if self.hint:
+            self.hint.load_state_dict(content["hint"])
 
 
-def begin(model: Classifier, recipe: Recipe, device: Device, processes: Processes = ALONE) -> State:
-    """The state of a run that has not begun; ``model`` is moved to the device."""
+def begin(model: Classifier, recipe: Recipe, device: Device, processes: Processes = ALONE, hinted: int = 0) -> State:
+    """The state of a run that has not begun; ``model`` is moved to the device. hinted: dimensions of a teacher's features that
+    its own are to be like; 0 is none."""
     if processes.size > 1 and device.is_gpu:  # torch's layer knows no CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(device.name, memory_format=layout(recipe))  # type: ignore[call-overload]
-    forward = torch.compile(model.weighted_logits) if recipe.compile else model.weighted_logits
+    forward = torch.compile(model.parts) if recipe.compile else model.parts
     average = Average(model, recipe.ema) if recipe.ema else None
-    return State(model, forward, make_optimizer(model, recipe), device.scaler(), average)
+    optimizer, hint = make_optimizer(model, recipe), None
+    if hinted:
+        hint = nn.Linear(model.head.in_features, hinted).to(device.name)
+        optimizer.add_param_group({"params": list(hint.parameters()), "weight_decay": recipe.weight_decay, "rate_share": 1.0})
+    return State(model, forward, optimizer, device.scaler(), average, hint)
 
 
 def layout(recipe: Recipe) -> torch.memory_format:

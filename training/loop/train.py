@@ -16,26 +16,29 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from models.registry import registry
 from training import provenance
-from training.data import cache, contents, crop, dataset, decoded
+from training.data import cache, contents, crop, dataset, decoded, unlabelled
 from training.data.contents import Contents
 from training.data.dataset import ImageSet
 from training.data.lineage import Past, pack, unpack
 from training.data.sources.catalogue import open_source, title
 from training.data.sources.source import first_of_each
-from training.errors import CheckpointError, DivergenceError, RecipeError
+from training.errors import CheckpointError, DataError, DivergenceError, RecipeError
 from training.inspection import before
 from training.inspection.findings import HELD_OUT
 from training.loop import checkpoint as checkpoints
-from training.loop import distributed, early_stopping, epoch, fit_head, initial_weights, legacy_split, lock, tracking
+from training.loop import distributed, early_stopping, epoch, fit_head, initial_weights, legacy_split, lock, teacher, tracking
 from training.loop.checkpoint import Checkpoint, Weights
 from training.loop.device import Device, choose_device
 from training.loop.distributed import Processes
+from training.loop.epoch import Lessons
 from training.loop.eta import Pace
 from training.loop.state import State, begin, copied
+from training.loop.teacher import Teacher
 from training.networks import pretrained
 from training.networks.classifier import Classifier
-from training.recipe import NO_WEIGHTS, Recipe
+from training.recipe import NO_WEIGHTS, NONE, Recipe
 
 
 def start(
@@ -88,7 +91,7 @@ def check_images(checkpoint: Checkpoint, folder: Path, train_images: ImageSet) -
 @dataclass
 class Run:
     """A run between two epochs. kept: the weights that answer, of the epoch that the checkpoint names. found: lines about the
-    images. contents: what it is trained on, until that is noted."""
+    images. contents: what it is trained on, until that is noted. lessons: of a teacher, where there is one."""
 
     checkpoint: Checkpoint
     state: State
@@ -99,6 +102,7 @@ class Run:
     processes: Processes
     found: Sequence[str] = ()
     contents: Contents | None = None
+    lessons: Lessons | None = None
 
 
 def train(
@@ -110,13 +114,14 @@ def train(
     mlflow: str | None = None,
     after: Path | None = None,
     anyway: bool = False,
+    store: Path = registry.STORE,
 ) -> Checkpoint:
     """Train on the images of ``source`` by ``recipe``, or go on with the checkpoint in ``folder`` when it is None.
 
     A new run begins with random weights, or with those of the checkpoint ``start_from`` or of the recipe. What that checkpoint
     has held out, or the one in ``after`` whose weights are not taken, stays held out. Data that make figures false are refused,
     but ``anyway``. Saves a checkpoint after every epoch; returns the last one. ``mlflow`` is the address of a server that gets
-    the figures too.
+    the figures too, ``store`` has the teacher that the recipe names.
     Processes that torchrun started share the work; the first of them alone writes and speaks.
 
     Raises:
@@ -130,7 +135,7 @@ def train(
     ):
         all_of_them.wait()  # until the folder is locked
         with all_of_them.speech():
-            run = prepare(source, folder, recipe, start_from, all_of_them, after, anyway)
+            run = prepare(source, folder, recipe, start_from, all_of_them, after, anyway, store)
         return follow(run, folder, say and all_of_them.first, mlflow)
 
 
@@ -174,6 +179,7 @@ def prepare(
     processes: Processes,
     after: Path | None = None,
     anyway: bool = False,
+    store: Path = registry.STORE,
 ) -> Run:
     """The run as it begins, or as it was when its checkpoint was saved."""
     saved = None if recipe else checkpoints.load(folder)
@@ -181,9 +187,11 @@ def prepare(
     device = choose_device(recipe.precision)
     if not saved and not start_from and recipe.weights != NO_WEIGHTS:
         pretrained.find(recipe.architecture, recipe.weights)  # before the images are decoded, which can take long
+    taught_by = teacher.find(recipe, store)
+    finer = taught_by.finer(recipe.input) if taught_by else 1.0
     past, found = (saved[0].past, list[str]()) if saved else past_of(start_from or after, source)
     listed = contents.look(source) if processes.first and not saved else None  # before anything of it is read
-    images, validation = legacy_split.load(source, saved[0]) if saved else crop.load(source, recipe, past)
+    images, validation = legacy_split.load(source, saved[0], finer) if saved else crop.load(source, recipe, past, finer)
     torch.manual_seed(recipe.seed)
     if saved:
         checkpoint, model, content = saved
@@ -197,15 +205,61 @@ def prepare(
         (checkpoint, model), content = start(folder, source, recipe, images, validation, start_from, seen), None
         if errors:
             checkpoint.data["trained_despite"] = errors
+    lessons = None
+    if taught_by:
+        lessons, lines = learn_from(taught_by, checkpoint, source, images, validation, folder, bool(saved))
+        found += lines
     check_processes(checkpoint, device, processes)
     checkpoint.provenance["processes"] = processes.size
     kept = copied(model.state_dict())
-    state = begin(model, recipe, device, processes)
+    state = begin(model, recipe, device, processes, taught_by.dimensions if taught_by and recipe.teacher_hint else 0)
     if content:
         restore(state, content, folder)
     share(source, checkpoint, images, validation)
     noted = None if listed is None else contents.note(listed, images, validation)
-    return Run(checkpoint, state, kept, device, images, validation, processes, found, noted)
+    return Run(checkpoint, state, kept, device, images, validation, processes, found, noted, lessons)
+
+
+def learn_from(
+    taught_by: Teacher,
+    checkpoint: Checkpoint,
+    source: str | Path,
+    images: ImageSet,
+    validation: ImageSet,
+    folder: Path,
+    goes_on: bool,
+) -> tuple[Lessons, list[str]]:
+    """What a teacher has to teach, which the checkpoint notes, and lines about it; or that of a run in ``folder`` that goes on.
+
+    Raises:
+        CheckpointError: it has other classes, or is not the one before.
+        DataError: there are no unlabelled images where some were promised, or they are not those before.
+    """
+    recipe = checkpoint.recipe
+    teacher.check_classes(taught_by, checkpoint.classes, recipe)
+    before = checkpoint.provenance.get("teacher", {})
+    if goes_on:
+        teacher.check_same(taught_by, before, folder)
+    if recipe.teacher_hint:
+        taught_by = taught_by.used_to(images.pixels)
+    noted, lines, more = taught_by.noted(recipe), list[str](), None
+    if recipe.unlabelled != NONE:
+        test = dataset.load_test(source, recipe.input, checkpoint.classes)
+        spec = crop.held(recipe, taught_by.finer(recipe.input))
+        more, known, measured = unlabelled.load(recipe.unlabelled, spec, images, [validation, *([test] if test else [])])
+        noted |= {"unlabelled_images": len(more), "unlabelled_sha256": dataset.fingerprint(more)}
+        lines += [f"left out: {line}" for line in first_of_each(more.skipped)]
+        lines += [f"left out: {known} unlabelled images that are trained on anyway"] * bool(known)
+        lines += [f"left out: {measured} unlabelled images that are measured on, or near copies of such"] * bool(measured)
+    if goes_on and noted.get("unlabelled_sha256") != before.get("unlabelled_sha256"):
+        raise DataError(
+            f"{recipe.unlabelled} holds other images than the run in {folder} began with: bring them back, or train anew"
+        )
+    if more is not None and not goes_on:
+        checkpoint.trained = pack(np.concatenate([unpack(checkpoint.trained), more.identities]))
+    checkpoint.provenance["teacher"] = noted
+    lessons = Lessons(taught_by, images) if more is None else Lessons(taught_by, dataset.joined(images, more), len(more))
+    return lessons, [*lines, f"taught by {teacher.told(noted)}".replace("`", "")]
 
 
 def share(source: str | Path, checkpoint: Checkpoint, images: ImageSet, validation: ImageSet) -> None:
@@ -257,7 +311,7 @@ def advance(run: Run, pace: Pace, say: bool) -> None:
     if checkpoint.epoch < recipe.fits:
         learnt = fit_head.fit(run.state, checkpoint, run.images, run.device, say)
     else:
-        learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes)
+        learnt = epoch.learn(run.state, checkpoint, run.images, run.device, pace, say, run.processes, run.lessons)
     learning = time.monotonic() - began
     validation_loss, validation_accuracy = epoch.evaluate(
         run.state.answering(), checkpoint, run.validation, run.device, run.processes

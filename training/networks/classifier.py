@@ -62,15 +62,23 @@ class Classifier(nn.Module):
 
     def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """What the training loss is made of: the logits with weight 1, then those of auxiliary heads, in training mode."""
+        return self.parts(images)[0]
+
+    def parts(self, images: Tensor) -> tuple[list[tuple[float, Tensor]], Tensor]:
+        """``weighted_logits``, and the features."""
         if not (self.training and self.auxiliary):
-            return [(1.0, self(images))]
+            logits, features = self(images, with_features=True)
+            return [(1.0, logits)], features
         found: list[tuple[float, Tensor]] = []
         x = images
         for name, layer in self.trunk.named_children():
             x = layer(x)
             if name in self.auxiliary and self.auxiliary[name].training:  # not one that is frozen
                 found.append((AUXILIARY_WEIGHT, self.auxiliary[name](x)))
-        return [(1.0, self.head(self.neck(x))), *found]
+        features = self.neck(x)
+        return [(1.0, self.head(features)), *found], features
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.outputs(images)[0]
+    def forward(self, images: Tensor, with_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """The logits alone, or with the features."""
+        logits, features, _ = self.outputs(images)
+        return (logits, features) if with_features else logits

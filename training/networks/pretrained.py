@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchvision import models as networks
 
 from models.image.spec import InputSpec
 from models.imagenet import packaged
@@ -41,6 +40,8 @@ def published(architecture: str) -> dict[str, Published]:
         return {LITE0: Published(LITE0_FILE, InputSpec(224, 224, 256, "bicubic"))}
     if architecture not in torchvision.CUTS:
         return {}
+    from torchvision import models as networks  # here, because it takes seconds
+
     found: dict[str, Published] = {}
     for weights in networks.get_model_weights(architecture):
         if weights.name in TORCHVISION:

@@ -1,14 +1,13 @@
 """torchvision's networks for photographs, cut into trunk, neck and head, and its VGG layers for small images.
 
-All have random weights and torchvision's names of weights, but for the parts they are in.
+All have random weights and torchvision's names of weights, but for the parts they are in. It is imported where it is needed,
+because that takes seconds: it imports what compiles networks.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torchvision import models as networks
-from torchvision.models import vgg as vggs
 
 from training.networks.classifier import Classifier
 from training.networks.global_average import GlobalAverage
@@ -22,6 +21,8 @@ SMALL_VGGS = tuple(f"{name}-small" for name in VGGS)
 
 def plain(name: str, classes: int) -> Any:
     """torchvision's own network, GoogLeNet with its auxiliary heads."""
+    from torchvision import models as networks
+
     more = {"aux_logits": True, "init_weights": True} if name == "googlenet" else {}
     return getattr(networks, name)(weights=None, num_classes=classes, **more)
 
@@ -73,6 +74,8 @@ def photograph_network(name: str, classes: int) -> Classifier:
 def vgg_small(name: str, classes: int) -> Classifier:
     """The same convolutions for images of 32 pixels, of which they leave 1x1, and one linear layer of 512 features: the
     form that is usual for CIFAR-10 (Liu's pytorch-cifar on GitHub, models/vgg.py)."""
+    from torchvision.models import vgg as vggs
+
     name = name.removesuffix("-small")
     trunk = vggs.make_layers(vggs.cfgs[VGG_LAYERS[name.removesuffix("_bn")]], batch_norm=name.endswith("_bn"))
     return initialise(Classifier(trunk, GlobalAverage(), nn.Linear(512, classes), ends_at_pooling(trunk)))

@@ -42,6 +42,7 @@ NOVELTY_TOLERANCE = 0.02
 CALIBRATION_IMAGES = 512
 OPSETS = range(18, 24)  # that torch's exporter writes and ONNX Runtime reads; 18 is read since ONNX Runtime 1.14
 BATCH = 64
+SMALL = 64  # pixels, of the shorter side of images that are no photographs
 
 
 class Servable(nn.Module):
@@ -58,15 +59,16 @@ class Servable(nn.Module):
         return logits.float(), features.float(), feature_map.float()
 
 
-def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None = None) -> dict[str, Any]:
+def export(run: Path, source: str | Path, fp16: bool | None = None, opset: int | None = None) -> dict[str, Any]:
     """Write the graphs of the checkpoint in ``run`` and run/parity.json, measured on the evaluation images of ``source``;
     answers.npz holds what model.onnx answered for each.
 
     Their logits are those of the checkpoint divided by the temperature that evaluate.py fitted, so that their softmax is
     calibrated. model.onnx is compared with torch. model.int8.onnx takes its ranges from training images and stays only where
     it answers as model.onnx does but for what chance explains (precision.losses); so does model.fp16.onnx, for GPUs,
-    which is written with ``fp16``. reference.npz says what these images are like. ``opset``: of OPSETS, for runtimes that read
-    no later one. Where evaluate.py learnt what is novel, every graph has that output too.
+    which is written with ``fp16``, or as ``wants_fp16`` says where that is None. reference.npz says what these images are like.
+    ``opset``: of OPSETS, for runtimes that read no later one. Where evaluate.py learnt what is novel, every graph has that output
+    too.
 
     Raises:
         RecipeError: no such opset.
@@ -82,7 +84,8 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
         trained, held_out = evaluate.training_images(source, checkpoint)
         test = dataset.load_test(source, checkpoint.recipe.input, checkpoint.classes)
     images = held_out if test is None else test
-    result = write_graphs(run, checkpoint, model, images, trained.pixels, evaluation["temperature"], fp16, opset, reference)
+    half = wants_fp16(checkpoint) if fp16 is None else fp16
+    result = write_graphs(run, checkpoint, model, images, trained.pixels, evaluation["temperature"], half, opset, reference)
     try:
         drift_reference.write(run, images, source)
     except BaseException:
@@ -90,6 +93,12 @@ def export(run: Path, source: str | Path, fp16: bool = False, opset: int | None 
             (run / FILE).unlink()  # so that export is known not to have ended
         raise
     return result
+
+
+def wants_fp16(checkpoint: Checkpoint) -> bool:
+    """Whether a graph in fp16 is written without being asked for: of networks for photographs, which a GPU may serve one day, and
+    of all on a machine that has one."""
+    return min(checkpoint.recipe.input.height, checkpoint.recipe.input.width) > SMALL or torch.cuda.is_available()
 
 
 def write_graphs(
@@ -291,15 +300,15 @@ def open_session(path: Path, provider: str = CPU, precision: Precision = "fp32")
     )
 
 
-def logits_of(session: onnxruntime.InferenceSession, pixels: Pixels) -> NDArray[np.float32]:
+def logits_of(session: onnxruntime.InferenceSession, pixels: Pixels, say: bool = True) -> NDArray[np.float32]:
     """Logits (n, classes) float32 by ONNX Runtime of pixels (n, height, width, 3) uint8."""
-    return values_of(session, pixels, "logits")
+    return values_of(session, pixels, "logits", say)
 
 
-def values_of(session: onnxruntime.InferenceSession, pixels: Pixels, output: str) -> NDArray[np.float32]:
+def values_of(session: onnxruntime.InferenceSession, pixels: Pixels, output: str, say: bool = True) -> NDArray[np.float32]:
     """The same of another output (n, size)."""
     size = next(found.shape[1] for found in session.get_outputs() if found.name == output)
     values = np.empty((len(pixels), size), np.float32)
-    for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False):
+    for begin in tqdm(range(0, len(pixels), BATCH), "compare", unit=" batches", leave=False, disable=not say):
         values[begin : begin + BATCH] = np.asarray(session.run([output], {"images": pixels[begin : begin + BATCH]})[0])
     return values

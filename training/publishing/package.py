@@ -25,7 +25,7 @@ from training import files
 from training.errors import CheckpointError
 from training.evaluation import choices, evaluate
 from training.loop import checkpoint as checkpoints
-from training.loop import initial_weights
+from training.loop import initial_weights, teacher
 from training.loop.checkpoint import Checkpoint
 from training.publishing import export
 
@@ -138,6 +138,10 @@ def write_golden(model: Path, spec: InputSpec, path: Path) -> None:
 def _started_from(source: dict[str, Any]) -> str:
     before = source.get("started_from")
     return "" if before is None else f"It started from {initial_weights.told(before, source['recipe'].get('weights', ''))}.\n\n"
+
+
+def _taught(source: dict[str, Any]) -> str:
+    return f"It was taught by {teacher.told(source['teacher'])}.\n\n" if "teacher" in source else ""
 
 
 def _despite(data: dict[str, Any]) -> str:
@@ -297,7 +301,7 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 out; seed {recipe["seed"]}; {_epochs(source)} in {source["training_seconds"]} s on {source["hardware"]};
 commit {source["git_commit"]}; {", ".join(f"{k} {v}" for k, v in source["libraries"].items())}.
 
-{_started_from(source)}{_despite(data)}{_more(manifest)}
+{_started_from(source)}{_taught(source)}{_despite(data)}{_more(manifest)}
 
 ## Limits
 

@@ -47,10 +47,10 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     model = checkpoint.build().eval()
     pixels = package.golden_images(spec, IMAGES)
     unlabelled = _images(pixels, np.zeros(IMAGES, np.int64))
-    spread = float(evaluate.logits_of(model, checkpoint, unlabelled).std())
+    spread = float(evaluate.logits_of(model, checkpoint, unlabelled, device="cpu").std())
     with torch.no_grad():  # random weights leave classes nearly equal, and rounding would decide between them
         model.head.bias.add_(SPREAD * spread * torch.randn_like(model.head.bias))
-    images = _images(pixels, evaluate.logits_of(model, checkpoint, unlabelled).argmax(1))
+    images = _images(pixels, evaluate.logits_of(model, checkpoint, unlabelled, device="cpu").argmax(1))  # as the graphs' are
     none = {"training_images": 0, "validation_images": 0, "skipped": [], "folder": "made images"}
     checkpoint.data = none | {"training_sha256": dataset.fingerprint(images), "validation_sha256": dataset.fingerprint(images)}
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from models.package import statistics
 from models.package.manifest import ALWAYS_TOP5
 from models.package.report import AFTER
 from training import html
-from training.loop import eta, initial_weights
+from training.loop import eta, initial_weights, teacher
 from training.report import figures, speed
 
 MATRIX_UP_TO = 30  # classes; of more, the pairs confused most are a table
@@ -35,6 +35,7 @@ def render(content: dict[str, Any]) -> str:
         **content,
         after_name=AFTER,
         started_from=started_from(content["run"]),
+        taught_by=teacher.told(content["run"]["teacher"]) if "teacher" in content["run"] else "",
         drawn=drawn(content),
         matrix=matrix(content),
         class_rows=class_rows(content["evaluation"]["classes"]),

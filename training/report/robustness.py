@@ -5,7 +5,6 @@ brings in from outside is the image mirrored at its edges.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -16,11 +15,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 from tqdm import tqdm
 
 from training.data.dataset import ImageSet
-from training.evaluation import evaluate
-from training.loop.checkpoint import Checkpoint
-from training.networks.classifier import Classifier
 
 Pixels = NDArray[np.uint8]
+Answer = Callable[[Pixels], NDArray[np.float32]]
 MOST_IMAGES, LEAST_IMAGES, SECONDS = 1000, 100, 40
 
 
@@ -75,12 +72,12 @@ KINDS = (
 )
 
 
-def measure(model: Classifier, checkpoint: Checkpoint, images: ImageSet, rate: float) -> dict[str, Any]:
+def measure(answer: Answer, images: ImageSet, rate: float) -> dict[str, Any]:
     """Accuracy on disturbed images: ``samples``, ``plain``, the accuracy on the same images as they are, and of each kind
     its name, unit and ``points``, each a value with its accuracy.
 
-    rate: images/s that the network answers. As many images are taken, evenly, as are answered in SECONDS or so:
-    LEAST_IMAGES at least, MOST_IMAGES at most.
+    answer: gives logits (n, classes) of pixels (n, height, width, 3) uint8. rate: images/s that it answers; as many images are
+    taken, evenly, as are answered in SECONDS or so: LEAST_IMAGES at least, MOST_IMAGES at most.
     """
     steps = sum(len(kind.values) for kind in KINDS) + 1
     n = min(len(images), max(LEAST_IMAGES, min(MOST_IMAGES, int(SECONDS * rate / steps))))
@@ -88,8 +85,7 @@ def measure(model: Classifier, checkpoint: Checkpoint, images: ImageSet, rate: f
     with tqdm(total=steps * n, desc="robustness", unit=" images", leave=False) as bar:
 
         def accuracy(change: Callable[[Pixels], Pixels]) -> float:
-            changed = replace(chosen, pixels=np.stack([change(image) for image in chosen.pixels]))
-            answers = evaluate.logits_of(model, checkpoint, changed, say=False).argmax(axis=1)
+            answers = answer(np.stack([change(image) for image in chosen.pixels])).argmax(axis=1)
             bar.update(n)
             return round(float((answers == chosen.targets).mean()), 4)
 

@@ -54,9 +54,10 @@ class Beginning(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What is to be made of it: a graph in fp16, images in the report, a package with weights to train on from."""
+    """What is to be made of it: a graph in fp16 (None: as export.py has it), images in the report, a package with weights to
+    train on from."""
 
-    fp16: bool = False
+    fp16: bool | None = None
     with_images: bool = True
     with_weights: bool = False
 
@@ -93,7 +94,7 @@ def run(
 
 def _stages(source: str | Path, place: Place, name: str, store: Path, beginning: Beginning, made: Made) -> dict[str, Any]:
     folder = place.folder
-    _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning))
+    _stage(0, _is_trained(folder), lambda: _train(source, folder, beginning, store))
     checkpoint = checkpoints.load(folder)[0]
     if place.changes.tested:
         _say(f"other test images than were measured on before ({place.changes.of_test}): measuring again")
@@ -188,12 +189,12 @@ def _stage(number: int, is_done: bool, work: Callable[[], T]) -> T | None:
         raise
 
 
-def _train(source: str | Path, folder: Path, beginning: Beginning) -> None:
+def _train(source: str | Path, folder: Path, beginning: Beginning, store: Path) -> None:
     if (folder / SIDECAR).is_file():
-        train(source, folder, None, mlflow=beginning.mlflow)
+        train(source, folder, None, mlflow=beginning.mlflow, store=store)
     else:
         recipe, start_from, mlflow, after, anyway = beginning
-        train(source, folder, recipe, start_from=start_from, mlflow=mlflow, after=after, anyway=anyway)
+        train(source, folder, recipe, start_from=start_from, mlflow=mlflow, after=after, anyway=anyway, store=store)
 
 
 def _report(source: str | Path, folder: Path, name: str, with_images: bool) -> str | None:
@@ -224,7 +225,7 @@ def _is_evaluated(folder: Path, checkpoint: Checkpoint) -> bool:
     return found is not None and "classes" in found  # an earlier version counted none
 
 
-def _is_exported(folder: Path, checkpoint: Checkpoint, fp16: bool) -> bool:
+def _is_exported(folder: Path, checkpoint: Checkpoint, fp16: bool | None) -> bool:
     found = _result(folder, export.FILE, checkpoint, after=evaluate.FILE)
     if found is None or not (folder / MODEL).is_file():
         return False

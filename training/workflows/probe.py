@@ -36,7 +36,7 @@ from training.loop import train
 from training.loop.fit_head import logits_of
 from training.loop.linear_head import fit_head
 from training.publishing import export
-from training.recipe import LINEAR_C, NO_WEIGHTS
+from training.recipe import LINEAR_C, NO_WEIGHTS, UNTAUGHT
 
 
 class Settings(Struct, frozen=True):
@@ -138,7 +138,7 @@ def probe_run(folder: Path, source: str | Path, settings: Settings, out: Path | 
     """
     recipe = checkpoints.load(folder)[0].recipe
     facts = {"fit": "linear", "linear_c": settings.c, "validation_share": settings.validation_share, "seed": settings.seed}
-    as_it_is = {"weights": NO_WEIGHTS, "freeze": 0, "unfreeze_every": 0, "precision": "fp32"}
+    as_it_is = {"weights": NO_WEIGHTS, "freeze": 0, "unfreeze_every": 0, "precision": "fp32", **UNTAUGHT}
     with tempfile.TemporaryDirectory() as beside, decoded.beside(out or Path("runs") / "probe"):
         place = out or Path(beside) / "run"
         train.train(source, place, msgspec.structs.replace(recipe, **facts, **as_it_is), start_from=folder, anyway=True)

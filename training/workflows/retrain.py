@@ -28,14 +28,14 @@ from models.terminal import program
 from training.data import dataset, decoded
 from training.data.dataset import Sets
 from training.data.lineage import Past, unpack
-from training.data.near_duplicates import near_copies
+from training.data.near_duplicates import copies_of
 from training.data.sources.catalogue import join, open_source
 from training.data.sources.source import Item, Part, make_part, read_image
 from training.errors import CheckpointError, DataError, RecipeError, TrainingError
 from training.loop import checkpoint as checkpoints
 from training.loop import initial_weights, legacy_split
 from training.loop.checkpoint import Checkpoint
-from training.recipe import NO_WEIGHTS, Recipe
+from training.recipe import NO_WEIGHTS, UNTAUGHT, Recipe
 from training.review.collect import collect
 from training.workflows import pipeline
 from training.workflows.pipeline import Beginning, Made
@@ -114,7 +114,7 @@ def recipe_after(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     """
     if fixed := [key for key in FIXED if key in overrides]:
         raise RecipeError(f"{', '.join(fixed)} must stay as before, so that what was held out stays held out; leave it out")
-    changes: dict[str, Any] = {"weights": NO_WEIGHTS, "sizes": (), "learning_rate": RATE_SHARE * recipe.learning_rate}
+    changes: dict[str, Any] = {"weights": NO_WEIGHTS, "sizes": (), **UNTAUGHT, "learning_rate": RATE_SHARE * recipe.learning_rate}
     if recipe.fit == "both":  # the head is fitted already
         changes["fit"] = "gradient"
     changes["epochs"] = max(1, math.ceil(EPOCHS_SHARE * recipe.epochs))
@@ -236,7 +236,7 @@ def new_images(source: str | Path, feedback: Part, checkpoint: Checkpoint, old: 
     """
     classes = tuple(dict.fromkeys((*old.classes, *feedback.classes)))
     found = dataset.decode(feedback, checkpoint.recipe.input, classes)
-    near = _near(old.measured, found.small)
+    near = copies_of(old.measured, found.small)
     seen = set(old.pictures)
     items = {item.path: item for item in feedback.items}
     new: list[Item] = []
@@ -255,12 +255,6 @@ def new_images(source: str | Path, feedback: Part, checkpoint: Checkpoint, old: 
             f"all {len(found)} images of {feedback.place} with a label are among those of {source}{more}: nothing is new"
         )
     return New(new, known, alike)
-
-
-def _near(measured: NDArray[np.uint8], small: NDArray[np.uint8]) -> set[int]:
-    """Which images are near copies of one that is measured on; those that may be so by chance are none."""
-    pairs, n = near_copies(np.concatenate([measured, small]), []), len(measured)
-    return {pair.second - n for pair in pairs if pair.first < n <= pair.second and not pair.flat}
 
 
 def _digest(pixels: NDArray[np.uint8]) -> bytes:

@@ -29,6 +29,9 @@ class Gauges(DriftGauges):
     def distance(self, version: int, value: float) -> None:
         self.set[version, "distance"] = value
 
+    def known(self, version: int, has_reference: bool) -> None:
+        self.set[version, "reference"] = has_reference
+
     def compared(self, version: int, answers: int) -> None:
         self.set[version, "answers"] = answers
 
@@ -81,8 +84,9 @@ def note(watch: Drift, n: int, classes: int = CLASSES, light: float = 1.0, off: 
 def test_answers_of_the_usual_kind_leave_all_gauges_low(watch: Drift, gauges: Gauges) -> None:
     note(watch, 500)
     assert gauges.set[1, "answers"] == 500
-    assert {of for _, of in gauges.set} == {"answers", "classes", "confidence", "brightness", "sharpness", "size", "distance"}
-    assert max(value for (_, of), value in gauges.set.items() if of != "answers") < 0.1
+    found = {of: value for (_, of), value in gauges.set.items() if of not in ("answers", "reference")}
+    assert set(found) == {"classes", "confidence", "brightness", "sharpness", "size", "distance"}
+    assert max(found.values()) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -113,17 +117,17 @@ def test_the_window_slides_so_that_what_is_over_is_forgotten(watch: Drift, gauge
 
 def test_of_too_few_answers_nothing_is_said(watch: Drift, gauges: Gauges) -> None:
     note(watch, drift.LEAST - 1)
-    assert gauges.set == {(1, "answers"): drift.LEAST - 1}
+    assert gauges.set == {(1, "answers"): drift.LEAST - 1, (1, "reference"): True}
 
 
-def test_a_version_without_a_reference_or_with_a_damaged_one_has_no_gauges_and_costs_no_features(
+def test_a_version_without_a_reference_or_with_a_damaged_one_says_so_has_no_other_gauges_and_costs_no_features(
     watch: Drift, gauges: Gauges, caplog: pytest.LogCaptureFixture
 ) -> None:
     for version in (2, 3):
         for _ in range(300):
             watch.note(version, 0, 0.9)
     watch.turn()
-    assert gauges.set == {}
+    assert gauges.set == {(2, "reference"): False, (3, "reference"): False}
     assert not watch.wants(2)
     assert not watch.wants(3)
     assert [record.message for record in caplog.records] == ["the drift of version 3 is not measured: damaged"]
@@ -149,7 +153,7 @@ def test_a_version_that_answers_no_more_is_told_of_no_more(watch: Drift, gauges:
     monkeypatch.setattr(drift.time, "monotonic", lambda: later)
     watch.note(2, 0, 0.9)
     watch.turn()
-    assert set(gauges.set.values()) == {0}
+    assert {value for (_, of), value in gauges.set.items() if of != "reference"} == {0}
 
 
 def test_more_versions_than_can_be_watched_push_out_the_one_that_was_silent_longest(watch: Drift) -> None:

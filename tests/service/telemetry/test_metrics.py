@@ -34,6 +34,7 @@ UNITLESS = (
     "hubel_candidate_version",
     "hubel_decision_unrecorded",
     "hubel_drift_answers",
+    "hubel_drift_reference",
     "hubel_capture_folder_answers",
     "hubel_drift_psi",
     "hubel_drift_feature_distance",

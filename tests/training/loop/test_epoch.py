@@ -143,9 +143,9 @@ def test_the_layout_in_memory_does_not_change_what_is_learnt(weights_after: Call
 class TwoHeaded(Classifier):
     """A second head knows nothing, so its loss is log(classes); it counts a quarter."""
 
-    def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        logits = self(images)
-        return [(1.0, logits), (0.25, torch.zeros_like(logits))]
+    def parts(self, images: Tensor) -> tuple[list[tuple[float, Tensor]], Tensor]:
+        logits, features, _ = self.outputs(images)
+        return [(1.0, logits), (0.25, torch.zeros_like(logits))], features
 
 
 def test_the_loss_is_the_weighted_sum_over_the_heads_and_the_first_one_answers(

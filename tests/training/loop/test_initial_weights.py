@@ -194,6 +194,20 @@ def test_weights_that_do_not_fit_what_they_are_for_are_worth_a_hint(changes: dic
     assert said in "".join(hints)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [("photos-lite0", None, False), ("small-lite0", None, False), ("photos-lite0", 128, True), ("small-lite0", 96, True)],
+)
+def test_another_size_than_the_weights_were_made_for_is_told_where_somebody_chose_it(
+    name: str, size: int | None, told: bool
+) -> None:
+    checkpoint = Checkpoint(recipes.load(name, size), ("a", "b"), [0.0] * 3, [1.0] * 3, provenance={"started_from": {}})
+
+    said = "".join(initial_weights.hints(checkpoint, checkpoint.build()))
+
+    assert ("imagenet-lite0 was made for 224x224" in said) is told
+
+
 def test_weights_that_are_not_there_are_told_before_images_are_decoded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

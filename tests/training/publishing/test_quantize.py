@@ -3,11 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from models.image.spec import InputSpec
 from models.package.manifest import MODEL
 from models.package.precision import GRAPHS
 from tests.factories import run_onnx
@@ -71,3 +75,34 @@ def test_fp16_is_written_when_asked_for_and_measured(journey: Journey, tmp_path:
     expected, given = (run_onnx(run / GRAPHS[precision], pixels)["logits"] for precision in ("fp32", "fp16"))
     assert given == pytest.approx(expected, abs=0.01 * float(np.abs(expected).max()))
     assert (run / GRAPHS["fp16"]).stat().st_size < 0.6 * (run / MODEL).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("side", "gpu", "asked", "written"),
+    [
+        (65, False, None, True),
+        (64, False, None, False),
+        (16, True, None, True),
+        (65, True, False, False),
+        (16, False, True, True),
+    ],
+)
+def test_photographs_and_machines_with_a_gpu_get_fp16_without_being_asked(
+    side: int, gpu: bool, asked: bool | None, written: bool, journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, given = copy_of(journey, tmp_path), list[bool]()
+    checkpoint, model, _ = checkpoints.load(run)
+    spec = InputSpec(side, side, side)
+    checkpoint.recipe = msgspec.structs.replace(checkpoint.recipe, input=spec)
+    monkeypatch.setattr(checkpoints, "load", lambda _: (checkpoint, model, {}))  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+
+    def noted(*arguments: Any) -> None:
+        given.append(arguments[6])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "write_graphs", noted)
+    with pytest.raises(KeyboardInterrupt):
+        export.export(run, journey.data, asked)
+
+    assert given == [written]

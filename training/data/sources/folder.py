@@ -66,6 +66,21 @@ def list_folder(folder: Path, left_out: tuple[str, ...] = ()) -> Part:
     return Part(printable(str(folder)), tuple(classes), tuple(items), tuple(lines))
 
 
+def list_images(folder: Path) -> Part:
+    """Every file below ``folder``, in a fixed order and in no class, whatever its folders are called. What is hidden, or left
+    behind by a system, is skipped; raises DataError where it is no folder."""
+    _folders(folder)  # refuses what is none, or cannot be read
+    items: list[Item] = []
+    lines: list[str] = []
+    for found in _walk(folder, frozenset(_identity(path) for path in folder.resolve().parents)):
+        if isinstance(found, str):
+            lines.append(found)
+        elif not is_clutter(found.name):
+            path = printable(found.relative_to(folder).as_posix())
+            items.append(Item(printable(str(found)), path, "", partial(read_image, found), partial(stamp_of, found)))
+    return Part(printable(str(folder)), (), tuple(items), tuple(lines))
+
+
 def _is_skipped(name: str) -> bool:
     return is_hidden(name) or is_clutter(name)
 
