@@ -84,7 +84,7 @@ def test_what_was_answered_wrong_comes_back_as_a_better_version_and_no_request_f
             command(*RETRAIN, data, corrections, "--store", store, "--out", tmp_path / "second", *TRAINING, *ON_TRIAL, "--json")
         )
         until(lambda: candidate.read(store, "pets") is None, server, every=0.5, patience=PATIENCE)
-        until(lambda: versions_served(server) == [2, 2], server)
+        until(lambda: versions_served(server, "pets") == [2, 2], server)
     pointer = registry.pointer(store, "pets")
     assert pointer is not None
     with server.client() as client:

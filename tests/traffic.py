@@ -80,7 +80,7 @@ def until(condition: Callable[[], Any], server: Server, every: float = 0.1, pati
         time.sleep(every)
 
 
-def versions_served(server: Server) -> list[float]:
+def versions_served(server: Server, model: str = "tiny") -> list[float]:
     with server.client() as client:
         found = samples(client)
-    return [found.get(f'hubel_model_version{{model="tiny",worker="{place}"}}', 0) for place in range(2)]
+    return [found.get(f'hubel_model_version{{model="{model}",worker="{place}"}}', 0) for place in range(2)]

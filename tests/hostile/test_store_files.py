@@ -28,7 +28,7 @@ from service.rollout.watcher import RegistryWatcher
 from tests.models.conftest import MakeStore as MakeStore
 from tests.models.conftest import make_store as make_store
 from tests.models.conftest import shelf as shelf
-from tests.service.rollout.workers import Fake
+from tests.service.rollout.workers import Fake, FakeEngines
 
 READERS: dict[str, Callable[[Path], object]] = {
     "current.json": lambda store: history.read(store, "tiny"),
@@ -244,7 +244,7 @@ class Scene:
 
     def __init__(self, store: Path) -> None:
         self.worker = Fake(0)
-        self.rollout = RolloutController(RegistryWatcher(store, "tiny", 1), lambda: [self.worker])
+        self.rollout = RolloutController(RegistryWatcher(store, "tiny", 1), lambda: [self.worker], FakeEngines())
 
     def turns(self, count: int = 6) -> None:
         async def run() -> None:

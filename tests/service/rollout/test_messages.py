@@ -69,7 +69,7 @@ def test_what_is_too_long_is_not_sent_and_the_next_is(caplog: pytest.LogCaptureF
 
 
 def test_the_version_that_answers_is_wanted_and_a_candidate_too() -> None:
-    engines = dict.fromkeys((1, 2, 3), "somewhere")
+    engines: dict[int, str] = dict.fromkeys((1, 2, 3), "somewhere")
     assert DesiredState(1, engines).wanted == [1]
     assert DesiredState(1, engines, ActiveCandidate(3, "shadow", 100, NOW)).wanted == [1, 3]
 
