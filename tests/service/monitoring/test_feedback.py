@@ -137,8 +137,9 @@ OLD = AnswerTokens(TOKENS.keys, "insects", -60).sign("web", "03" * 16, 0, 1, 1, 
         ("", R1, ForeignAnswer),
         ("web", OLD, ExpiredAnswer),
         ("web", AnswerTokens(TOKENS.keys, "birds", 86_400).sign("web", "01" * 16, 0, 1, 1, 0.9, False), UnknownAnswer),
-        ("web", R9, UnknownAnswer),  # its version is gone from the store
+        ("web", R9, UnknownAnswer),
     ],
+    ids=["changed", "an id", "long", "another key", "another client", "no client", "expired", "another model", "version gone"],
 )
 def test_what_is_no_answer_to_this_client_is_refused_and_changes_nothing(
     intake: FeedbackIntake,
