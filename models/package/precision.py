@@ -109,8 +109,9 @@ def computable(provider: str) -> tuple[Precision, ...]:
 
 
 def provider_options(provider: str, precision: Precision, threads: int) -> Options:
-    """Options of an ONNX Runtime provider that is to compute in ``precision``."""
-    return next(way.options(threads) for way in BACKENDS if (way.provider, way.precision) == (provider, precision))
+    """Options of an ONNX Runtime provider that is to compute in ``precision``; none where nobody is served that way."""
+    ways = (way.options(threads) for way in BACKENDS if (way.provider, way.precision) == (provider, precision))
+    return next(ways, {})
 
 
 def losses(measured: list[Accuracy], precision: str, samples: int) -> list[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """Checkpoint -> ONNX graphs: one file each, preprocessing of pixel values and temperature inside, measured on real images."""
 
 import json
+import logging
 import os
+import shutil
 import warnings
 from contextlib import suppress
 from copy import deepcopy
@@ -39,6 +41,7 @@ from training.publishing.quantize import quantize
 FILE = "parity.json"
 TOLERANCE = 1e-3  # |logits of ONNX Runtime - logits of torch|
 NOVELTY_TOLERANCE = 0.02
+log = logging.getLogger(__name__)
 CALIBRATION_IMAGES = 512
 OPSETS = range(18, 24)  # that torch's exporter writes and ONNX Runtime reads; 18 is read since ONNX Runtime 1.14
 BATCH = 64
@@ -147,11 +150,10 @@ def _write_graphs(
     quantize(run / MODEL, run / GRAPHS["int8"], calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)])
     if fp16:
         write_onnx(model, checkpoint, run / GRAPHS["fp16"], temperature, half=True, opset=opset)
-    if reference is not None:
+    if reference is not None and _novelty_is_exact(run, reference, images, features):
         for path in [run / name for name in set(GRAPHS.values()) if (run / name).is_file()]:
             attach(path, reference)
         session = open_session(run / MODEL)
-        _check_novelty(session, images, reference.novelty(features))
     if len(images.identities):
         held_out_answers.write(run / ANSWERS, held_out_answers.of_logits(images.identities, images.targets, exported))
     providers = measure(run, images, exported)
@@ -171,14 +173,27 @@ def _write_graphs(
     return result
 
 
-def _check_novelty(session: onnxruntime.InferenceSession, images: ImageSet, expected: NDArray[np.floating]) -> None:
-    """Raises ExportError where the graph's novelty is another than ``expected`` (n,)."""
-    difference = float(np.abs(values_of(session, images.pixels, NOVELTY)[:, 0] - expected).max())
-    if not difference <= NOVELTY_TOLERANCE:  # NaN too
-        raise ExportError(
-            f"the exported graph differs from the checkpoint by {difference:.2g} in the novelty of an image, the limit is "
-            f"{NOVELTY_TOLERANCE:g}; nothing was exported"
-        )
+def _novelty_is_exact(run: Path, reference: Reference, images: ImageSet, features: NDArray[np.float32]) -> bool:
+    """Whether a graph gives the novelty that the features (n, dimensions) have; else the log says that it goes without.
+
+    Features that hardly differ from image to image, as of a network that has learnt next to nothing, have distances that lie
+    closer together than what rounding moves them.
+    """
+    trial = run / f".{NOVELTY}-{MODEL}"
+    try:
+        shutil.copyfile(run / MODEL, trial)
+        attach(trial, reference)
+        given = values_of(open_session(trial), images.pixels, NOVELTY)[:, 0]
+    finally:
+        trial.unlink(missing_ok=True)
+    difference = float(np.abs(given - reference.novelty(features)).max())
+    if exact := difference <= NOVELTY_TOLERANCE:  # NaN is not
+        return exact
+    log.warning(
+        "the graphs have no output %s: it differs from the checkpoint's by %.2g, the limit is %g; train for longer",
+        *(NOVELTY, difference, NOVELTY_TOLERANCE),
+    )
+    return False
 
 
 def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list[dict[str, Any]]:

@@ -90,6 +90,7 @@ def test_every_stage_measures_the_same_and_reads_a_part_at_a_time(source: Path, 
             patch.setattr(export, "BATCH", PART)
             patch.setattr(export, "CALIBRATION_IMAGES", 10)
             patch.setattr(patches, "BATCH", PART)
+            patch.setattr(document, "TIMED", PART)
             patch.setattr(drift_reference, "BATCH", PART)
             patch.setattr(pixels, "AT_ONCE", PART * 8 * 8 * 3)
             patch.setattr(epoch, "LEAST_BATCH", PART)
