@@ -27,9 +27,11 @@ LOOK_SECONDS = 0.1  # between two looks of a thread whether it is needed any mor
 
 
 class Allowance:
-    """What the files of one package may still take together, in bytes and seconds."""
+    """What the files of one package may still take together, in bytes and seconds. Raises PackageError for no time at all."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
+        if not seconds > 0:  # NaN too
+            raise PackageError(f"--seconds is {seconds:g}, in which nothing can arrive; give it more than 0")
         self.allowed, self.most, self.taken = seconds, archive.MAX_BYTES, 0
         self.until = time.monotonic() + seconds
 

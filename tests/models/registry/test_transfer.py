@@ -362,10 +362,14 @@ def test_files_that_are_too_many_bytes_together_are_refused(
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300"])
-def test_any_time_is_one_that_can_be_waited(make_store: MakeStore, tmp_path: Path, seconds: str) -> None:
-    store = make_store(tiny=1)
-    code = main(["pull", f"{store}/tiny/1", "--store", str(tmp_path / "there"), f"--seconds={seconds}"])
-    assert code == (1 if seconds in ("-1", "nan") else 0)
+def test_any_time_above_0_is_one_that_can_be_waited(
+    make_store: MakeStore, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, there = make_store(tiny=1), tmp_path / "there"
+    refused = seconds in ("-1", "nan")
+    assert main(["pull", f"{store}/tiny/1", "--store", str(there), f"--seconds={seconds}"]) == int(refused)
+    assert (f"--seconds is {seconds}, in which nothing can arrive" in capsys.readouterr().err) == refused
+    assert there.exists() != refused
 
 
 @pytest.mark.parametrize(
