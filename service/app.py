@@ -99,10 +99,9 @@ def make_auth(config: Settings) -> ApiKeyAuth | None:
 
 
 def make_admission(config: Settings, attachment: Attachment, loaded: LoadedModels) -> Admission:
-    rows = attachment.board.rows
     return Admission(
         attachment.board,
-        lambda: rows[loaded.serving.engine.place],
+        lambda: attachment.board.engine(loaded.serving.engine.place),
         max_batch=config.max_batch,
         max_queue=config.max_queue,
         max_queue_seconds=config.max_queue_ms / 1000,

@@ -22,7 +22,7 @@ from models.image.preprocess import Pixels
 from models.package.manifest import Manifest
 from service.engine import ipc, messages
 from service.engine.board import Board
-from service.engine.ipc import HEAD, MessageSocket
+from service.engine.ipc import MessageSocket
 from service.engine.messages import Ready
 from service.engine.slots import COUNT, DONE, FAILED, LATE, NUMBER, SKIPPED, Slots
 from service.errors import DeadlineExceeded, OutOfMemory
@@ -191,12 +191,12 @@ class EngineClient:
 
     def _take_greeting(self, data: bytes) -> bytes:
         """What the engine says of itself comes before answers; the rest of the data."""
-        if len(data) < HEAD or len(data) < (end := HEAD + int.from_bytes(data[:HEAD])):
-            return data
-        self._take_ready(messages.READY.decode(data[HEAD:end]))
-        self.greeted = True
-        self.changed()
-        return data[end:]
+        greeting, rest = ipc.split(data)
+        if greeting is not None:
+            self._take_ready(messages.READY.decode(greeting))
+            self.greeted = True
+            self.changed()
+        return rest
 
     def _finish(self, slot: int) -> None:
         """The engine is done with a slot."""

@@ -58,8 +58,7 @@ class MessageSocket:
 
     def send(self, message: msgspec.Struct) -> None:
         """Raises OSError where nobody is there."""
-        data = msgspec.msgpack.encode(message)
-        self.socket.sendall(len(data).to_bytes(HEAD) + data)
+        self.socket.sendall(frame(message))
 
     def receive(self, seconds: float = 0.0) -> bytes:
         """The next message; 0 waits for ever. Raises EOFError where the other end is gone or talks nonsense, and TimeoutError
@@ -71,9 +70,10 @@ class MessageSocket:
             )
             self.patience = seconds
         until = time.monotonic() + seconds
-        while len(self.unread) < HEAD or len(self.unread) < (end := HEAD + self._length()):
+        message, self.unread = split(self.unread)
+        while message is None:
             try:
-                part = self.socket.recv(max(READ, self._missing()))
+                part = self.socket.recv(max(READ, missing(self.unread)))
             except BlockingIOError as err:
                 raise TimeoutError from err
             except ConnectionError:
@@ -83,17 +83,32 @@ class MessageSocket:
             self.unread += part
             if seconds and time.monotonic() > until:
                 raise TimeoutError
-        message, self.unread = self.unread[HEAD:end], self.unread[end:]
+            message, self.unread = split(self.unread)
         return message
 
-    def _missing(self) -> int:
-        """Bytes of a message that has begun; 0 where its length is not known yet."""
-        return HEAD + self._length() - len(self.unread) if len(self.unread) >= HEAD else 0
 
-    def _length(self) -> int:
-        if (length := int.from_bytes(self.unread[:HEAD])) > MAX_BYTES:
-            raise EOFError(f"a message of {length} bytes, at most {MAX_BYTES} are taken")
-        return length
+def frame(message: msgspec.Struct) -> bytes:
+    """A message as it is sent: its length, then what it says."""
+    data = msgspec.msgpack.encode(message)
+    return len(data).to_bytes(HEAD) + data
+
+
+def split(data: bytes) -> tuple[bytes | None, bytes]:
+    """The first message in what was received, None while it is not whole, and what is behind it. Raises EOFError for nonsense."""
+    if len(data) < HEAD or missing(data) > 0:
+        return None, data
+    end = len(data) + missing(data)
+    return data[HEAD:end], data[end:]
+
+
+def missing(data: bytes) -> int:
+    """Bytes of a message that has begun which are still to come, fewer than 0 where others follow it; 0 where its length is not
+    known yet."""
+    if len(data) < HEAD:
+        return 0
+    if (length := int.from_bytes(data[:HEAD])) > MAX_BYTES:
+        raise EOFError(f"a message of {length} bytes, at most {MAX_BYTES} are taken")
+    return HEAD + length - len(data)
 
 
 def cut(reason: str) -> str:

@@ -21,7 +21,7 @@ from models.image.preprocess import Pixels
 from models.package.manifest import PackageError
 from service.engine import messages
 from service.engine.board import Board, EngineRow
-from service.engine.ipc import HEAD, MessageSocket, cut, is_ours
+from service.engine.ipc import MessageSocket, cut, frame, is_ours
 from service.engine.messages import Activate, Failed, Load, Loaded, Ready
 from service.engine.slots import COUNT, DONE, FAILED, GONE, LATE, NUMBER, SKIPPED, Layout, Slots
 from service.errors import OutOfMemory
@@ -106,8 +106,7 @@ class EngineServer:
         self.fronts: set[Front] = set()
         self.ending = False
         what = (session.provider, str(session.precision), [cut(way) for way in session.skipped_backends])
-        greeting = msgspec.msgpack.encode(Ready(session.manifest, *what, request.place, time.time(), session.sizes[-1]))
-        self.greeting = len(greeting).to_bytes(HEAD) + greeting
+        self.greeting = frame(Ready(session.manifest, *what, request.place, time.time(), session.sizes[-1]))
         self.selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self.selector.register(listener, selectors.EVENT_READ, self._accept)

@@ -19,7 +19,7 @@ import msgspec
 from models.errors import PackageError
 from service.engine import messages
 from service.engine.board import ENGINES, Board
-from service.engine.ipc import HEAD, MessageSocket, cut
+from service.engine.ipc import MessageSocket, cut, split
 from service.engine.messages import Activate, Failed, Load, Loaded
 from service.engine.start import BEFORE_ITS_FRONTS, COMMAND, FIRST, Address, arguments, set_oom_score
 from service.stopwatch import Awake, Patience, step_of
@@ -119,10 +119,6 @@ class EngineKeeper:
         """Where fronts find those that are ready; the live one, which they may wait for, from the start on."""
         return {v: engine.address.name for v, engine in sorted(self.engines.items()) if engine.ready or v == self.serving}
 
-    def processes(self) -> list[int]:
-        """Ids of those that run."""
-        return [engine.process.pid for engine in self.engines.values() if engine.process is not None]
-
     def _add(self, version: int) -> None:
         if not (free := set(range(ENGINES)) - self.places):
             self.refused[version] = f"{ENGINES} engines run, and there is no place for another until one has ended"
@@ -162,8 +158,7 @@ class EngineKeeper:
             else:
                 wait = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
                 metrics.ENGINE_RESTARTS.inc()
-                next_one = f"is tried in {wait:g} s" if wait else "takes its place"
-                log.error("engine of version %d: %s, another %s", engine.version, reason, next_one)
+                log.error("engine of version %d: %s, another %s", engine.version, reason, say_next(wait))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(engine.left.wait(), wait)
 
@@ -243,14 +238,14 @@ class EngineKeeper:
 
     async def _receive(self, engine: Engine) -> Loaded | Failed | None:
         """What a process says of its version; None where it has ended."""
-        data, loop = b"", asyncio.get_running_loop()
+        message, data, loop = None, b"", asyncio.get_running_loop()
         try:
-            while len(data) < HEAD or len(data) < HEAD + int.from_bytes(data[:HEAD]):
+            while message is None:
                 if engine.control is None or not (more := await loop.sock_recv(engine.control, 65_536)):
                     return None
-                data += more
-            return messages.FROM_ENGINE.decode(data[HEAD:])
-        except OSError:
+                message, data = split(data + more)
+            return messages.FROM_ENGINE.decode(message)
+        except (OSError, EOFError):
             return None
         except msgspec.DecodeError as err:
             return Failed("DecodeError", f"its process says what cannot be understood: {err}")
@@ -284,3 +279,8 @@ class EngineKeeper:
 
 def say(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def say_next(wait: float) -> str:
+    """When another process comes, in seconds."""
+    return f"is tried in {wait:g} s" if wait else "takes its place"

@@ -23,7 +23,7 @@ from service.engine.board import Board
 from service.engine.ipc import cut
 from service.engine.messages import Load
 from service.processes.control import enders
-from service.processes.engines import EngineKeeper, say
+from service.processes.engines import EngineKeeper, say, say_next
 from service.rollout.controller import RolloutController
 from service.rollout.messages import Channel, DesiredState, ObservedState
 from service.rollout.watcher import RegistryWatcher
@@ -201,7 +201,7 @@ class Supervisor:
             if not self.stopping.is_set():
                 at_once = bool(failures and worker and worker.ready)
                 wait = BACKOFF_SECONDS[min(failures - at_once, len(BACKOFF_SECONDS) - 1)]
-                log.error("%s, another %s", reason, f"is tried in {wait:g} s" if wait else "takes its place")
+                log.error("%s, another %s", reason, say_next(wait))
                 await self.pause(wait)
 
     async def have_one(self, place: int) -> tuple[Worker | None, str]:

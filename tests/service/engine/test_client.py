@@ -5,7 +5,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
 import msgspec
@@ -21,14 +21,6 @@ from tests.factories import make_manifest
 from tests.service.engine.fakes import BLOCKED, DEADLY, LATE, POISON, SPEC, Dead, Engines, image
 
 Scenario = Callable[[EngineClient], Awaitable[object]]
-
-
-@pytest.fixture
-def engines() -> Iterator[Engines]:
-    engines = Engines()
-    engines.start()
-    yield engines
-    engines.close()
 
 
 def play(engines: Engines, *scenarios: Scenario, count: int = 100) -> None:

@@ -124,14 +124,6 @@ def test_it_ends_with_who_started_it_and_not_by_a_signal_meant_for_the_service(s
     until(lambda: not runs(engine))
 
 
-@pytest.fixture
-def engines() -> Iterator[Engines]:
-    engines = Engines()
-    engines.start()
-    yield engines
-    engines.close()
-
-
 def greeted(engines: Engines) -> socket.socket:
     """A front of a few lines, to which the engine has said what it is."""
     end = ipc.connect(engines.address)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.processes.engines import EngineKeeper
 from tests.server import ROOT
 
 ENGINE = (sys.executable, "-m", "tests.service.processes.engine")  # then comes its folder
@@ -26,3 +27,8 @@ def not_ignored() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def pids_of(keeper: EngineKeeper) -> list[int]:
+    """Of the processes that run."""
+    return [engine.process.pid for engine in keeper.engines.values() if engine.process is not None]

@@ -21,7 +21,7 @@ from service.engine.messages import Load
 from service.processes import engines as module
 from service.processes.engines import Engine, EngineKeeper
 from tests.server import runs
-from tests.service.processes.conftest import ENGINE
+from tests.service.processes.conftest import ENGINE, pids_of
 
 LATE = 30.0  # seconds after which a test has hung
 
@@ -113,7 +113,7 @@ def test_the_first_is_found_at_its_address_from_the_start_on_and_answers_once_it
         with scene.front(1):  # waits in its queue
             pid = await scene.ready(1)
             assert scene.keeper.changed.is_set()
-            assert scene.keeper.processes() == [pid]
+            assert pids_of(scene.keeper) == [pid]
             scene.keeper.want(1)
             await until(lambda: scene.notes(1)[pid] == ["place 0 aside 0", "active"])
 
@@ -475,11 +475,11 @@ def test_at_the_end_none_is_left_also_of_those_that_load_or_hang(
         await until(lambda: scene.notes(2))
         if orders == "stopped":
             os.kill(await scene.ready(2), signal.SIGSTOP)
-        pids = scene.keeper.processes()
+        pids = pids_of(scene.keeper)
         await scene.keeper.close()
         assert not any(map(runs, pids))
         assert len(pids) == 2
-        assert scene.keeper.processes() == []
+        assert pids_of(scene.keeper) == []
         assert not scene.keeper.leaving
 
     play(tmp_path, scenario)

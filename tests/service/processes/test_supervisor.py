@@ -25,7 +25,7 @@ from service.rollout.messages import MAX_BYTES, MAX_LINES, DesiredState
 from service.rollout.watcher import RegistryWatcher
 from service.telemetry import multiprocess
 from tests.server import runs
-from tests.service.processes.conftest import ENGINE
+from tests.service.processes.conftest import ENGINE, pids_of
 
 # A worker: says that it lives, notes its start and what it is told in a folder, and does what the file "orders" there says.
 WORKER = """
@@ -493,7 +493,7 @@ def test_workers_are_told_first_where_the_engine_is(tmp_path: Path) -> None:
 def test_an_engine_that_is_killed_is_replaced_and_the_workers_go_on(tmp_path: Path) -> None:
     async def scenario(scene: Scene) -> None:
         await until(lambda: len(scene.ready()) == 2 and scene.supervisor.engines.is_ready(1))
-        before, (victim,) = scene.ready(), scene.supervisor.engines.processes()
+        before, (victim,) = scene.ready(), pids_of(scene.supervisor.engines)
         os.kill(victim, signal.SIGKILL)
         await until(lambda: len(scene.engines()) == 2)
         assert scene.ready() == before
@@ -518,7 +518,7 @@ def test_engines_end_after_the_workers_which_need_them_while_they_drain(tmp_path
     async def scenario(scene: Scene) -> None:
         scene.order("drain slowly")
         await until(lambda: len(scene.ready()) == 2 and scene.supervisor.engines.is_ready(1))
-        (engine,) = scene.supervisor.engines.processes()
+        (engine,) = pids_of(scene.supervisor.engines)
         scene.supervisor.stop()
         await asyncio.sleep(0.3)
         assert scene.supervisor.workers
