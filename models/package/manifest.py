@@ -69,6 +69,7 @@ class Accuracy(Struct, frozen=True, forbid_unknown_fields=True):
     agreement: Share | None = None  # share of the images with the same answer
     lost: Natural | None = None  # images that only the other answers right, and
     gained: Natural | None = None  # that only this one does
+    golden: Share | None = None  # largest difference of a golden logit, relative to the largest golden logit
 
 
 class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):

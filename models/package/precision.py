@@ -58,7 +58,8 @@ def _openvino(precision: Precision) -> Callable[[int], Options]:
 class Backend:
     """One way to compute a package.
 
-    graph: the file of the package that it opens. tolerance: largest difference from a golden logit, relative to the largest one.
+    graph: the file of the package that it opens. tolerance: largest difference from a golden logit, relative to the largest one,
+    beyond the difference that the package says was measured.
     options: of ONNX Runtime's provider, for so many threads. batch: images computed together, where nobody says how many. sized:
     the provider plans a batch anew whenever its size is another than before, so each size has a session of its own.
     """

@@ -188,7 +188,7 @@ class Pipeline:
     ) -> Job:
         if isinstance(plan, ClientError):
             raise plan
-        with request.stage("decode"), nullcontext() if plan.small else self.model.admission.aside():
+        with request.stage("decode"), nullcontext() if plan.small else self.model.admission.aside(plan.quick):
             pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
         outputs = self.model.recorder.outputs(held.manifest, output)
         job = await held.engine.submit(pixels, outputs, deadline, bulk)

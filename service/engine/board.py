@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 FRONTS, ENGINES = 64, 8  # most of each at a time
 WORD = 8  # bytes of a number, a double
-KINDS = 4  # of a front's numbers: images admitted, and when work of each share was last
+KINDS = 5  # of a front's numbers: images admitted, when work of each share was last, images in the line
 ENGINE_WORDS = 4
 WORDS = KINDS * FRONTS + ENGINE_WORDS * ENGINES
 SIZE = WORD * WORDS
@@ -33,7 +33,8 @@ class Board:
         return cls(handle)
 
     def numbers(self, kind: int) -> "memoryview[float]":
-        """One kind of the fronts' numbers, by their place: 0 is images admitted, from 1 on times of the shares."""
+        """One kind of the fronts' numbers, by their place: 0 is images admitted, 1 to 3 times of the shares, 4 images in
+        the line of decoding that the network will soon have."""
         return self.words[kind * FRONTS : (kind + 1) * FRONTS]
 
     def forget(self, place: int) -> None:

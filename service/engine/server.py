@@ -103,6 +103,8 @@ class EngineServer:
         self.row = row
         self.activate = activate
         self.batcher = Batcher(self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait, room=session.batch)
+        self.batcher.seconds_per_image = session.seconds_per_image  # until a batch has run
+        row.end(self.batcher.seconds_per_image, self.batcher.spare_from)
         self.fronts: set[Front] = set()
         self.ending = False
         what = (session.provider, str(session.precision), [cut(way) for way in session.skipped_backends])

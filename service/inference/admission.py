@@ -2,14 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 from service.errors import Overloaded
 
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
-SHARES = {1.0: 1, FEATURES_SHARE: 2, BULK_SHARE: 3}  # and where on the board it stands when such work came last
+# Where on the board it stands how many images are admitted, when work of each kind came last, and what is in the line.
+ADMITTED, LINED = 0, 4
+SHARES = {1.0: 1, FEATURES_SHARE: 2, BULK_SHARE: 3}
 ADMITTED_SECONDS = 10.0  # for how long places are kept for more of it
 AHEAD = 2  # batches that may always wait
 
@@ -55,12 +58,13 @@ class Admission:
         self.max_batch = max_batch
         self.max_queue = max_queue
         self.max_queue_seconds = max_queue_seconds
-        self.counts = board.numbers(0)[:fronts]
+        self.counts = board.numbers(ADMITTED)[:fronts]
+        self.lined = board.numbers(LINED)[:fronts]
         self.times = {share: board.numbers(kind)[:fronts] for share, kind in SHARES.items()}
 
     @property
     def admitted(self) -> int:
-        """Images of requests that are being decoded, queued or computed, in all fronts."""
+        """Images of requests that are being decoded, queued or computed, in all fronts; without those aside."""
         return int(sum(self.counts))
 
     @property
@@ -74,7 +78,7 @@ class Admission:
         share: of the queue that work of this kind may fill while work of a larger share comes too, which then finds places
         when this is refused. Two batches may always wait, however slow, and any request that finds nothing waiting.
         """
-        if not (admitted := self.admitted):
+        if not (admitted := self.admitted + int(sum(self.lined))):
             return
         if share < 1 and not self._gives_way(share):
             share = 1.0
@@ -106,13 +110,26 @@ class Admission:
         self.times[share][self.place] = time.perf_counter()
         return Places(self, images)
 
-    def aside(self) -> "Places":
-        """An image that was admitted is not before the network in a block, as it waits for something else."""
-        return Places(self, -1)
+    @contextmanager
+    def aside(self, soon: bool) -> Generator[None]:
+        """An image that was admitted is not before the network in a block, as it waits to be decoded. soon: it takes so little
+        that the network is what it waits for in the end, and others are to be refused for it."""
+        self.counts[self.place] -= 1
+        self.lined[self.place] += soon
+        try:
+            yield
+        finally:
+            self.lined[self.place] -= soon
+            self.counts[self.place] += 1
 
     def idle(self) -> bool:
         """Whether there is nothing to do, and time for what nobody waits for."""
-        return not self.admitted and not self.board.computing() and time.perf_counter() >= self.live().spare_from
+        return (
+            not self.admitted
+            and not any(self.lined)
+            and not self.board.computing()
+            and time.perf_counter() >= self.live().spare_from
+        )
 
 
 class Places:

@@ -1,8 +1,9 @@
 """Before stage decode: which image is decoded next, and how much at once. Counted in pixels and time, not in images.
 
 An image's header says what its pixels may cost. Small images have threads of their own, in the order in which they come. The
-others wait in a line: whoever asks for little goes before those who ask for much, but not for ever; what takes long leaves a
-thread free for what does not; and all together they hold no more memory than they may. Work whose waiter is gone is dropped.
+others wait in a line, and small ones too where many come: whoever asks for little goes before those who ask for much, but not for
+ever; what takes long leaves a thread free for what does not, and waits while the network has enough to do; and all together they
+hold no more memory than they may. Work whose waiter is gone is dropped.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ SMALL_PIXELS, SMALL_BYTES = 640 * 480, 1024 * 1024  # of an image that takes 30 
 TINY_PIXELS, TINY_BYTES = 128 * 128, 64 * 1024  # of one that takes 2 ms
 AT_ONCE_PIXELS, AT_ONCE_BYTES = 64 * 64, 8 * 1024  # of one that takes 0.3 ms
 CROWDED_SECONDS = 0.05  # of small images that wait: then only tiny ones pass the line by
+QUICK_SECONDS = 0.05  # what takes less goes on to the network as soon as a thread is free
 LONG_SECONDS = 0.25  # what takes longer leaves one of the line's threads to what does not
 PATIENCE = 4.0  # seconds that an image gives way for each second that it and those of its client before it take
 HOLD_SECONDS = 1.0  # that an image waits for memory until no other may take what becomes free
@@ -97,6 +99,11 @@ class Plan:
         return not self.size
 
     @property
+    def quick(self) -> bool:
+        """Whether it is in the line but takes little, by what is in it: threads that give way may need far longer."""
+        return not self.small and self.cost <= QUICK_SECONDS
+
+    @property
     def at_once(self) -> bool:
         """Whether to hand it to a thread would take as long as to decode it."""
         return self.header.pixels <= AT_ONCE_PIXELS and self.bytes <= AT_ONCE_BYTES
@@ -122,9 +129,9 @@ class DecodeQueue:
     """Everything that this process decodes. Of one event loop.
 
     pool: decodes small images, in ``threads`` threads; as many and one more decode the others. max_bytes: of memory for the
-    pixels of the others, at a time. max_images: in the line. max_seconds: that small images may wait. room: whether the network
-    can take more from the line. drop: called with the reason for each image that was not decoded. changed: called with the
-    images in the line, and the bytes being decoded into. refused: called for each request that is.
+    pixels of the others, at a time. max_images: in the line. max_seconds: that small and quick images may wait. room: whether the
+    network can take more from the line than what is quick. drop: called with the reason for each image that was not decoded.
+    changed: called with the images in the line, and the bytes being decoded into. refused: called for each request that is.
     """
 
     def __init__(
@@ -157,6 +164,7 @@ class DecodeQueue:
         self.small_seconds = 0.0  # that one takes, a moving average
         self.paces: dict[Kind, Pace] = {kind: Pace() for kind in COSTS}
         self.claims: set[Plan] = set()  # all that were admitted and are not decoded: they wait, run, or will be submitted soon
+        self.quick_seconds = 0.0  # of those that are quick
         self.waiting: set[Plan] = set()
         self.running: set[Plan] = set()
         self.later: asyncio.TimerHandle | None = None  # when the network is asked again whether it has room
@@ -172,17 +180,23 @@ class DecodeQueue:
         header = inspect(data, self.limits)
         if header.pixels <= SMALL_PIXELS and len(data) <= SMALL_BYTES:
             tiny = header.pixels <= TINY_PIXELS and len(data) <= TINY_BYTES
-            if tiny or sum(self.small) * self.small_seconds <= CROWDED_SECONDS * self.threads:
+            if tiny or not self._crowded():
                 return Plan(header, len(data))
         kind, cost, size = weigh(data, header, spec)
         return Plan(header, len(data), kind, cost, cost * self.paces[kind].now(), min(size, self.max_bytes))
 
+    def _crowded(self) -> bool:
+        """Whether small images wait for long, or others that came before and take no longer do."""
+        return sum(self.small) * self.small_seconds > CROWDED_SECONDS * self.threads or any(plan.quick for plan in self.waiting)
+
     def check(self, seconds: float = math.inf, bulk: bool = False) -> None:
         """Raises Overloaded where a small image would not be decoded within ``seconds``, or waits too long."""
         images = sum(self.small) if bulk else self.small[0]
-        waiting = images * self.small_seconds / self.threads
+        waiting = max(images * self.small_seconds, self.quick_seconds) / self.threads
         if waiting > min(seconds, self.max_seconds):
-            raise self._overloaded(f"{images} images wait to be decoded", waiting, min(seconds, self.max_seconds))
+            raise self._overloaded(
+                f"{images + len(self.claims)} images wait to be decoded", waiting, min(seconds, self.max_seconds)
+            )
 
     @contextmanager
     def admit(
@@ -215,14 +229,22 @@ class DecodeQueue:
         last = now + PATIENCE * (before + own)
         ahead = sum(left(plan, now) for plan in self.claims if plan.began or plan.key <= last) / self.threads
         takes = ahead + (own - longest) / self.threads + (longest if self.claims else 0.0)  # what meets nobody may try
-        if takes > seconds or (self.claims and len(self.claims) + len(plans) > self.max_images):
+        limit = min(seconds, self.max_seconds) if all(plan.quick for plan in plans) else seconds
+        if takes > limit or (self.claims and len(self.claims) + len(plans) > self.max_images):
             pixels = sum(plan.header.pixels for plan in plans) / 1e6
             what = f"{len(self.claims)} images wait to be decoded, before {len(plans)} more of {pixels:.1f} MP together"
-            raise self._overloaded(what, ahead, seconds, takes)
+            raise self._overloaded(what, ahead, limit, takes)
         for plan in plans:
             before += plan.seconds
             plan.owner, plan.key, plan.came, plan.deadline = owner, now + PATIENCE * before, now, now + seconds
-        self.claims.update(plans)
+            self.claims.add(plan)
+            self.quick_seconds += plan.seconds * plan.quick
+
+    def _forget(self, plan: Plan) -> None:
+        """It is decoded, or will not be."""
+        if plan in self.claims:
+            self.claims.remove(plan)
+            self.quick_seconds = self.quick_seconds - plan.seconds * plan.quick if self.claims else 0.0
 
     def _overloaded(self, what: str, ahead: float, seconds: float, takes: float | None = None) -> Overloaded:
         self.refused()
@@ -239,7 +261,7 @@ class DecodeQueue:
             plan.work = None
             self.drop("deadline" if time.perf_counter() >= plan.deadline else "disconnected")
         if not plan.began:
-            self.claims.discard(plan)
+            self._forget(plan)
         self._tell()
 
     async def run(self, data: bytes, plan: Plan, spec: InputSpec, bulk: bool = False) -> Pixels:
@@ -267,21 +289,21 @@ class DecodeQueue:
     async def _run_in_line(self, data: bytes, plan: Plan, spec: InputSpec) -> Pixels:
         loop = asyncio.get_running_loop()
         plan.work, plan.pixels = (data, spec), loop.create_future()
-        self.claims.add(plan)
         self.waiting.add(plan)
         self._begin(loop)
         return await plan.pixels
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the free threads to those who are first in the line and may begin."""
-        if self.waiting and not self.room():
+        room = not self.waiting or self.room()
+        if not room:
             self.later = self.later or loop.call_later(ROOM_SECONDS, self._begin_later, loop)
-        elif len(self.running) <= self.threads:
+        if len(self.running) <= self.threads:
             for plan in sorted(self.waiting, key=lambda plan: plan.key):
                 now = time.perf_counter()
                 if plan.deadline < now or (plan.pixels and plan.pixels.done()):
                     continue  # nobody waits for it, as will be seen in a moment
-                if self._leaves_one_free(plan, now):
+                if (room or plan.quick) and self._leaves_one_free(plan, now):
                     if self.held + plan.size <= self.max_bytes:
                         self._hand_over(plan, now, loop)
                     elif now - plan.came > HOLD_SECONDS:
@@ -319,7 +341,7 @@ class DecodeQueue:
     def _end(self, plan: Plan, work: Future[tuple[Pixels, float]], loop: asyncio.AbstractEventLoop) -> None:
         """A thread is done with an image: answer, after the next one was handed over."""
         self.running.discard(plan)
-        self.claims.discard(plan)
+        self._forget(plan)
         self.held -= plan.size
         plan.began = 0.0
         self._begin(loop)

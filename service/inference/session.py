@@ -37,9 +37,10 @@ log = logging.getLogger("hubel")
 class OnnxSession:
     """A package in memory, checked and warm. ``run`` is safe to call from one thread at a time; the one that warms is best.
 
-    provider, precision: what computes. sizes: of batches, once warm; a larger one is computed too. skipped_backends: faster ways
-    that this package and machine should have but that failed, the log says why; empty where all is well. With a public ``key``
-    the package must be signed with the private one. gpu_memory: bytes of a GPU's memory that it may take; 0: any.
+    provider, precision: what computes. sizes: of batches, once warm; a larger one is computed too. seconds_per_image: about, once
+    warm. skipped_backends: faster ways that this package and machine should have but that failed, the log says why; empty where
+    all is well. With a public ``key`` the package must be signed with the private one. gpu_memory: bytes of a GPU's memory that
+    it may take; 0: any.
 
     Raises:
         PackageError: the package is not what its manifest says or not signed, or was made with other preprocessing.
@@ -57,6 +58,7 @@ class OnnxSession:
         self.precision: Precision
         self.session: Session | None = None
         self.sizes: tuple[int, ...] = ()
+        self.seconds_per_image = 0.0
         self.skipped_backends: list[str] = []
         ways = choose(self.manifest, device, precision)
         for way in ways:
@@ -81,7 +83,7 @@ class OnnxSession:
         return self.folder / way.graph, registry.load(self.folder, self.manifest, way.graph)
 
     def _golden(self) -> Golden:
-        return Golden(self.folder / GOLDEN, registry.load(self.folder, self.manifest, GOLDEN), self.manifest.id)
+        return Golden(self.folder / GOLDEN, registry.load(self.folder, self.manifest, GOLDEN), self.manifest)
 
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         """Compute the outputs named: images (n, height, width, 3) uint8 -> arrays of n rows, float32.
@@ -134,8 +136,15 @@ class OnnxSession:
             began = time.perf_counter()
             work(size)
             time.sleep(rest * (time.perf_counter() - began))
+        self.seconds_per_image = self._time(self.sizes[-1] if self.way.sized else self.sizes[0])
         if isinstance(self.session, SizedSessions) and (plain := self.session.plain):
             self.skipped_backends.append(f"{self.way} with a CUDA graph, batches of {', '.join(map(str, plain))}")
+
+    def _time(self, size: int) -> float:
+        """Seconds that an image takes in a batch of so many."""
+        began = time.perf_counter()
+        self._run_empty(size)
+        return (time.perf_counter() - began) / size
 
     def _run_empty(self, size: int) -> None:
         self.run(np.zeros((size, *self._shape()), np.uint8), ("features", *self.manifest.answer_outputs))

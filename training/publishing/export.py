@@ -34,7 +34,7 @@ from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
 from training.loop.normalisation import normalise
 from training.networks.classifier import Classifier
-from training.publishing import drift_reference
+from training.publishing import drift_reference, golden
 from training.publishing.novelty import attach
 from training.publishing.quantize import quantize
 
@@ -204,13 +204,16 @@ def measure(run: Path, images: ImageSet, reference: NDArray[np.float32]) -> list
     """
     ways: list[tuple[str, Precision]] = [(provider, p) for provider in installed() for p in precisions.computable(provider)]
     ways.append((CPU, "fp16"))  # slow there, but rounded as on a GPU
+    inputs = golden.made(*images.pixels.shape[1:3])
+    promised = logits_of(open_session(run / MODEL), inputs, say=False)
     found: list[dict[str, Any]] = []
     for provider, precision in ways:
         if (run / GRAPHS[precision]).is_file():
-            known = (provider, precision) == (CPU, "fp32")
-            session = None if known else open_session(run / GRAPHS[precision], provider, precision)
-            logits = logits_of(session, images.pixels) if session else reference
-            found.append({"provider": provider, "precision": precision, **_against(reference, logits, images.targets)})
+            session = open_session(run / GRAPHS[precision], provider, precision)
+            logits = reference if (provider, precision) == (CPU, "fp32") else logits_of(session, images.pixels)
+            figures = _against(reference, logits, images.targets)
+            figures["golden"] = round(min(1.0, golden.difference(logits_of(session, inputs, say=False), promised)), 4)
+            found.append({"provider": provider, "precision": precision, **figures})
     return found
 
 

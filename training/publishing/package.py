@@ -8,11 +8,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from models.image.fingerprint import fingerprint
-from models.image.spec import InputSpec
 from models.package import manifest as manifests
 from models.package import statistics
 from models.package.drift_reference import FILE as REFERENCE
@@ -27,9 +24,8 @@ from training.evaluation import choices, evaluate
 from training.loop import checkpoint as checkpoints
 from training.loop import initial_weights, teacher
 from training.loop.checkpoint import Checkpoint
-from training.publishing import export
+from training.publishing import export, golden
 
-GOLDEN_IMAGES = 4
 MOST_ROWS, MOST_NAMES = 200, 100  # classes of the card's table, and names in its text
 REPORT_FACTS = "report.json"  # of a run: what its report says, as data
 
@@ -60,7 +56,9 @@ def publish(run: Path, store: Path, name: str, with_weights: bool = False) -> Ma
         others = {name for name in (manifests.ANSWERS, REFERENCE) if (run / name).is_file()}  # not of every earlier run
         for made in graphs | others | ({manifests.REPORT} if has_report else set()):
             shutil.copyfile(run / made, folder / made)
-        write_golden(folder / manifests.MODEL, draft.input, folder / manifests.GOLDEN)
+        images = golden.made(draft.input.height, draft.input.width)
+        logits = export.logits_of(export.open_session(folder / manifests.MODEL), images, say=False)
+        np.savez_compressed(folder / manifests.GOLDEN, images=images, logits=logits)
         (folder / manifests.CARD).write_text(
             card(draft, evaluation, export.opset_of(folder / manifests.MODEL)), encoding="utf-8", errors="backslashreplace"
         )
@@ -118,21 +116,6 @@ def _draft(name: str, checkpoint: Checkpoint, evaluation: dict[str, Any], parity
         },
         files=dict.fromkeys((manifests.MODEL, manifests.GOLDEN, manifests.CARD, *more), none),
     )
-
-
-def golden_images(spec: InputSpec, n: int = GOLDEN_IMAGES) -> NDArray[np.uint8]:
-    """Smooth random colour fields, (n, height, width, 3) uint8: made, not taken, so that a package passes on nobody's
-    pictures. They only have to make every layer work; two runtimes that agree on them compute the same."""
-    random = np.random.default_rng(1962)  # Hubel and Wiesel's paper on the cat's visual cortex
-    fields = random.integers(0, 256, (n, 6, 6, 3)).astype(np.uint8)
-    size = (spec.width, spec.height)
-    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in fields])
-
-
-def write_golden(model: Path, spec: InputSpec, path: Path) -> None:
-    """Golden inputs with the logits that the exported graph gives for them."""
-    images = golden_images(spec)
-    np.savez_compressed(path, images=images, logits=export.logits_of(export.open_session(model), images))
 
 
 def _started_from(source: dict[str, Any]) -> str:

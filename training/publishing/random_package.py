@@ -21,7 +21,7 @@ from training.evaluation import evaluate
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
 from training.networks import catalogue
-from training.publishing import export, package
+from training.publishing import export, golden, package
 from training.recipe import Recipe
 
 CLASSES = tuple(f"class-{i:03d}" for i in range(1000))
@@ -45,7 +45,7 @@ def publish(architecture: str, store: Path, seed: int = 0) -> Manifest:
     spec = InputSpec(height=side, width=side, resize=side) if side else INPUT
     checkpoint = Checkpoint(Recipe(architecture, spec, epochs=1), CLASSES, MEAN, STD, provenance=provenance.describe())
     model = checkpoint.build().eval()
-    pixels = package.golden_images(spec, IMAGES)
+    pixels = golden.made(spec.height, spec.width, IMAGES)
     unlabelled = _images(pixels, np.zeros(IMAGES, np.int64))
     spread = float(evaluate.logits_of(model, checkpoint, unlabelled, device="cpu").std())
     with torch.no_grad():  # random weights leave classes nearly equal, and rounding would decide between them

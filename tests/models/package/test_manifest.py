@@ -59,7 +59,7 @@ def test_a_manifest_from_before_a_field_was_there_is_read(field: str, tmp_path: 
     assert getattr(evaluation, field) is None
 
 
-@pytest.mark.parametrize("field", ["agreement", "lost", "gained"])
+@pytest.mark.parametrize("field", ["agreement", "lost", "gained", "golden"])
 def test_a_provider_from_before_images_were_compared_is_read(field: str, tmp_path: Path) -> None:
     assert getattr(read(tmp_path, document(f"evaluation.providers.0.{field}")).evaluation.providers[0], field) is None
 

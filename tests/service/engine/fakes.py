@@ -31,6 +31,7 @@ class Session:
     def __init__(self) -> None:
         self.manifest = make_manifest(input=SPEC)
         self.skipped_backends: list[str] = []
+        self.seconds_per_image = 0.0
         self.sizes = (1, 2, 4, 8)
         self.batches: list[list[int]] = []
         self.busy, self.gate = threading.Event(), threading.Event()

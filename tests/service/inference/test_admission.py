@@ -147,11 +147,23 @@ def test_what_is_aside_is_not_before_the_network() -> None:
     with fronts[0].admit(4):
         with pytest.raises(Overloaded):
             fronts[0].check(1)
-        with fronts[0].aside():
+        with fronts[0].aside(soon=False):
             fronts[0].check(1)
         with pytest.raises(Overloaded):
             fronts[0].check(1)
     assert fronts[0].admitted == 0
+
+
+def test_what_the_network_will_soon_have_counts_for_refusals_in_all_fronts_and_not_for_its_room() -> None:
+    fronts = Fronts(2, max_batch=1, max_queue_seconds=1.0)
+    fronts.engine.seconds_per_image = 0.3
+    with fronts[0].admit(4), fronts[0].aside(soon=True), fronts[0].aside(soon=True):
+        assert fronts[1].admitted == 2
+        assert fronts[1].has_room(1.0)
+        assert not fronts[1].idle()
+        with pytest.raises(Overloaded, match=r"4 images are waiting, which takes 1\.2 s"):
+            fronts[1].check(1)
+    fronts[1].check(1)
 
 
 def test_there_is_room_while_less_waits_than_a_kind_of_work_may() -> None:

@@ -326,12 +326,66 @@ def test_the_line_waits_while_the_network_has_no_room(make: Callable[..., Decode
     on = make(2, room=lambda: not full[0])
 
     async def scenario() -> None:
-        asked = asyncio.create_task(ask(on, MEDIUM))
+        asked = asyncio.create_task(ask(on, LONG))
         await ask(on, SMALL)
         await until(lambda: bool(on.waiting))
         assert decoder.began == [SMALL]
         full[0] = False
         await asked
+
+    run(scenario())
+
+
+def test_what_is_quick_does_not_wait_for_the_network(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
+    full = [True]
+    on = make(2, room=lambda: not full[0])
+
+    async def scenario() -> None:
+        asked = asyncio.create_task(ask(on, LONG))
+        await until(lambda: bool(on.waiting))
+        await ask(on, MEDIUM)
+        assert decoder.began == [MEDIUM]
+        full[0] = False
+        await asked
+
+    run(scenario())
+
+
+def test_small_images_come_after_quick_ones_that_wait(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
+    on = make(1)
+    larger = png_header(500, 500)
+    first = [named(MEDIUM, str(i)) for i in range(3)]
+    decoder.hold(*first)
+
+    async def scenario() -> None:
+        asked = [asyncio.create_task(ask(on, file)) for file in first]
+        await until(lambda: len(on.waiting) == 1)
+        assert not on.plan(larger, SPEC).small
+        assert on.plan(SMALL, SPEC).small
+        decoder.free()
+        await asyncio.gather(*asked)
+        assert on.plan(larger, SPEC).small
+
+    run(scenario())
+
+
+def test_images_are_refused_when_quick_ones_wait_too_long(make: Callable[..., DecodeQueue], decoder: Decoder) -> None:
+    on = make(1, max_seconds=1.0)
+    first = [named(MEDIUM, str(i)) for i in range(3)]
+    decoder.hold(*first)
+
+    async def scenario() -> None:
+        asked = [asyncio.create_task(ask(on, file)) for file in first]
+        await until(lambda: len(on.waiting) == 1)
+        on.check()
+        on.max_seconds = 2.5 * on.plan(MEDIUM, SPEC).seconds
+        with pytest.raises(Overloaded, match="3 images wait to be decoded"):
+            on.check()
+        with pytest.raises(Overloaded, match="3 images wait to be decoded, before 1 more"):
+            await ask(on, MEDIUM)
+        decoder.free()
+        await asyncio.gather(*asked)
+        on.check()
 
     run(scenario())
 

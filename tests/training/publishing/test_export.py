@@ -130,6 +130,8 @@ def test_the_comparison_with_torch_is_recorded(journey: Journey) -> None:
     top1 = {(figure["provider"], figure["precision"]): figure["top1"] for figure in result["providers"]}
     assert top1[CPU, "fp32"] == pytest.approx(float((exported.argmax(1) == images.targets).mean()), abs=1e-4)
     assert {(CPU, "fp32"), (CPU, "int8")} <= set(top1)
+    differ = {(figure["provider"], figure["precision"]): figure["golden"] for figure in result["providers"]}
+    assert differ[CPU, "fp32"] == 0 < differ[CPU, "int8"] < 1
     assert result["outputs"] == {"logits": [3], "features": [240], "feature_map": [240, 2, 2], "novelty": [1]}
 
 

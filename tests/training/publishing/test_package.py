@@ -149,13 +149,13 @@ def test_the_manifest_says_where_the_network_comes_from(journey: Journey, manife
 
 
 def test_the_golden_logits_are_what_the_graph_gives_for_the_golden_images(journey: Journey, manifest: Manifest) -> None:
-    with np.load(journey.package / GOLDEN) as golden:
-        images, logits = golden["images"], golden["logits"]
+    with np.load(journey.package / GOLDEN) as file:
+        images, logits = file["images"], file["logits"]
 
-    assert (images.shape, images.dtype) == ((package.GOLDEN_IMAGES, 16, 16, 3), np.uint8)
-    assert (logits.shape, logits.dtype) == ((package.GOLDEN_IMAGES, 3), np.float32)
+    assert (images.shape, images.dtype) == ((golden.IMAGES, 16, 16, 3), np.uint8)
+    assert (logits.shape, logits.dtype) == ((golden.IMAGES, 3), np.float32)
     np.testing.assert_allclose(run_onnx(journey.package / MODEL, images)["logits"], logits, atol=1e-4)
-    np.testing.assert_array_equal(images, package.golden_images(manifest.input))
+    np.testing.assert_array_equal(images, golden.made(16, 16))
     assert np.ptp(logits, axis=0).min() > 0.01  # four different answers
 
 

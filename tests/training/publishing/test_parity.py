@@ -30,7 +30,7 @@ from training.evaluation import evaluate
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier
-from training.publishing import export, package
+from training.publishing import export, golden
 from training.publishing.quantize import quantize
 
 IMAGES = os.environ.get("HUBEL_TEST_IMAGES", "")
@@ -111,7 +111,7 @@ def answers(model: Classifier, checkpoint: Checkpoint, pixels: NDArray[np.uint8]
 )
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     side = SIDES[request.param]
-    pixels = package.golden_images(InputSpec(side, side, side), 8)
+    pixels = golden.made(side, side, 8)
     pixels[0] = 0
     pixels[1, :, side // 2 :] = 255
     return exported(request.param, pixels, tmp_path_factory.mktemp("parity"))
