@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.pixels import Pixels
+from training.data.pixels import Array
 
 IMAGES = 4
 
 
-def made(height: int, width: int, n: int = IMAGES) -> Pixels:
+def made(height: int, width: int, n: int = IMAGES) -> Array:
     """Smooth random colour fields, (n, height, width, 3) uint8: made, not taken, so that a package passes on nobody's
     pictures. They only have to make every layer work; two runtimes that agree on them compute the same."""
     random = np.random.default_rng(1962)  # Hubel and Wiesel's paper on the cat's visual cortex

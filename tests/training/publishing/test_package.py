@@ -30,7 +30,7 @@ from training.errors import CheckpointError
 from training.evaluation import evaluate
 from training.evaluation.novelty import THRESHOLD
 from training.loop import checkpoint as checkpoints
-from training.publishing import export, package
+from training.publishing import export, golden, package
 from training.report import facts
 
 
