@@ -13,6 +13,7 @@ from models.terminal.table import printable
 from service.bulk import allowance
 from service.bulk.copies import Copies
 from service.bulk.errors import BulkError
+from service.bulk.formats import writer_of
 from service.bulk.item import Item
 from service.bulk.journal import facts_of
 from service.bulk.model import Model
@@ -70,6 +71,8 @@ def _run(args: argparse.Namespace, config: Settings) -> int:
         raise BulkError(f"--url asks what the service at {args.url} serves; leave --model out")
     if args.out and args.out.is_dir():
         raise BulkError(f"--out {args.out} is a folder; name a file")
+    if args.out:
+        writer_of(args.out)  # so that a wrong ending is told at once
     listing = walk(args.paths, args.copy_into)
     model = _model(args, config)
     facts = facts_of({**model.facts, **_copies(args)}, listing.items)

@@ -27,18 +27,18 @@ def writer_of(path: Path) -> Writer:
     if ending not in writers:
         raise BulkError(f"--out {path} ends in {ending or 'nothing'!r}; let it end in {', '.join(writers)}")
     if ending == ".parquet":
-        _arrow(path)
+        _parquet(path)
     return writers[ending]
 
 
-def _arrow(path: Path) -> Any:
+def _parquet(path: Path) -> Any:
     try:
-        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
     except ImportError as err:
         raise BulkError(
             f"--out {path} needs pyarrow, which is not installed: {program.extra('parquet')}; or name a .jsonl"
         ) from err
-    return pyarrow
+    return parquet
 
 
 def _write_csv(journal: Journal, columns: tuple[str, ...], file: BinaryIO) -> None:
@@ -62,8 +62,7 @@ def _write_jsonl(journal: Journal, columns: tuple[str, ...], file: BinaryIO) -> 
 
 
 def _write_parquet(journal: Journal, columns: tuple[str, ...], file: BinaryIO) -> None:
-    arrow = _arrow(journal.path)
-    with arrow.parquet.ParquetWriter(file, arrow_table([], columns).schema) as writer:
+    with _parquet(journal.path).ParquetWriter(file, arrow_table([], columns).schema) as writer:
         for group in _groups(journal.rows()):
             writer.write_table(arrow_table(group, columns))
 

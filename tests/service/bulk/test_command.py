@@ -248,13 +248,13 @@ def test_a_full_disk_ends_it_with_a_line_and_the_same_command_goes_on(tiny_store
 @pytest.mark.long
 def test_killed_at_twenty_random_points_every_image_is_in_the_output_once(tiny_store: Path, tmp_path: Path) -> None:
     """The points are distances of the journal's growth, so that each run gets on, whatever the machine's speed."""
-    n, out = 6000, tmp_path / "x.jsonl"
+    n, out = 10_000, tmp_path / "x.jsonl"
     words = fill(tmp_path / "a", n), "--out", out, "--copy-into", tmp_path / "sorted"
     chance, journal = random.Random(7), tmp_path / "x.jsonl.partial"
     for _ in range(20):
         process = start(tiny_store, *words)
         begun = journal.stat().st_size if journal.exists() else 0
-        until = begun + chance.randrange(1, 35_000)
+        until = begun + chance.randrange(1, 90_000)
         while process.poll() is None and (not journal.exists() or journal.stat().st_size < until):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
