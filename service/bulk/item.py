@@ -36,8 +36,8 @@ class LocalFile:
             size = os.fstat(handle).st_size
             check_size(size, limit)
             data = os.read(handle, size + 1)
-            while len(data) <= limit and (more := os.read(handle, limit + 1 - len(data))):
-                data += more
+            while (len(data) != size or not size) and len(data) <= limit and (more := os.read(handle, limit + 1 - len(data))):
+                data += more  # it came in parts, has another size by now, or one that is not told
         finally:
             os.close(handle)
         check_size(len(data), limit)
