@@ -14,7 +14,7 @@ SERVE_SIZE := $(if $(filter serve-gpu,$(SERVE_EXTRA)),with CUDA several GB,about
 LOOK := $(if $(wildcard .venv/.synced),.venv,.venv-serve)
 LOOK_SYNCED = $(LOOK)/.synced$(if $(filter .venv-serve,$(LOOK)),-$(SERVE_EXTRA))
 EXTRAS ?=
-SERVING_EXTRAS := imagenet remote signing
+SERVING_EXTRAS := imagenet parquet ray remote signing
 
 DATA ?= data
 STORE ?= models/store
@@ -51,7 +51,7 @@ CUDA = $(filter cuda,$(call given,DEVICE))
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout; EXTRAS="mlflow datasets signing remote" for more
+setup: .venv/.synced .venv-serve/.synced-$(SERVE_EXTRA)  ## install everything below the checkout; EXTRAS="mlflow datasets signing remote parquet ray" for more
 	@$(if $(EXTRAS),$(UV) sync -q --locked --inexact $(EXTRAS:%=--extra %))
 	@$(if $(filter $(SERVING_EXTRAS),$(EXTRAS)),UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --inexact --no-dev \
 	  $(patsubst %,--extra %,$(filter $(SERVING_EXTRAS),$(EXTRAS))))

@@ -29,6 +29,7 @@ URL = "http://127.0.0.1:3000"
 TIMEOUT = 60  # seconds without a byte
 PATIENCE = 300  # seconds in which a request is not answered
 ROOM = 4096  # bytes of a form around its images, at most for each
+TOO_LONG = "body_too_large"  # the code of a file that is not sent
 OF_AN_IMAGE = {400, 413, 415}  # what a single image can be refused with
 TOO_MUCH = {413, 504}  # what fewer images may help against
 BUSY = {429, 503, 504}
@@ -36,9 +37,10 @@ JSON = "application/json"
 
 
 class Refusal(NamedTuple):
-    """In the place of an image that the service does not take: why."""
+    """In the place of an image that the service does not take: why, and the code that docs/api.md lists."""
 
     reason: str
+    code: str = ""
 
 
 class Reply(NamedTuple):
@@ -153,7 +155,7 @@ class Client:
 
     def _answers(self, question: Question[T], files: Sequence[bytes]) -> list[T | Refusal]:
         if self._too_long(files):  # one; sent, it would be refused half-way
-            return [Refusal(f"it has {len(files[0]):,} bytes, the service takes {self._max_bytes:,}")]
+            return [Refusal(f"it has {len(files[0]):,} bytes, the service takes {self._max_bytes:,}", TOO_LONG)]
         several = len(files) > 1
         content_type, body = _form(files) if several else ("application/octet-stream", files[0])
         reply = self._patiently("POST", question.path, body, content_type, TOO_MUCH if several else ())
@@ -163,7 +165,7 @@ class Client:
             middle = len(files) // 2
             return self._answers(question, files[:middle]) + self._answers(question, files[middle:])
         if not several and reply.status in OF_AN_IMAGE:
-            return [Refusal(_detail(reply.content))]
+            return [Refusal(_detail(reply.content), _code(reply.content))]
         raise self._refused(reply)
 
     def _patiently(self, method: str, path: str, body: bytes | None, content_type: str, given_up: Iterable[int] = ()) -> Reply:
@@ -207,7 +209,7 @@ class Client:
     def _results(self, question: Question[T], content: Any, n: int) -> list[T | Refusal]:
         try:
             model, results = f"{content['model']}:{content['version']}", list(content["results"])
-            found = [Refusal(str(r["error"]["detail"])) if "error" in r else question.read(r) for r in results]
+            found = [_refusal(r["error"]) if "error" in r else question.read(r) for r in results]
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as err:
             raise ServiceError(f"{self.url} answered something else than it was asked for: {_said(err)}") from err
         if model != self.model and not question.of_any_version:
@@ -263,6 +265,15 @@ def _form(files: Sequence[bytes]) -> tuple[str, bytes]:
 def _detail(problem: Any) -> str:
     """What an answer that is none gives as its reason (RFC 9457)."""
     return str(problem["detail"]) if isinstance(problem, dict) and "detail" in problem else "it gives no reason"
+
+
+def _refusal(problem: Any) -> Refusal:
+    """Of one image among several. Raises KeyError or TypeError where it is no problem."""
+    return Refusal(str(problem["detail"]), _code(problem))
+
+
+def _code(problem: Any) -> str:
+    return str(problem["code"]) if isinstance(problem, dict) and "code" in problem else ""
 
 
 def _said(err: Exception) -> str:

@@ -1,4 +1,6 @@
-"""hubel serve: serve the model that the settings name, until SIGTERM or Ctrl-C. Beside it: hubel status | new-key | forget."""
+"""hubel serve: serve the model that the settings name, until SIGTERM or Ctrl-C. Beside it: hubel classify | status | new-key |
+forget.
+"""
 
 import argparse
 import asyncio
@@ -23,6 +25,7 @@ try:
     from models.package.manifest import PackageError
     from models.registry import registry
     from service import settings
+    from service.bulk import command as bulk
     from service.errors import InvalidAnswer
     from service.http import api_keys
     from service.http.api_keys import KeysError
@@ -60,6 +63,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_status)
+    command = commands.add_parser(
+        "classify",
+        help=program.SERVICE["classify"],
+        description="docs/bulk.md describes it. HUBEL_* settings count as for serve.",
+    )
+    bulk.add_options(command)
+    command.set_defaults(run=lambda args: bulk.run(args, settings.read()))
     command = commands.add_parser("forget", help=program.SERVICE["forget"])
     command.add_argument("answer", metavar="ANSWER", help="of a result, or the id in the name of a file in answers/")
     command.set_defaults(run=run_forget)

@@ -26,8 +26,8 @@ OURS = {"benchmarks", "hubel", "models", "service", "tests", "training"}
 USES = {  # by folder: the extras and groups that its environment has beside the base
     "hubel": ("hubel", ()),
     "models": ("models", ("remote", "signing")),
-    "service on a CPU": ("service", ("serve-cpu",)),
-    "service on a GPU": ("service", ("serve-gpu",)),
+    "service on a CPU": ("service", ("serve-cpu", "parquet", "ray")),
+    "service on a GPU": ("service", ("serve-gpu", "parquet", "ray")),
     "training": ("training", ("train", "datasets", "mlflow")),
     "inspection": ("training/inspection", ("inspect",)),
     "tests": ("tests", tuple(PARTS)),
@@ -36,6 +36,8 @@ ALSO_GIVEN_BY = {  # modules that other distributions have elsewhere, or that ar
     "datasets": {"datasets"},
     "mlflow": {"mlflow-skinny"},
     "onnxruntime": {"onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"},
+    "pyarrow": {"pyarrow"},
+    "ray": {"ray"},
 }
 NOT_IMPORTED = {
     "basedpyright": "a command",

@@ -18,6 +18,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C
 
 SERVICE = {
     "serve": "serve one model over HTTP until SIGTERM or Ctrl-C",
+    "classify": "name what is on every image of folders, archives and addresses, into a table",
     "status": "who is alive in a running service, and what is loaded; 0 where all is well",
     "new-key": "make an API key",
     "forget": "delete what is kept of an answer: images, labels and feedback, of whichever key",

@@ -71,7 +71,7 @@ def test_a_file_longer_than_a_body_may_be_is_not_sent(service: Client, script: S
 
     first, second, third = ask(service, [FILES[0], long, FILES[1]])
 
-    assert second.reason == f"it has {len(long):,} bytes, the service takes 100,000"
+    assert second == Refusal(f"it has {len(long):,} bytes, the service takes 100,000", "body_too_large")
     assert (first.shape, third.shape) == ((3,), (3,))
 
 
@@ -79,7 +79,7 @@ def test_a_file_longer_than_a_body_may_be_is_not_sent(service: Client, script: S
 def test_a_bad_image_is_told_in_its_place(n: int, service: Client) -> None:
     *others, bad = ask(service, [*FILES[: n - 1], b"no image"])
 
-    assert bad == Refusal("the file is no image")
+    assert bad == Refusal("the file is no image", "unsupported_format")
     assert len(others) == n - 1
 
 

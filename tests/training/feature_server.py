@@ -1,8 +1,8 @@
-"""A fake of the service: it answers /v1/info, and /v1/features with the mean colour of each image."""
+"""A fake of the service: it answers /v1/info, and whatever else with the mean colour of each image, or as it is told."""
 
 import base64
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
@@ -28,6 +28,7 @@ class Script:
     broken: object = None  # what is answered instead
     batches: list[int] = field(default_factory=list[int])  # images of each request for features that was answered
     paths: list[str] = field(default_factory=list[str])
+    result: Callable[[bytes], dict[str, Any]] = field(default_factory=lambda: mean_colour)
 
 
 def mean_colour(file: bytes) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def mean_colour(file: bytes) -> dict[str, Any]:
     try:
         pixels = np.asarray(Image.open(BytesIO(file)).convert("RGB"), np.float32)
     except UnidentifiedImageError:
-        return {"error": {"status": 415, "detail": "the file is no image"}}
+        return {"error": {"status": 415, "code": "unsupported_format", "detail": "the file is no image"}}
     return {"features": base64.b64encode(pixels.mean((0, 1)).astype("<f4").tobytes()).decode()}
 
 
@@ -63,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(images) > self.script.most:
             return self.answer({"detail": "too many images"}, 413)
         self.script.batches.append(len(images))
-        results = [mean_colour(image) for image in images]
+        results = [self.script.result(image) for image in images]
         if len(results) == 1 and "error" in results[0]:
             return self.answer(results[0]["error"], results[0]["error"]["status"])
         whole = {"model": "fake", "version": 1, "results": results}
