@@ -75,10 +75,10 @@ class Activation:
     name: str
 
     def forward(self, x: Array) -> Array:
-        return np.maximum(x, np.float32(0)) if self.name == "Relu" else np.tanh(x)
+        return np.maximum(x, 0) if self.name == "Relu" else np.tanh(x)
 
     def back(self, gradient: Array, y: Array) -> Array:
-        return gradient * (y > 0) if self.name == "Relu" else gradient * (1 - y * y)
+        return gradient * np.asarray(y > 0 if self.name == "Relu" else 1 - y * y, np.float32)
 
 
 class Head:

@@ -37,4 +37,4 @@ def class_map(head: Head, row: dict[str, Row], target: int = LIKELIEST) -> Row:
     most = float(evidence.max())
     if not np.isfinite(most + float(evidence.min())):
         raise ValueError("the network gives values that are no numbers (NaN or infinite)")
-    return np.maximum(evidence, np.float32(0)) / np.float32(most) if most > 0 else np.zeros_like(evidence)
+    return (np.maximum(evidence, 0) / most).astype(np.float32) if most > 0 else np.zeros_like(evidence)

@@ -62,8 +62,9 @@ def logits_of(data: bytes, feature_maps: NDArray[np.float32]) -> NDArray[np.floa
 
 def gradients(data: bytes, feature_map: NDArray[np.float32]) -> NDArray[np.floating]:
     """(classes, channels): of each logit by each channel, mean over all places, by moving each place a little."""
-    steps = np.float32(STEP) * np.eye(FLAT, dtype=np.float32).reshape(FLAT, *SHAPE)
-    moved = (logits_of(data, feature_map + steps) - logits_of(data, feature_map - steps)) / (2 * STEP)
+    steps = (STEP * np.eye(FLAT)).astype(np.float32).reshape(FLAT, *SHAPE)
+    more, less = (logits_of(data, (feature_map + sign * steps).astype(np.float32)) for sign in (1, -1))
+    moved = (more - less) / (2 * STEP)
     return moved.reshape(*SHAPE, CLASSES).mean((1, 2)).T
 
 
