@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.errors import ServiceError
-from models.package.prediction import Classification, Ranking
+from models.package.prediction import Classification, Explanation, Ranking
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
 Vector = NDArray[np.float32]
@@ -111,6 +111,14 @@ class Client:
     def features_all(self, images: Iterable[Image], normalize: bool = True) -> Iterator[Vector | Refusal]:
         path = f"/v1/features?normalize={str(normalize).lower()}&encoding=base64"
         return self._ask_all(Question(path, self._vector, of_any_version=False), images)
+
+    def explain(self, image: Image, label: str | None = None) -> Explanation:
+        """Which places of the image speak for ``label``, or for the likeliest class."""
+        return _one(self.explain_all([image], label))
+
+    def explain_all(self, images: Iterable[Image], label: str | None = None) -> Iterator[Explanation | Refusal]:
+        asked = "" if label is None else f"?class={quote(label, safe='')}"
+        return self._ask_all(Question(f"/v1/explain{asked}", _reader(Explanation)), images)
 
     def feedback(self, answer: str | Classification | Ranking, label: str | None = None, *, wrong: bool = False) -> bool:
         """Say which label would have been right, or, without one, whether the answer is wrong; whether it was right.

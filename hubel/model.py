@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.imagenet import package
-from models.package.prediction import Classification, Ranking
+from models.package.prediction import Classification, Explanation, Ranking
 from models.registry import registry
+from service.inference.class_map import LIKELIEST
 from service.inference.classifier import Classifier
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
@@ -46,6 +47,12 @@ class Model:
     def features(self, image: Image, normalize: bool = True) -> Row:
         """The feature vector (dimensions,), of length 1 with ``normalize``, else as the network gives it."""
         return self._classifier.features([read(image)], normalize)[0]
+
+    def explain(self, image: Image, label: str | None = None) -> Explanation:
+        """Which places of the image speak for ``label``, or for the likeliest class. Raises ValueError for a label that is none,
+        and models.package.head.Unexplained where no map can be made."""
+        target = LIKELIEST if label is None else self.labels.index(label)
+        return self._classifier.explain([read(image)], target)[0]
 
 
 def read(image: Image) -> bytes:

@@ -63,7 +63,7 @@ class FrontedService(bentoml.Service[Any]):
 
 @bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.worker_count(), metrics={"enabled": False})
 class Hubel:
-    """Classify, rank and describe images with one model."""
+    """Classify, rank, describe and explain images with one model."""
 
     def __init__(self) -> None:
         self.service = app.Service(CONFIG, engine(), attachment())
@@ -90,6 +90,11 @@ class Hubel:
     async def features(self, image: Path, /) -> dict[str, Any]:
         """The feature vector of an image file, as POST /v1/features answers."""
         return await self._ask("/v1/features", image)
+
+    @bentoml.api(route="/v1/explain")
+    async def explain(self, image: Path, /) -> dict[str, Any]:
+        """Which places of an image file speak for its class, as POST /v1/explain answers."""
+        return await self._ask("/v1/explain", image)
 
     async def _ask(self, path: str, image: Path) -> dict[str, Any]:
         """The answer of an endpoint where no HTTP is between; raises the errors of service/errors.py."""

@@ -21,6 +21,7 @@ HubelError
         UnsupportedMediaType    415  a content type that holds no images
         WrongHost               421  called by a name that is not its own
         InvalidParameter        422
+        NotExplainable          422  a map is asked for that the model does not give
         RateLimited             429  more than the key's limit
         HeadTooLarge            431
     ServerError
@@ -141,6 +142,10 @@ class WrongHost(ClientError):
 
 class InvalidParameter(ClientError):
     status, code, title = 422, "invalid_parameter", "A parameter is wrong"
+
+
+class NotExplainable(ClientError):
+    status, code, title = 422, "not_explainable", "The model's answers cannot be explained"
 
 
 class RateLimited(ClientError):

@@ -21,8 +21,9 @@ import json, pathlib, sys
 import bentoml
 with bentoml.SyncHTTPClient(sys.argv[1]) as client:
     picture = pathlib.Path(sys.argv[2])
-    print(json.dumps([client.classify(picture), client.top_k(picture), client.features(picture)]))
+    print(json.dumps([client.classify(picture), client.top_k(picture), client.features(picture), client.explain(picture)]))
 """  # a program of its own, as BentoML's client leaves a temporary folder to the end of the process
+ROUTES = ("/v1/classify", "/v1/top-k", "/v1/features", "/v1/explain")
 BENTOML = Path(sys.executable).with_name("bentoml")
 
 
@@ -33,10 +34,10 @@ def ask(server: Server, picture: Path) -> None:
     assert asked.returncode == 0, asked.stderr
     answers = json.loads(asked.stdout)
     with server.client() as plain:
-        for path, answer in zip(("/v1/classify", "/v1/top-k", "/v1/features"), answers, strict=True):
+        for path, answer in zip(ROUTES, answers, strict=True):
             other = plain.post(path, content=picture.read_bytes()).json()
             tokens = [result.pop("answer", None) for reply in (answer, other) for result in reply["results"]]  # no two are alike
-            assert all(tokens) or path == "/v1/features"
+            assert all(tokens) or path in ("/v1/features", "/v1/explain")
             assert answer["results"] == other["results"]
             assert answer["model"] == other["model"]
 
@@ -52,7 +53,7 @@ def test_bentoml_s_client_asks_a_running_service(server: Server, picture: Path) 
     ask(server, picture)
     with httpx.Client(base_url=server.url) as client:
         routes = {route["route"] for route in client.get("/schema.json").json()["routes"]}
-    assert routes == {"/v1/classify", "/v1/top-k", "/v1/features"}
+    assert routes == set(ROUTES)
 
 
 @pytest.mark.skipif(not (TOOLS / "uv").exists() and not shutil.which("uv"), reason="bentoml build needs uv")

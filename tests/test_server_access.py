@@ -82,6 +82,7 @@ def visitor(guarded: Server) -> Iterator[httpx.Client]:
     ("method", "path"),
     [
         ("POST", "/v1/classify"),
+        ("POST", "/v1/explain"),
         ("GET", "/v1/models"),
         ("GET", "/metrics"),
         ("GET", "/openapi.json"),

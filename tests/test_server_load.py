@@ -63,11 +63,12 @@ def make_client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=60, limits=limits, trust_env=False)
 
 
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/explain"])
 def test_overload_is_refused_with_a_time_to_come_back_and_the_rest_is_answered(
-    start_server: StartServer, wide_store: Path
+    start_server: StartServer, wide_store: Path, path: str
 ) -> None:
     server = start_server(wide_store, HUBEL_MAX_QUEUE="4", HUBEL_MAX_IMAGES="4", HUBEL_MAX_BATCH="1", HUBEL_THREADS="1")
-    responses = asyncio.run(posts_from_many_clients(server.url, [make_image()] * CLIENTS))
+    responses = asyncio.run(posts_from_many_clients(server.url, [make_image()] * CLIENTS, path))
     refused = [response for response in responses if response.status_code != 200]
     assert 4 <= len(responses) - len(refused) < CLIENTS
     for response in refused:
@@ -81,15 +82,16 @@ def test_overload_is_refused_with_a_time_to_come_back_and_the_rest_is_answered(
     assert server.stop() == 0
 
 
-async def posts_from_many_clients(url: str, images: list[bytes]) -> list[httpx.Response]:
+async def posts_from_many_clients(url: str, images: list[bytes], path: str = "/v1/classify") -> list[httpx.Response]:
     async with make_client(url) as client:
-        return list(await asyncio.gather(*(client.post("/v1/classify", content=image) for image in images)))
+        return list(await asyncio.gather(*(client.post(path, content=image) for image in images)))
 
 
-def test_what_nobody_waits_for_any_more_is_not_computed(start_server: StartServer, wide_store: Path) -> None:
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/explain"])
+def test_what_nobody_waits_for_any_more_is_not_computed(start_server: StartServer, wide_store: Path, path: str) -> None:
     server = start_server(wide_store, HUBEL_MAX_BATCH="1", HUBEL_THREADS="1", **PATIENT)
     image = make_image()
-    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: {len(image)}\r\n\r\n".encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(image)}\r\n\r\n".encode()
     gone = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(40)]
     for connection in gone:
         connection.sendall(head + image)
@@ -103,7 +105,7 @@ def test_what_nobody_waits_for_any_more_is_not_computed(start_server: StartServe
             connection.close()
         assert send(client, "/v1/classify", [image]).status_code == 200
         counts = settled(client)
-    hung_up = counts['hubel_requests_total{route="/v1/classify",status="499"}']
+    hung_up = counts[f'hubel_requests_total{{route="{path}",status="499"}}']
     dropped = counts.get('hubel_dropped_images_total{reason="disconnected"}', 0)  # the others left while being decoded
     computed = counts["hubel_batch_size_images_sum"]
     assert hung_up > 5

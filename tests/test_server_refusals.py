@@ -66,6 +66,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "k twice": ("/v1/top-k?k=1&k=2", {"content": make_image()}, 422, "invalid_parameter"),
     "another switch": ("/v1/features?normalize=yes", {"content": make_image()}, 422, "invalid_parameter"),
     "another encoding": ("/v1/features?encoding=hex", {"content": make_image()}, 422, "invalid_parameter"),
+    "an unknown class": ("/v1/explain?class=cat", {"content": make_image()}, 422, "invalid_parameter"),
     "an unknown parameter": ("/v1/classify?top=3", {"content": make_image()}, 422, "invalid_parameter"),
     "an unknown path": ("/v1/classfy", {"content": make_image()}, 404, "unknown_path"),
     "the root": ("/", {"content": make_image()}, 404, "unknown_path"),
@@ -86,6 +87,7 @@ def test_a_bad_request_is_refused_with_its_code_and_the_next_good_one_is_answere
 def test_every_code_but_that_of_our_own_faults_is_provoked() -> None:
     # Below, in test_server_load.py, test_server_process.py and service/test_protocol.py.
     elsewhere = {"wrong_method", "overloaded", "deadline_exceeded", "request_timeout", "draining", "head_too_large"}
+    elsewhere |= {"not_explainable"}  # in test_server_explain.py
     elsewhere |= {"unauthorized", "rate_limited", "cors_refused", "wrong_host", "foreign_answer"}  # in test_server_access.py
     elsewhere |= {"unknown_answer", "expired_answer"}  # in test_server_feedback.py
     caused = {code for _, _, _, code in REFUSED.values()} | elsewhere

@@ -61,6 +61,27 @@ RESAMPLING = {
 
 
 @dataclass(frozen=True)
+class Box:
+    """A part of an upright image, in its pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a network sees, (height, width, 3) uint8, and which part that is of the upright image of ``width`` x ``height``
+    pixels."""
+
+    pixels: Pixels
+    width: int
+    height: int
+    seen: Box
+
+
+@dataclass(frozen=True)
 class Stored:
     """Pixels as a file stores them, not turned upright yet.
 
@@ -242,14 +263,28 @@ def fit(stored: Stored, spec: InputSpec) -> Pixels:
     image = stored.image
     size = (spec.height, spec.width) if stored.orientation in TURNED else (spec.width, spec.height)
     width, height = image.width - stored.overhang[0], image.height - stored.overhang[1]
-    side = min(width, height)
-    # Multiplied before divided: a crop as large as the resized side is then exactly the side, never a hair more.
-    box_width, box_height = size[0] * side / spec.resize, size[1] * side / spec.resize
-    left, top = (width - box_width) / 2, (height - box_height) / 2
-    box = (left, top, left + box_width, top + box_height)
+    part = central(width, height, *size, spec.resize)
+    box = (part.x, part.y, part.x + part.width, part.y + part.height)
     if box != (0.0, 0.0, *map(float, size)) or image.size != size:
         image = image.resize(size, RESAMPLING[spec.interpolation], box=box)
     return np.asarray(upright(image, stored.orientation))
+
+
+def central(width: float, height: float, across: int, down: int, resize: int) -> Box:
+    """What is cut out of an image of ``width`` x ``height``, where that leaves ``across`` x ``down`` pixels of a shorter side of
+    ``resize``."""
+    side = min(width, height)
+    # Multiplied before divided: a crop as large as the resized side is then exactly the side, never a hair more.
+    box_width, box_height = across * side / resize, down * side / resize
+    return Box((width - box_width) / 2, (height - box_height) / 2, box_width, box_height)
+
+
+def place(data: bytes, spec: InputSpec, limits: Limits = LIMITS, header: Header | None = None) -> Placed:
+    """As ``preprocess``, with where in the image that is."""
+    header = header or read_header(data)
+    stored = decode(data, limits, spec, header)
+    size = (header.height, header.width) if stored.orientation in TURNED else (header.width, header.height)
+    return Placed(fit(stored, spec), *size, central(*size, spec.width, spec.height, spec.resize))
 
 
 def preprocess(data: bytes, spec: InputSpec, limits: Limits = LIMITS, header: Header | None = None) -> Pixels:

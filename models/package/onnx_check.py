@@ -1,20 +1,17 @@
 """Reads an ONNX file far enough to see that it is whole in itself, before ONNX Runtime opens it.
 
 A graph can name further files: tensors with external data, and compiled code (EPContext). Such a graph reads whatever its
-author named, so it is refused. This walks protobuf's wire format, not a decoded message: it allocates nothing for a file that
-lies about its lengths, and weights are stepped over. What protobuf merges or overrides (a field that comes twice) is looked at
-each time it comes.
+author named, so it is refused. Weights are stepped over. What protobuf merges or overrides (a field that comes twice) is looked
+at each time it comes.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from models.errors import PackageError
+from models.package.protobuf import BYTES, VARINT, Malformed, fields
 
 MAX_DEPTH = 100  # messages within messages, as protobuf's own readers allow
 MAX_FIELDS = 2_000_000  # resnet152 has some 10,000
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 are groups, which ONNX does not have
 
 # onnx.proto: of each message, the fields that lead to tensors and nodes, by number, and the message that each holds
 MESSAGES = {
@@ -30,20 +27,6 @@ MESSAGES = {
 OPERATION = ("node", 4)
 EXTERNAL_DATA, DATA_LOCATION = ("tensor", 13), ("tensor", 14)
 COMPILED = b"EPContext"
-
-
-class Field(NamedTuple):
-    """A field as it stands in the file: its number, its wire type, and its value or where its bytes are."""
-
-    number: int
-    kind: int
-    value: int
-    start: int
-    end: int
-
-
-class Malformed(Exception):
-    """Bytes that are no protobuf message."""
 
 
 def check(path: Path, data: bytes) -> None:
@@ -68,7 +51,7 @@ def _fault(data: bytes) -> str | None:
         if depth > MAX_DEPTH:
             raise Malformed(f"messages lie within one another more than {MAX_DEPTH} deep")
         inner = MESSAGES[message]
-        for field in _fields(data, start, end):
+        for field in fields(data, start, end):
             left -= 1
             if left < 0:
                 raise Malformed(f"it has more than {MAX_FIELDS:,} fields")
@@ -82,39 +65,3 @@ def _fault(data: bytes) -> str | None:
             elif field.number in inner:
                 raise Malformed(f"field {field.number} of a {message} is no message")
     return None
-
-
-def _fields(data: bytes, at: int, end: int) -> Iterator[Field]:
-    """Fields of the message in data[at:end]."""
-    while at < end:
-        key, at = _varint(data, at, end)
-        number, kind = key >> 3, key & 7
-        if number == 0 or key >= 2**32:
-            raise Malformed(f"there is no field {number}, at byte {at}")
-        start, value = at, 0
-        if kind == VARINT:
-            value, at = _varint(data, at, end)
-        elif kind == BYTES:
-            length, start = _varint(data, at, end)
-            at = start + length
-        elif kind in (FIXED64, FIXED32):
-            at += 8 if kind == FIXED64 else 4
-        else:
-            raise Malformed(f"wire type {kind} at byte {at}")
-        if at > end:
-            raise Malformed(f"field {number} at byte {start} ends after what holds it")
-        yield Field(number, kind, value, start, at)
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A whole number of at most 64 bits and where the next byte is; not every writer takes the shortest form."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= end:
-            raise Malformed(f"a number is cut off at byte {at}")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise Malformed(f"a number of more than 10 bytes ends at byte {at}")

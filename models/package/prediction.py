@@ -30,3 +30,38 @@ class Ranking(Struct, omit_defaults=True):
     unsure: bool
     novelty: float | None = None
     answer: str = ""
+
+
+class ClassMap(Struct):
+    """Rows of numbers from 0 to 1, from top to bottom, or the base64 of little-endian float32, row after row."""
+
+    width: int
+    height: int
+    values: list[list[float]] | str
+
+
+class SeenPart(Struct):
+    """The part of the upright image that the network saw, in its pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class ImageSize(Struct):
+    """Of the upright image, in pixels."""
+
+    width: int
+    height: int
+
+
+class Explanation(Struct):
+    """How much each place of the part seen speaks for a class."""
+
+    label: str
+    index: int
+    probability: float
+    map: ClassMap
+    seen: SeenPart
+    size: ImageSize

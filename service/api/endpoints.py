@@ -8,15 +8,19 @@ from typing import TypeVar
 
 import msgspec
 
-from service.api import feedback
+from models.package.manifest import Manifest
+from models.package.prediction import Ranking
+from service.api import explain, feedback
 from service.api.describe import describe_models, describe_service
+from service.api.explain import Explain
 from service.api.feedback import FeedbackApi
 from service.api.openapi import document
 from service.api.pipeline import Pipeline
+from service.api.question import Question
 from service.errors import InvalidParameter
 from service.http.auth import OPEN
 from service.http.request import Handler, Reply, Request, Routes, json_response
-from service.inference.postprocess import classify, encode_features, rank
+from service.inference.postprocess import Row, classify, encode_features, rank
 from service.inference.results import BOOLEANS, ENCODINGS, default_k
 from service.rollout.served_model import ServedModel
 from service.settings import Settings
@@ -51,6 +55,7 @@ class Endpoints:
             "/v1/classify": ("POST", self.classify),
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
+            explain.PATH: ("POST", self.explain),
             **self.feedback.routes(),
             "/v1/models": get(lambda: json_response(describe_models(self.model.loaded))),
             "/v1/info": get(lambda: json_response(self.describe())),
@@ -69,14 +74,16 @@ class Endpoints:
 
     async def classify(self, request: Request) -> Reply:
         request.parameters()
-        return await self.pipeline.answer(request, "logits", classify)
+        return await self.pipeline.answer(request, Question("logits", classify))
 
     async def top_k(self, request: Request) -> Reply:
         given = request.parameters("k").get("k")
         k = None if given is None else self.parse_k(given, request)
-        return await self.pipeline.answer(
-            request, "logits", lambda logits, manifest, novelty: rank(logits, manifest, k or default_k(len(logits)), novelty)
-        )
+
+        def finish(logits: Row, manifest: Manifest, novelty: Row | None) -> Ranking:
+            return rank(logits, manifest, k or default_k(len(logits)), novelty)
+
+        return await self.pipeline.answer(request, Question("logits", finish))
 
     def parse_k(self, text: str, request: Request) -> int:
         classes = len(self.model.traffic.choose(request.key(), "logits").manifest.labels)
@@ -88,7 +95,15 @@ class Endpoints:
         given = request.parameters("normalize", "encoding")
         normalize = choose(given, "normalize", BOOLEANS)
         encoding = choose(given, "encoding", ENCODINGS)
-        return await self.pipeline.answer(request, "features", lambda row, *_: encode_features(row, normalize, encoding))
+        question = Question("features", lambda row, *_: encode_features(row, normalize, encoding))
+        return await self.pipeline.answer(request, question)
+
+    async def explain(self, request: Request) -> Reply:
+        given = request.parameters("class", "encoding")
+        encoding = choose(given, "encoding", ENCODINGS)
+        question = Explain(given.get("class"), encoding, explain.wants_picture(request.headers.get("accept", "")))
+        question.target(self.model.traffic.choose(request.key(), question.output))  # before the body is read
+        return await self.pipeline.answer(request, question)
 
     async def scrape(self, request: Request) -> Reply:
         request.parameters()

@@ -5,16 +5,21 @@ Each stage is a module of its own; this one puts them in order and times them.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import msgspec
 
-from models.package.manifest import NOVELTY, Manifest
+from models.image import picture
+from models.image.preprocess import Placed
 from models.package.prediction import Classification, Ranking
+from service.api import explain
 from service.api.deadline import Deadline
+from service.api.explain import Explain
+from service.api.question import Question
 from service.api.schemas import Answer, Failure
 from service.errors import ClientError, DeadlineExceeded, RequestTimeout
 from service.http.body import BodyBudget, Lease, WhileConnected, images_in, less_than, read_body
@@ -23,7 +28,6 @@ from service.http.request import Reply, Request
 from service.inference.admission import BULK_SHARE, FEATURES_SHARE
 from service.inference.decode_queue import DecodeQueue, Plan
 from service.inference.job import Job
-from service.inference.postprocess import Row
 from service.rollout.loaded import LoadedModel
 from service.rollout.served_model import ServedModel
 from service.rollout.traffic import check_finite
@@ -32,7 +36,7 @@ from service.telemetry.log import of_requests
 
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
-Finish = Callable[[Row, Manifest, Row | None], Any]  # of the output asked for and of the novelty, where there is one
+REDUCED = ("/v1/features", explain.PATH)  # routes that may fill a part of the queue
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ class Pipeline:
         self.model.admission.check(1, share_of(route), seconds)
         self.decoding.check(seconds)
 
-    async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
+    async def answer(self, request: Request, question: Question) -> Reply:
         """Images in, results out, within the deadline; of several images, a bad one fails alone."""
         limit = Deadline(request, self.limits.deadline_ms)
         seconds = limit.ms / 1000
         deadline = time.perf_counter() + seconds
         images: list[bytes] | None = None
+        drawn: bytes | None = None
         less = less_than(request.headers.get("content-type", ""))
         admission = self.model.admission
         try:
@@ -72,18 +77,22 @@ class Pipeline:
                 self.check_load(request.path, seconds)  # before the body is read: what is refused costs little
                 with self.bodies.share() as share:
                     images = await self.read(request, share, less)
+                    question.check(len(images))
                     request.charge(len(images))
                     plans = await self.plan(images)
+                    whole = [self.decoding.plan(images[0], picture.SPEC)] if question.draws else []
                     bulk = is_bulk(images)
                     weight = BULK_SHARE if bulk else share_of(request.path)
                     left = deadline - time.perf_counter()
                     with (
                         admission.admit(len(images), weight, left),
-                        self.decoding.admit(plans, left, request.client and request.client.name, bulk),
+                        self.decoding.admit([*plans, *whole], left, request.client and request.client.name, bulk),
                         WhileConnected(request.receive),
                     ):
                         metrics.QUEUE_DEPTH.set(admission.own)
-                        held, jobs = await self.compute_by_turn(request, images, plans, output, deadline)
+                        held, jobs = await self.compute_by_turn(request, images, plans, question, deadline)
+                        if isinstance(question, Explain) and question.draws:
+                            drawn = await self.draw(request, question, images[0], whole[0], jobs[0])
         except (TimeoutError, DeadlineExceeded) as err:
             if images is None:
                 raise RequestTimeout(limit.describe_body(less)) from err
@@ -92,14 +101,23 @@ class Pipeline:
             metrics.QUEUE_DEPTH.set(admission.own)
         with request.stage("postprocess"):
             results = [
-                Failure(describe(job)) if isinstance(job, ClientError) else finished(job, output, finish, held.manifest)
-                for job in jobs
+                Failure(describe(job)) if isinstance(job, ClientError) else question.result(job, held.manifest) for job in jobs
             ]
             metrics.images_answered(request.path).inc(len(results))
             self.note(request, held, images, jobs, results)
             self.model.recorder.take(request, images, jobs, results, held.manifest)
             answer = Answer(held.manifest.name, held.manifest.version, results)
-            return Reply(msgspec.json.encode(answer), headers={"x-model": held.manifest.id})
+            headers = {"x-model": held.manifest.id}
+            if drawn is not None:
+                return Reply(drawn, media_type="image/png", headers=headers)
+            return Reply(msgspec.json.encode(answer), headers=headers)
+
+    async def draw(self, request: Request, question: Explain, image: bytes, plan: Plan, job: Job | ClientError) -> bytes:
+        """The whole image, decoded once more to be shown, with the map of its job over it."""
+        assert isinstance(job, Job)  # an error of a single image was raised
+        with request.stage("postprocess"), self.model.admission.aside():
+            whole = await self.decoding.make(picture.picture, image, plan, picture.SPEC)
+            return await self.decoding.aside(partial(question.draw, whole, job))
 
     def note(
         self, request: Request, held: LoadedModel, images: list[bytes], jobs: list[Job | ClientError], results: Sequence[object]
@@ -136,14 +154,14 @@ class Pipeline:
         return plans
 
     async def compute_by_turn(
-        self, request: Request, images: list[bytes], plans: list[Plan | ClientError], output: str, deadline: float
+        self, request: Request, images: list[bytes], plans: list[Plan | ClientError], question: Question, deadline: float
     ) -> tuple[LoadedModel, list[Job | ClientError]]:
         """By the version whose turn it is; where a candidate fails, by the live one, so that nobody else notices."""
         traffic, loaded = self.model.traffic, self.model.loaded
-        held = traffic.choose(request.key(), output)
+        held = traffic.choose(request.key(), question.output)
         try:
             with held.used():
-                return held, await self.compute(request, held, images, plans, output, deadline)
+                return held, await self.compute(request, held, images, plans, question, deadline)
         except Exception as err:
             if not traffic.is_fault(held, err) or held is loaded.serving:
                 raise
@@ -151,7 +169,7 @@ class Pipeline:
             of_requests().warning("request %s is answered by the live version: %s failed: %s", *what)
         serving = loaded.serving
         with serving.used():
-            return serving, await self.compute(request, serving, images, plans, output, deadline)
+            return serving, await self.compute(request, serving, images, plans, question, deadline)
 
     async def compute(
         self,
@@ -159,15 +177,15 @@ class Pipeline:
         held: LoadedModel,
         images: list[bytes],
         plans: list[Plan | ClientError],
-        output: str,
+        question: Question,
         deadline: float,
     ) -> list[Job | ClientError]:
         """A finished job for each image, or why it could not be used. An error of a single image is raised."""
         if len(images) == 1:
-            return [await self.compute_one(request, held, images[0], plans[0], output, deadline)]
+            return [await self.compute_one(request, held, images[0], plans[0], question, deadline)]
         bulk = is_bulk(images)
         pairs = zip(images, plans, strict=True)
-        tasks = (self.compute_one(request, held, image, plan, output, deadline, bulk) for image, plan in pairs)
+        tasks = (self.compute_one(request, held, image, plan, question, deadline, bulk) for image, plan in pairs)
         jobs = await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
             if isinstance(job, ClientError):
@@ -182,25 +200,23 @@ class Pipeline:
         held: LoadedModel,
         image: bytes,
         plan: Plan | ClientError,
-        output: str,
+        question: Question,
         deadline: float,
         bulk: bool = False,
     ) -> Job:
         if isinstance(plan, ClientError):
             raise plan
         with request.stage("decode"), nullcontext() if plan.small else self.model.admission.aside(plan.quick):
-            pixels = await self.decoding.run(image, plan, held.manifest.input, bulk)
-        outputs = self.model.recorder.outputs(held.manifest, output)
-        job = await held.engine.submit(pixels, outputs, deadline, bulk)
+            found = await self.decoding.make(question.work, image, plan, held.manifest.input, bulk)
+        pixels, placed = (found.pixels, found) if isinstance(found, Placed) else (found, None)
+        outputs = question.outputs(self.model.recorder, held.manifest)
+        job = await held.engine.submit(pixels, outputs, deadline, bulk, question.target(held))
+        job.placed = placed
         if held is not self.model.loaded.serving:
-            check_finite([job.row[output]])
+            check_finite([job.row[question.output]])
         request.record("queue", job.queue_seconds)
         request.record("infer", job.infer_seconds)
         return job
-
-
-def finished(job: Job, output: str, finish: Finish, manifest: Manifest) -> Any:
-    return finish(job.row[output], manifest, job.row.get(NOVELTY))
 
 
 def is_bulk(images: Sequence[bytes]) -> bool:
@@ -209,4 +225,4 @@ def is_bulk(images: Sequence[bytes]) -> bool:
 
 def share_of(route: str) -> float:
     """Of the queue, what requests to a route may fill."""
-    return FEATURES_SHARE if route == "/v1/features" else 1.0
+    return FEATURES_SHARE if route in REDUCED else 1.0

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from models.package.prediction import Classification, Ranking
+from models.package.prediction import Classification, Explanation, Ranking
 from service.http.problems import Problem
 from service.inference.results import Features
 
@@ -18,4 +18,4 @@ class Answer(Struct):
 
     model: str
     version: int
-    results: list[Classification | Failure] | list[Ranking | Failure] | list[Features | Failure]
+    results: list[Classification | Failure] | list[Ranking | Failure] | list[Features | Failure] | list[Explanation | Failure]

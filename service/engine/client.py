@@ -28,6 +28,7 @@ from service.engine.slots import COUNT, DONE, FAILED, LATE, NUMBER, SKIPPED, Slo
 from service.errors import DeadlineExceeded, OutOfMemory
 from service.inference.admission import AHEAD
 from service.inference.batcher import BULK, INTERACTIVE, SPARE, Reason
+from service.inference.class_map import LIKELIEST
 from service.inference.job import Job
 
 STRIKES = 2  # engines that died while they computed an image; then it fails
@@ -52,7 +53,8 @@ class Attachment:
 
 
 class EngineClient:
-    """Made by ``connect``. manifest, provider, precision, skipped_backends: of the engine's session.
+    """Made by ``connect``. manifest, provider, precision, skipped_backends: of the engine's session. unexplained: why it gives
+    no class maps.
 
     observe: called with the size of every batch in which an image of this front was the first. drop: called with the reason for
     every image that was not computed. changed: called when an engine took the place of another. lost: called for each image
@@ -100,7 +102,7 @@ class EngineClient:
     def _take_ready(self, ready: Ready) -> None:
         self.manifest: Manifest = ready.manifest
         self.provider, self.precision = ready.provider, ready.precision
-        self.skipped_backends = ready.skipped_backends
+        self.skipped_backends, self.unexplained = ready.skipped_backends, ready.unexplained
         self.place, self.loaded_at, self.max_batch = ready.place, ready.loaded_at, ready.max_batch
 
     def _begin(self, end: socket.socket) -> None:
@@ -114,21 +116,23 @@ class EngineClient:
         self.loop = loop
         loop.add_reader(self.socket, self._receive)
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
-        """Have one image computed: the job, with its answer, one row of each output.
+    async def submit(
+        self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, target: int = LIKELIEST
+    ) -> Job:
+        """Have one image computed: the job, with its answer, one row of each output. target: the class of a class map.
 
         Raises:
             DeadlineExceeded: ``deadline`` (time.perf_counter) passed before it was computed.
             OutOfMemory, EngineError: it could not be.
         """
-        return await self._ask(pixels, outputs, deadline, BULK if bulk else INTERACTIVE)
+        return await self._ask(pixels, outputs, deadline, BULK if bulk else INTERACTIVE, target)
 
     async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None:
         """Have one image computed that nobody waits for; None where there is no time for it."""
         job = await self._ask(pixels, outputs, math.inf, SPARE)
         return None if job.answer.result() is None else job
 
-    async def _ask(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, lane: int) -> Job:
+    async def _ask(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, lane: int, target: int = LIKELIEST) -> Job:
         loop = asyncio.get_running_loop()
         while not self.free and not self.closed:
             self.waiters.append(waiter := loop.create_future())
@@ -136,8 +140,8 @@ class EngineClient:
         if self.closed:
             raise EngineError("it is not in memory any more")
         slot = self.free.pop()
-        job = Job(pixels, outputs, loop.create_future(), time.perf_counter())
-        self.slots.ask(slot, pixels, self.slots.bits(outputs), job.queued, deadline, lane)
+        job = Job(pixels, outputs, loop.create_future(), time.perf_counter(), target=target)
+        self.slots.ask(slot, pixels, self.slots.bits(outputs), job.queued, deadline, lane, target)
         self.jobs[slot] = job
         self.peak = max(self.peak, len(self.jobs))
         self.filled.append(slot)

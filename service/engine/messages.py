@@ -45,7 +45,7 @@ class Failed(Struct, frozen=True, tag=True):
 
 
 class Ready(Struct, frozen=True):
-    """From an engine to a front that has connected. loaded_at: Unix time."""
+    """From an engine to a front that has connected. loaded_at: Unix time. unexplained: why it gives no class maps, or ""."""
 
     manifest: Manifest
     provider: str
@@ -54,6 +54,7 @@ class Ready(Struct, frozen=True):
     place: int
     loaded_at: float
     max_batch: int
+    unexplained: str = ""
 
 
 ToEngine: TypeAlias = Load | Activate

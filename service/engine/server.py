@@ -18,6 +18,8 @@ import msgspec
 import numpy as np
 
 from models.image.preprocess import Pixels
+from models.package import head as heads
+from models.package.head import Head, Unexplained
 from models.package.manifest import PackageError
 from service.engine import messages
 from service.engine.board import Board, EngineRow
@@ -27,11 +29,13 @@ from service.engine.slots import COUNT, DONE, FAILED, GONE, LATE, NUMBER, SKIPPE
 from service.errors import OutOfMemory
 from service.inference.backends.choice import DeviceError, DeviceLost
 from service.inference.batcher import Arrays, Batcher, Reason
+from service.inference.class_map import CLASS_MAP, NEEDED, class_map
 from service.inference.session import OnnxSession
 from service.telemetry.log import set_up
 
 BEAT_SECONDS = 0.25  # between two signs of life, at most, while nothing comes
 UNSENT = 2**20  # bytes that a front may leave unread; then it is let go
+NO_HEAD = Unexplained("nothing is known of its head")
 log = logging.getLogger("hubel")
 
 
@@ -48,15 +52,19 @@ class Front:
 
 
 class SlotJob:
-    """An image in a slot of a front."""
+    """An image in a slot of a front. head: of the network, of which class maps are made; None where there are none."""
 
-    def __init__(self, front: Front, slots: Slots, slot: int) -> None:
+    def __init__(self, front: Front, slots: Slots, slot: int, head: Head | None = None) -> None:
         self.front = front
         self.slots = slots
         self.slot = slot
-        _, self.deadline, wanted, self.lane, strikes = slots.asked(slot)
+        self.head = head
+        _, self.deadline, wanted, self.lane, strikes, self.target = slots.asked(slot)
         self.suspect = strikes > 0
-        self.outputs = tuple(name for bit, name in enumerate(slots.names) if wanted >> bit & 1)
+        self.wanted = tuple(name for bit, name in enumerate(slots.names) if wanted >> bit & 1)
+        self.outputs = self.wanted
+        if CLASS_MAP in self.wanted and head is not None:
+            self.outputs = tuple({*self.wanted, *NEEDED} - {CLASS_MAP})
         self.pixels: Pixels = slots.pixels[slot]
 
     def cancelled(self) -> bool:
@@ -69,7 +77,14 @@ class SlotJob:
         self._finish({"deadline": LATE, "disconnected": GONE, None: SKIPPED}[reason])
 
     def answer(self, row: Arrays, began: float, ended: float, together: int, first: bool) -> None:
-        for name in self.outputs:
+        if CLASS_MAP in self.wanted and self.head is not None:
+            try:
+                row[CLASS_MAP] = class_map(self.head, row, self.target)
+            except Exception as err:  # as of a network that gives no numbers: this image alone fails
+                self.fail(err)
+                return
+            ended = time.perf_counter()
+        for name in self.wanted:
             self.slots.put(self.slot, name, row[name])
         self._finish(DONE, began, ended, together, together if first else 0)
 
@@ -85,7 +100,8 @@ class SlotJob:
 
 class EngineServer:
     """Computes what fronts that connect to ``listener`` ask of ``session``, until nobody may ask any more: the supervisor, at
-    the other end of ``control``, has gone or closed it, and so have all fronts. activate: called when it says so.
+    the other end of ``control``, has gone or closed it, and so have all fronts. activate: called when it says so. head: what
+    class maps are made of, or why there are none.
     """
 
     def __init__(
@@ -96,19 +112,22 @@ class EngineServer:
         row: EngineRow,
         request: Load,
         activate: Callable[[], object] = lambda: None,
+        head: Head | Unexplained = NO_HEAD,
     ) -> None:
         self.listener = listener
         self.control = control
         self.session = session
         self.row = row
         self.activate = activate
+        self.head = head if isinstance(head, Head) else None
         self.batcher = Batcher(self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait, room=session.batch)
         self.batcher.seconds_per_image = session.seconds_per_image  # until a batch has run
         row.end(self.batcher.seconds_per_image, self.batcher.spare_from)
         self.fronts: set[Front] = set()
         self.ending = False
         what = (session.provider, str(session.precision), [cut(way) for way in session.skipped_backends])
-        self.greeting = frame(Ready(session.manifest, *what, request.place, time.time(), session.sizes[-1]))
+        unexplained = "" if self.head else cut(str(head))
+        self.greeting = frame(Ready(session.manifest, *what, request.place, time.time(), session.sizes[-1], unexplained))
         self.selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self.selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -204,7 +223,7 @@ class EngineServer:
         for slot in np.frombuffer(data[:end], NUMBER).tolist():
             if slot >= front.slots.layout.count:
                 raise ValueError(f"it speaks of slot {slot}, it has {front.slots.layout.count}")
-            self.batcher.put(SlotJob(front, front.slots, slot), now)
+            self.batcher.put(SlotJob(front, front.slots, slot, self.head), now)
 
     def _answer(self, front: Front) -> None:
         numbers = np.array(front.finished, NUMBER).tobytes()
@@ -262,6 +281,14 @@ def load(request: Load, rest: float) -> OnnxSession:
     return session
 
 
+def read_head(session: OnnxSession) -> Head | Unexplained:
+    """Raises PackageError where the package was changed."""
+    try:
+        return heads.read(session.folder, session.manifest)
+    except Unexplained as err:
+        return err
+
+
 def serve(listener: socket.socket, control: MessageSocket, board: Board, rest: float, activate: Callable[[], object]) -> int:
     """Load what the supervisor asks for, and compute it until nobody may ask any more; the exit code."""
     with suppress(EOFError, BrokenPipeError):
@@ -270,6 +297,7 @@ def serve(listener: socket.socket, control: MessageSocket, board: Board, rest: f
         set_up(request.log_level)
         try:
             session = load(request, rest)
+            head = read_head(session)
         except Exception as err:
             control.send(explain(err))
             return 1
@@ -277,7 +305,7 @@ def serve(listener: socket.socket, control: MessageSocket, board: Board, rest: f
         row = board.engine(request.place)
         row.clear()
         row.beat(time.perf_counter())
-        server = EngineServer(listener, control, session, row, request, activate)
+        server = EngineServer(listener, control, session, row, request, activate, head)
         control.send(Loaded())
         server.run()
     return 0

@@ -19,11 +19,11 @@ from models.image.spec import InputSpec
 from models.package.manifest import Manifest
 from service.engine.ipc import REASON_CHARS
 from service.inference.batcher import Arrays
+from service.inference.class_map import CLASS_MAP, FEATURE_MAP, LIKELIEST, shape_of
 
-FEATURE_MAP = "feature_map"  # too large to be asked for
 DONE, FAILED, LATE, GONE, SKIPPED = range(5)  # what came of an image; FAILED: its text says why
 
-ASKED = struct.Struct("<ddBBB")  # queued, deadline, outputs as bits, lane, strikes
+ASKED = struct.Struct("<ddBBBi")  # queued, deadline, outputs as bits, lane, strikes, class of a map
 ANSWERED = struct.Struct("<ddIIB")  # began, ended, images computed with it, the same if it was the first of these, status
 HEAD = 64  # bytes of a slot's head
 CANCELLED, COMPUTING, ANSWER = 24, 25, 32  # where the flags and the answer lie in it
@@ -53,6 +53,7 @@ class Layout:
     @classmethod
     def of(cls, count: int, manifest: Manifest) -> "Layout":
         shapes = {name: tuple(shape) for name, shape in manifest.outputs.items() if name != FEATURE_MAP}
+        shapes |= {CLASS_MAP: shape} if (shape := shape_of(manifest)) else {}
         starts: dict[str, tuple[int, int]] = {}
         numbers = 0
         for name, shape in shapes.items():
@@ -91,9 +92,11 @@ class Slots:
 
     # the front's side
 
-    def ask(self, slot: int, pixels: Pixels, wanted: int, queued: float, deadline: float, lane: int) -> None:
+    def ask(
+        self, slot: int, pixels: Pixels, wanted: int, queued: float, deadline: float, lane: int, target: int = LIKELIEST
+    ) -> None:
         self.pixels[slot] = pixels
-        ASKED.pack_into(self.memory, slot * HEAD, queued, deadline, wanted, lane, 0)
+        ASKED.pack_into(self.memory, slot * HEAD, queued, deadline, wanted, lane, 0, target)
         self.memory[slot * HEAD + CANCELLED] = 0
         self.memory[slot * HEAD + COMPUTING] = 0
 
@@ -107,11 +110,11 @@ class Slots:
     def strike(self, slot: int) -> int:
         """The engine is gone: how many have been while they computed this image."""
         head = slot * HEAD
-        queued, deadline, wanted, lane, strikes = ASKED.unpack_from(self.memory, head)
+        queued, deadline, wanted, lane, strikes, target = ASKED.unpack_from(self.memory, head)
         if self.memory[head + COMPUTING]:
             self.memory[head + COMPUTING] = 0
             strikes += 1
-            ASKED.pack_into(self.memory, head, queued, deadline, wanted, lane, strikes)
+            ASKED.pack_into(self.memory, head, queued, deadline, wanted, lane, strikes, target)
         return strikes
 
     def answer(self, slot: int) -> tuple[float, float, int, int, int]:
@@ -138,8 +141,8 @@ class Slots:
 
     # the engine's side
 
-    def asked(self, slot: int) -> tuple[float, float, int, int, int]:
-        """queued, deadline, outputs as bits, lane, strikes."""
+    def asked(self, slot: int) -> tuple[float, float, int, int, int, int]:
+        """queued, deadline, outputs as bits, lane, strikes, class of a map."""
         return ASKED.unpack_from(self.memory, slot * HEAD)
 
     def cancelled(self, slot: int) -> bool:

@@ -1,4 +1,4 @@
-"""A package computed without a server: files of images -> classes or features, in batches, in the calling thread.
+"""A package computed without a server: files of images -> classes, features or maps, in batches, in the calling thread.
 
 The gate's dry run, ``hubel.load`` and the benchmarks compute through here, so that they decode and answer as the service does.
 """
@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.image.preprocess import Pixels, preprocess
+from models.image.preprocess import Pixels, place, preprocess
+from models.package import head as heads
 from models.package.manifest import NOVELTY
-from models.package.prediction import Classification, Ranking
+from models.package.prediction import Classification, Explanation, Ranking
 from service.inference import postprocess
+from service.inference.class_map import LIKELIEST, NEEDED, class_map
 from service.inference.postprocess import Row
 from service.inference.session import OnnxSession
 
@@ -75,6 +77,20 @@ class Classifier:
         rows = self._rows(images, "features")
         found = [postprocess.encode_features(row, normalize, "float").features for row in rows]
         return np.asarray(found, np.float32)
+
+    def explain(self, images: Sequence[bytes], target: int = LIKELIEST) -> list[Explanation]:
+        """Which places of each image of a batch speak for a class, or for its likeliest. Raises Unexplained."""
+        if not images:
+            return []
+        head = heads.read(self.session.folder, self.manifest)
+        placed = [place(image, self.manifest.input) for image in images]
+        found = self.session.run(np.stack([each.pixels for each in placed]), NEEDED)
+        rows = [{name: found[name][i] for name in NEEDED} for i in range(len(placed))]
+        index = None if target == LIKELIEST else target
+        return [
+            postprocess.explain(row["logits"], class_map(head, row, target), self.manifest, index, each, "float")
+            for row, each in zip(rows, placed, strict=True)
+        ]
 
     def _rows(self, images: Sequence[bytes], output: str) -> Rows:
         return self.compute([self.decode(image) for image in images], output)

@@ -4,6 +4,9 @@ models.image.preprocess does the work; this says what a stranger may ask of it. 
 and Pillow release the interpreter's lock.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from models import errors
 from models.errors import ImageError
 from models.image.header import Header, read_header
@@ -11,6 +14,9 @@ from models.image.limits import Limits
 from models.image.preprocess import Pixels, preprocess
 from models.image.spec import InputSpec
 from service.errors import ClientError, ImageTooLarge, OutOfMemory, UndecodableImage, UnsupportedFormat
+
+T = TypeVar("T")
+Work = Callable[[bytes, InputSpec, Limits, Header | None], T]  # image bytes -> what is made of its pixels; raises ImageError
 
 
 def inspect(data: bytes, limits: Limits) -> Header:
@@ -28,13 +34,18 @@ def inspect(data: bytes, limits: Limits) -> Header:
 
 
 def decode(data: bytes, spec: InputSpec, limits: Limits, header: Header | None = None) -> Pixels:
-    """Pixels ready to be stacked into a batch. header: what ``inspect`` said of it, where it was asked.
+    """Pixels ready to be stacked into a batch; arguments and errors as of ``make``."""
+    return make(preprocess, data, spec, limits, header)
+
+
+def make(work: Work[T], data: bytes, spec: InputSpec, limits: Limits, header: Header | None = None) -> T:
+    """What ``work`` makes of an image. header: what ``inspect`` said of it, where it was asked.
 
     Raises:
         UnsupportedFormat, ImageTooLarge, UndecodableImage, OutOfMemory.
     """
     try:
-        return preprocess(data, spec, limits, header)
+        return work(data, spec, limits, header)
     except ImageError as err:
         raise _tell(err) from err
     except MemoryError as err:

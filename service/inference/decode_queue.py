@@ -18,18 +18,19 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from models.errors import ImageError
 from models.image import webp
 from models.image.header import Header, count_scans, is_gathered
 from models.image.limits import DECODED_BYTES, Limits
-from models.image.preprocess import Pixels, denominator
+from models.image.preprocess import Pixels, denominator, preprocess
 from models.image.spec import InputSpec
 from service.errors import HubelError, Overloaded
 from service.inference.batcher import Reason
-from service.inference.decode import decode, inspect
+from service.inference.decode import Work, inspect, make
 
+T = TypeVar("T")
 Kind = Literal["jpeg", "gathered", "png", "deep", "webp"]
 
 SMALL_PIXELS, SMALL_BYTES = 640 * 480, 1024 * 1024  # of an image that takes 30 ms at most, whatever is in it
@@ -91,8 +92,8 @@ class Plan:
     came: float = 0.0
     deadline: float = math.inf
     began: float = 0.0
-    work: "tuple[bytes, InputSpec] | None" = None
-    pixels: "asyncio.Future[Pixels] | None" = None
+    work: "tuple[bytes, InputSpec, Work[Any]] | None" = None
+    made: "asyncio.Future[Any] | None" = None
 
     @property
     def small(self) -> bool:
@@ -270,28 +271,36 @@ class DecodeQueue:
         Raises:
             UndecodableImage, OutOfMemory.
         """
+        return await self.make(preprocess, data, plan, spec, bulk)
+
+    async def make(self, work: Work[T], data: bytes, plan: Plan, spec: InputSpec, bulk: bool = False) -> T:
+        """What ``work`` makes of the pixels of an image that was admitted, which takes about as long as to decode it."""
         if plan.at_once:
-            return decode(data, spec, self.limits, plan.header)
+            return make(work, data, spec, self.limits, plan.header)
         if not plan.small:
-            return await self._run_in_line(data, plan, spec)
+            return await self._run_in_line(data, plan, spec, work)
         loop = asyncio.get_running_loop()
         async with self.bulk if bulk else nullcontext():
-            pixels, seconds = await loop.run_in_executor(self.pool, self._decode, data, plan, spec)
+            made, seconds = await loop.run_in_executor(self.pool, self._make, data, plan, spec, work)
         self.small_seconds += (0.1 if self.small_seconds else 1.0) * (seconds - self.small_seconds)
-        return pixels
+        return made
 
-    def _decode(self, data: bytes, plan: Plan, spec: InputSpec) -> tuple[Pixels, float]:
-        """In a thread: pixels and the seconds that it took."""
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What something makes that is no decoding and takes about a tenth of a second, in one of the line's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.line_pool, work)
+
+    def _make(self, data: bytes, plan: Plan, spec: InputSpec, work: Work[T]) -> tuple[T, float]:
+        """In a thread: what is made, and the seconds that it took."""
         began = time.perf_counter()
-        pixels = decode(data, spec, self.limits, plan.header)
-        return pixels, time.perf_counter() - began
+        made = make(work, data, spec, self.limits, plan.header)
+        return made, time.perf_counter() - began
 
-    async def _run_in_line(self, data: bytes, plan: Plan, spec: InputSpec) -> Pixels:
+    async def _run_in_line(self, data: bytes, plan: Plan, spec: InputSpec, work: Work[T]) -> T:
         loop = asyncio.get_running_loop()
-        plan.work, plan.pixels = (data, spec), loop.create_future()
+        plan.work, plan.made = (data, spec, work), loop.create_future()
         self.waiting.add(plan)
         self._begin(loop)
-        return await plan.pixels
+        return await plan.made
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the free threads to those who are first in the line and may begin."""
@@ -301,7 +310,7 @@ class DecodeQueue:
         if len(self.running) <= self.threads:
             for plan in sorted(self.waiting, key=lambda plan: plan.key):
                 now = time.perf_counter()
-                if plan.deadline < now or (plan.pixels and plan.pixels.done()):
+                if plan.deadline < now or (plan.made and plan.made.done()):
                     continue  # nobody waits for it, as will be seen in a moment
                 if (room or plan.quick) and self._leaves_one_free(plan, now):
                     if self.held + plan.size <= self.max_bytes:
@@ -322,15 +331,15 @@ class DecodeQueue:
         return plan.seconds <= LONG_SECONDS or long < self.threads
 
     def _hand_over(self, plan: Plan, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        data, spec = plan.work or (b"", None)
-        assert spec is not None
+        assert plan.work is not None
+        data, spec, what = plan.work
         self.waiting.discard(plan)
         self.running.add(plan)
         self.held += plan.size
         plan.work, plan.began = None, now
-        work = self.line_pool.submit(self._decode, data, plan, spec)
+        work = self.line_pool.submit(self._make, data, plan, spec, what)
 
-        def end(work: Future[tuple[Pixels, float]]) -> None:
+        def end(work: Future[tuple[Any, float]]) -> None:
             try:
                 loop.call_soon_threadsafe(self._end, plan, work, loop)
             except RuntimeError:  # the loop has ended, nobody waits
@@ -338,7 +347,7 @@ class DecodeQueue:
 
         work.add_done_callback(end)
 
-    def _end(self, plan: Plan, work: Future[tuple[Pixels, float]], loop: asyncio.AbstractEventLoop) -> None:
+    def _end(self, plan: Plan, work: Future[tuple[Any, float]], loop: asyncio.AbstractEventLoop) -> None:
         """A thread is done with an image: answer, after the next one was handed over."""
         self.running.discard(plan)
         self._forget(plan)
@@ -348,12 +357,12 @@ class DecodeQueue:
         error = work.exception()
         if error is None:
             self.paces[plan.kind].learn(work.result()[1] / plan.cost)
-        if plan.pixels is None or plan.pixels.done():
+        if plan.made is None or plan.made.done():
             return
         if error is None:
-            plan.pixels.set_result(work.result()[0])
+            plan.made.set_result(work.result()[0])
         else:
-            plan.pixels.set_exception(error)
+            plan.made.set_exception(error)
 
     def _tell(self) -> None:
         self.changed(len(self.claims) - len(self.running), self.held)

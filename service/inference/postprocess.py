@@ -1,12 +1,15 @@
-"""Stage postprocess: one image's logits (classes,) and novelty (1,), or features (dimensions,), float32 -> its result."""
+"""Stage postprocess: one image's logits (classes,) and novelty (1,), features (dimensions,), or class map (height, width), all
+float32 -> its result.
+"""
 
 from base64 import b64encode
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.image.preprocess import Placed
 from models.package.manifest import Manifest
-from models.package.prediction import Classification, Prediction, Ranking
+from models.package.prediction import Classification, ClassMap, Explanation, ImageSize, Prediction, Ranking, SeenPart
 from models.package.probability import share_of_highest, softmax
 from service.inference.results import Encoding, Features
 
@@ -44,5 +47,21 @@ def encode_features(features: Row, normalize: bool, encoding: Encoding) -> Featu
     if normalize:
         features = features / max(float(np.linalg.norm(features)), np.finfo(np.float32).tiny)
     if encoding == "base64":
-        return Features(b64encode(features.astype("<f4").tobytes()).decode())
+        return Features(_base64(features))
     return Features(features.astype(np.float64).round(7).tolist())
+
+
+def explain(logits: Row, values: Row, manifest: Manifest, target: int | None, placed: Placed, encoding: Encoding) -> Explanation:
+    """values: the class map of class ``target``, or of the likeliest."""
+    seen = placed.seen
+    index = int(logits.argmax()) if target is None else target
+    probability = round(float(softmax(logits, manifest.temperature)[index]), 6)
+    height, width = values.shape
+    numbers = _base64(values) if encoding == "base64" else values.astype(np.float64).round(6).tolist()
+    part = SeenPart(*(round(number, 3) for number in (seen.x, seen.y, seen.width, seen.height)))
+    size = ImageSize(placed.width, placed.height)
+    return Explanation(manifest.labels[index], index, probability, ClassMap(width, height, numbers), part, size)
+
+
+def _base64(values: Row) -> str:
+    return b64encode(values.astype("<f4").tobytes()).decode()

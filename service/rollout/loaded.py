@@ -12,6 +12,7 @@ from typing import Protocol
 from models.image.preprocess import Pixels
 from models.package.manifest import Manifest
 from service.engine.client import EngineError
+from service.inference.class_map import LIKELIEST
 from service.inference.job import Job
 from service.rollout.messages import ActiveCandidate, DesiredState, ObservedState
 from service.telemetry import metrics
@@ -28,13 +29,16 @@ class Engine(Protocol):
     provider: str
     precision: str
     skipped_backends: list[str]
+    unexplained: str
     place: int
     loaded_at: float
     changed: Callable[[], object]
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None: ...
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job: ...
+    async def submit(
+        self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, target: int = LIKELIEST
+    ) -> Job: ...
 
     async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None: ...
 

@@ -47,7 +47,7 @@ class TrafficSplit:
     def choose(self, key: str, output: str) -> LoadedModel:
         """The version that answers who is known by ``key``. Features of two versions cannot be used together: no canary's."""
         found = self.loaded.trial
-        if found and found[0].mode == "canary" and output == "logits" and is_in_share(key, found[0].version, found[0].percent):
+        if found and found[0].mode == "canary" and output != "features" and is_in_share(key, found[0].version, found[0].percent):
             return found[1]
         return self.loaded.serving
 

@@ -49,6 +49,7 @@ REQUESTS = {
     **{request("/v1/classify", make_image(format)): 200 for format in ("JPEG", "PNG", "WEBP")},
     request("/v1/features", make_image()): 200,
     request("/v1/top-k?k=2", make_image()): 200,
+    request("/v1/explain?class=red", make_image()): 200,
     request("/v1/classify", make_image("GIF")): 415,
     request("/v1/classify", make_image()[:200]): 400,
     request("/v1/classify", b'{"images": ["http://example.org/cat.jpg"]}', "application/json"): 400,

@@ -25,7 +25,7 @@ def check_predictions(server: Server) -> None:
     """Everything works, also what is counted for the first time now and so needs new places in the metrics' files."""
     with server.client() as client:
         for round in range(20):
-            for path in ("/v1/classify", "/v1/features", "/v1/top-k"):
+            for path in ("/v1/classify", "/v1/features", "/v1/explain", "/v1/top-k"):
                 for kind in KINDS:
                     status = send(client, path, [make_image(kind, seed=round)], "raw").status_code
                     assert status == (415 if kind == "GIF" else 200), (path, kind)

@@ -57,7 +57,7 @@ def mixture() -> list[Mixed]:
     sizes = ((64, 48), (320, 240), (500, 375), (800, 600), (1200, 900))
     pictures = [grainy(format, *size) for size in sizes for format in ("JPEG", "PNG", "WEBP")]
     good = [request("/v1/classify", picture) for picture in pictures]
-    good += [request(path, picture) for path in ("/v1/features", "/v1/top-k?k=2") for picture in pictures[:6]]
+    good += [request(path, picture) for path in ("/v1/features", "/v1/explain", "/v1/top-k?k=2") for picture in pictures[:6]]
     good.append(request("/v1/classify", form(pictures[:4], "images"), FORM))
     encoded = {"images": [b64encode(picture).decode() for picture in pictures[:2]]}
     good.append(request("/v1/classify", msgspec.json.encode(encoded), "application/json"))

@@ -41,7 +41,7 @@ MORE_KINDS: dict[str, dict[str, Any]] = KINDS | {
 }
 SIZES = [(0, 0), (0, 5), (1, 1), (65535, 1), (1, 65535), (65_501, 1), (12_000, 12_000), (65535, 65535), (200, 100)]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-ROUTES = ("/v1/classify", "/v1/top-k", "/v1/features")
+ROUTES = ("/v1/classify", "/v1/top-k", "/v1/features", "/v1/explain")
 SHAPES = ("raw", "raw", "raw", "multipart", "base64")
 MAX_GROWTH = 32 * MIB
 WARM_UP = 500  # requests, of another seed: what threads and libraries keep for good comes then

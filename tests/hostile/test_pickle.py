@@ -86,7 +86,7 @@ def test_a_pickle_sent_to_every_socket_is_never_read(server: Server, client: htt
     sent = pickle.dumps(Bomb(canary))
     head = f"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: {PICKLE}\r\ncontent-length: {len(sent)}\r\n\r\n"
     tcp, unix = listening(server.process.pid)
-    for path in ("/", "/v1/classify", "/v1/features", "/classify", "/predict", "/__call__"):
+    for path in ("/", "/v1/classify", "/v1/features", "/v1/explain", "/classify", "/predict", "/__call__"):
         request = (head % path).encode() + sent
         for _, port in tcp:
             with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

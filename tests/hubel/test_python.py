@@ -33,6 +33,14 @@ def test_a_client_and_a_model_in_this_process_answer_alike(server: Server, tiny_
             for normalize in (True, False):
                 ours, theirs = (asked.features(image, normalize) for asked in (model, client))
                 np.testing.assert_allclose(ours, theirs, atol=1e-6)
+            for named in (None, LABELS[0]):
+                here, there = model.explain(image, named), client.explain(image, named)
+                assert there.label == (named or label)
+                np.testing.assert_allclose(here.map.values, there.map.values, atol=1e-5)
+                assert msgspec.structs.replace(here, map=there.map) == there
+        with pytest.raises(ServiceError, match="refused with status 422: class is 'a b&c'"):
+            client.explain(IMAGES[0], "a b&c")
+        assert len(list(client.explain_all(IMAGES * 12))) == 36
 
 
 def without_answer(result: T) -> T:

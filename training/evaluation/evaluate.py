@@ -1,6 +1,8 @@
 """How good a checkpoint is, on images it was not trained on; what it finds goes into evaluation.json beside it."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from training.data import dataset, decoded
 from training.data.dataset import ImageSet
 from training.data.lineage import unpack
 from training.errors import CheckpointError
-from training.evaluation import calibration, confusion, novelty
+from training.evaluation import calibration, confusion, explanations, novelty
 from training.evaluation.calibration import Choice
 from training.evaluation.retrieval import retrieval
 from training.loop import checkpoint as checkpoints
@@ -107,6 +109,7 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
         **honesty(logits, images.targets, *_measured_with(chosen, split, logits, images.targets), known),
         **chosen._asdict(),
         **retrieval(features, images.targets),
+        **explanations.measure(model, checkpoint, images, logits, partial(probabilities_of, model, checkpoint, images)),
     }
     if reference is None:
         (run / novelty.FILE).unlink(missing_ok=True)
@@ -119,6 +122,14 @@ def evaluate(run: Path, source: str | Path) -> dict[str, Any]:
             novelty.write(file, reference)
         beside.write_text(json.dumps(result, indent=1))
     return result
+
+
+def probabilities_of(
+    model: Classifier, checkpoint: Checkpoint, images: ImageSet, pixels: NDArray[np.uint8]
+) -> NDArray[np.floating]:
+    """(n, classes), without a temperature, of pixels (n, height, width, 3) in the place of those of ``images``."""
+    others = replace(images, pixels=pixels, targets=np.zeros(len(pixels), np.int64))
+    return probability.softmax(logits_of(model, checkpoint, others, say=False))
 
 
 def some_of(trained: ImageSet) -> ImageSet:

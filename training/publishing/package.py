@@ -228,6 +228,17 @@ def _retrieval(evaluation: Evaluation) -> str:
     )
 
 
+def _explanations(measured: dict[str, Any]) -> str:
+    """How far class activation maps can be believed."""
+    if (found := measured.get("explanations")) is None:
+        return ""
+    scores = {name: f"{found[name]['score']:.3f} ± {found[name]['error']:.3f}" for name in ("map", "centre", "random")}
+    return (
+        f"| maps of places (ROAD, {found['images']} images) | {scores['map']} |\n"
+        f"| of the centre of the image, and of random maps | {scores['centre']}, {scores['random']} |\n"
+    )
+
+
 def _others(manifest: Manifest) -> str:
     limit, novel = manifest.novelty_threshold, _percent(manifest.evaluation.novel)
     if limit is None:
@@ -270,7 +281,8 @@ Measured on the {evaluation.samples} {evaluation.split} images of `{evaluation.d
 {evaluation.calibration_error:.4f} |
 | without the temperature | {measured["calibration_error_before"]:.4f} |
 {_floor(evaluation)}{_sure(manifest)}| of these right | {_percent(evaluation.accuracy_kept)} |
-{_retrieval(evaluation)}| ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
+{_retrieval(evaluation)}{_explanations(measured)}\
+| ONNX Runtime against torch, worst logit | {evaluation.parity_max_difference:.1e} |
 {"".join(f"| top-1 on {a.provider}, {a.precision} | {100 * a.top1:.2f} % |{chr(10)}" for a in evaluation.providers)}
 {_remarks(measured)}| class | images | right (recall; 95 %) | precision | F1 |
 | --- | --- | --- | --- | --- |

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from training.data.dataset import ImageSet
 from training.evaluation.calibration import Answers
+from training.evaluation.class_activation import class_activation_maps
 from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier
 from training.report import feature_maps, mistakes, patches, pictures
-from training.report.class_activation import class_activation_maps
 
 RIGHT, WRONG = 4, 8  # images whose class activation maps are shown
 SIDE = 112  # pixels, of a map

@@ -19,7 +19,7 @@ from service.monitoring.answer_token import CHARACTERS
 from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback
 
 PLAIN, KEYED = document(10, 32), document(10, 32, keys_needed=True)
-IMAGES = ("/v1/classify", "/v1/top-k", "/v1/features")
+IMAGES = ("/v1/classify", "/v1/top-k", "/v1/features", "/v1/explain")
 
 
 def operations(made: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -109,6 +109,7 @@ def test_the_choices_are_those_of_the_query() -> None:
     parameters = parameters_of("/v1/features")
     for name, values in (("normalize", BOOLEANS), ("encoding", ENCODINGS)):
         assert parameters[name] == {"type": "string", "enum": list(values), "default": next(iter(values))}
+    assert parameters_of("/v1/explain")["encoding"] == parameters["encoding"]
 
 
 def test_feedback_is_described_as_its_type_and_what_that_checks_besides() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.image.preprocess import Pixels
 from models.image.spec import InputSpec
+from models.package.head import Head, Linear, Unexplained
 from service.engine import ipc
 from service.engine.board import Board
 from service.engine.ipc import MessageSocket
@@ -20,11 +21,17 @@ from tests.factories import make_manifest
 LATE = 10.0  # seconds after which a test has hung
 SPEC = InputSpec(height=8, width=8, resize=8)
 POISON, DEADLY = 13, 66
+NAN = 77
 BLOCKED = 99  # holds the network until its gate opens
 
 
+# Class c goes by channel c alone.
+HEAD = Head(True, [Linear(np.eye(3, 4, dtype=np.float32), np.zeros(3, np.float32))], (4, 2, 2))
+
+
 class Session:
-    """``features`` of image n are four times n, its ``logits`` are (-n, n, 0)."""
+    """``features`` of image n are four times n, its ``logits`` are (-n, n, 0); its ``feature_map`` has n in a place of each
+    channel, and is no number where n is NAN."""
 
     provider, precision = "CPU", "fp32"
 
@@ -34,8 +41,9 @@ class Session:
         self.seconds_per_image = 0.0
         self.sizes = (1, 2, 4, 8)
         self.batches: list[list[int]] = []
+        self.asked: list[set[str]] = []  # outputs, of each batch
         self.busy, self.gate = threading.Event(), threading.Event()
-        self.kill: Callable[[], object] = lambda: None
+        self.deadly = True
 
     def batch(self, n: int) -> Pixels:
         return np.empty((n, 8, 8, 3), np.uint8)
@@ -43,15 +51,19 @@ class Session:
     def run(self, images: Pixels, outputs: Sequence[str]) -> Arrays:
         numbers = [int(pixels[0, 0, 0]) for pixels in images]
         self.batches.append(numbers)
+        self.asked.append(set(outputs))
         if BLOCKED in numbers:
             self.busy.set()
             assert self.gate.wait(LATE)
-        if DEADLY in numbers:
+        if DEADLY in numbers and self.deadly:
             raise Dead
         if POISON in numbers:
             raise ValueError("poison")
         values = np.array(numbers, np.float32)
         every = {"features": np.stack([values] * 4, axis=1), "logits": np.stack([-values, values, 0 * values], axis=1)}
+        every["feature_map"] = places = np.zeros((len(values), 4, 2, 2), np.float32)
+        for channel in range(4):
+            places[:, channel, channel // 2, channel % 2] = np.where(values == NAN, np.nan, values)
         return {name: every[name] for name in outputs}
 
 
@@ -70,11 +82,12 @@ class Engines:
         self.threads: list[threading.Thread] = []
         self.controls: list[socket.socket] = []
 
-    def start(self, session: Session | None = None) -> Session:
+    def start(self, session: Session | None = None, head: Head | Unexplained = HEAD) -> Session:
         session = session or Session()
         ours, theirs = socket.socketpair()
         request = Load("", "cpu", "auto", 1, "", 8)
-        server = EngineServer(self.listener.dup(), MessageSocket(theirs), session, self.board.engine(0), request)  # type: ignore[arg-type]
+        ends = self.listener.dup(), MessageSocket(theirs)
+        server = EngineServer(*ends, session, self.board.engine(0), request, head=head)  # type: ignore[arg-type]
         thread = threading.Thread(target=self._run, args=(server, theirs))
         for found, kept in ((session, self.sessions), (server, self.servers), (thread, self.threads), (ours, self.controls)):
             kept.append(found)  # type: ignore[arg-type]

@@ -24,8 +24,10 @@ def sides() -> Iterator[tuple[Slots, Slots]]:
 def test_what_is_asked_and_answered_is_read_on_the_other_side_and_slots_do_not_touch(sides: tuple[Slots, Slots]) -> None:
     front, engine = sides
     for slot in range(3):
-        front.ask(slot, image(slot + 1), front.bits(["logits"]), 1.5, 2.5 + slot, slot)
-    assert [engine.asked(slot) for slot in range(3)] == [(1.5, 2.5 + n, front.bits(["logits"]), n, 0) for n in range(3)]
+        front.ask(slot, image(slot + 1), front.bits(["logits"]), 1.5, 2.5 + slot, slot, *[7] * (slot == 1))
+    assert [engine.asked(slot) for slot in range(3)] == [
+        (1.5, 2.5 + n, front.bits(["logits"]), n, 0, target) for n, target in enumerate((-1, 7, -1))
+    ]
     assert [np.unique(engine.pixels[slot]).tolist() for slot in range(3)] == [[1], [2], [3]]
     engine.put(1, "logits", np.array([1, 2, 3], np.float32))
     engine.put(1, "features", np.array([4, 5, 6, 7], np.float32))
@@ -59,7 +61,7 @@ def test_a_reason_that_is_too_long_is_cut(sides: tuple[Slots, Slots]) -> None:
 def test_only_an_image_that_was_being_computed_is_struck_when_its_engine_dies(sides: tuple[Slots, Slots]) -> None:
     front, engine = sides
     for slot in range(3):
-        front.ask(slot, image(slot), 1, 1.5, 2.5, 0)
+        front.ask(slot, image(slot), 1, 1.5, 2.5, 0, 10 + slot)
     engine.begin(1)
     engine.begin(2)
     engine.finish(2, DONE)
@@ -67,7 +69,7 @@ def test_only_an_image_that_was_being_computed_is_struck_when_its_engine_dies(si
     assert [front.strike(slot) for slot in range(3)] == [0, 1, 0]  # once for each death
     engine.begin(1)
     assert front.strike(1) == 2
-    assert engine.asked(1) == (1.5, 2.5, 1, 0, 2)
+    assert engine.asked(1) == (1.5, 2.5, 1, 0, 2, 11)
     front.ask(1, image(5), 1, 1.5, 2.5, 0)
     assert front.strike(1) == 0
 

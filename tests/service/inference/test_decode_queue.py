@@ -55,7 +55,7 @@ class Decoder:
 @pytest.fixture
 def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
     made = Decoder()
-    monkeypatch.setattr(decode_queue, "decode", made)
+    monkeypatch.setattr(decode_queue, "preprocess", made)
     yield made
     made.free()
 

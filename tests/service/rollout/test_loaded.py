@@ -32,6 +32,7 @@ class Fake:
         self.address = address or ENGINES[version]
         self.manifest = make_manifest(version=version)
         self.skipped_backends: list[str] = []
+        self.unexplained = ""
         self.changed: Callable[[], object] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.upkeeps = 0
@@ -40,7 +41,9 @@ class Fake:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
+    async def submit(
+        self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, target: int = -1
+    ) -> Job:
         assert self.loop is asyncio.get_running_loop()
         assert not self.closed
         job = Job(pixels, outputs, asyncio.get_running_loop().create_future(), time.perf_counter())

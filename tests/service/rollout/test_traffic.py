@@ -18,6 +18,7 @@ from service.engine.client import EngineError
 from service.errors import DeadlineExceeded, OutOfMemory
 from service.http.request import nothing, parse_head
 from service.inference.admission import Admission
+from service.inference.class_map import CLASS_MAP
 from service.inference.job import Job
 from service.rollout.loaded import LoadedModel, LoadedModels
 from service.rollout.messages import ActiveCandidate, DesiredState
@@ -38,6 +39,7 @@ class Fake:
         self.address = str(version)
         self.manifest = make_manifest(version=version, **manifest)
         self.skipped_backends: list[str] = []
+        self.unexplained = ""
         self.changed: Callable[[], object] = lambda: None
         self.best = 0
         self.together = 1
@@ -47,7 +49,9 @@ class Fake:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None: ...
 
-    async def submit(self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False) -> Job:
+    async def submit(
+        self, pixels: Pixels, outputs: tuple[str, ...], deadline: float, bulk: bool = False, target: int = -1
+    ) -> Job:
         self.shapes.append(pixels.shape)
         if self.error:
             raise self.error
@@ -120,6 +124,8 @@ def test_a_canary_answers_its_share_and_the_same_keys_each_time() -> None:
         assert 0.08 < chosen.count(2) / len(keys) < 0.12
         assert chosen == [scene.traffic.choose(key, "logits").version for key in keys]
         assert {scene.traffic.choose(key, "features").version for key in keys} == {1}
+        explained = [scene.traffic.choose(key, CLASS_MAP).version for key in keys]
+        assert explained == [scene.traffic.choose(key, "logits").version for key in keys]  # as who explains an answer has it
 
     play(Scene("canary", 10), scenario)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models.image.preprocess import preprocess
 from tests.factories import make_image
@@ -17,7 +18,7 @@ from tests.training.conftest import Journey
 from tests.training.factories import make_folder, make_run
 from training.data import dataset
 from training.errors import CheckpointError, DataError
-from training.evaluation import calibration
+from training.evaluation import calibration, explanations
 from training.evaluation.evaluate import evaluate, training_images
 from training.loop import checkpoint as checkpoints
 
@@ -189,3 +190,42 @@ def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(seven
 
     with pytest.raises(DataError, match="not know: rouge"):
         evaluate(run, tmp_path / "colours")
+
+
+def test_maps_of_places_are_measured_beside_their_baselines(journey: Journey) -> None:
+    found = json.loads((journey.run / "evaluation.json").read_text())["explanations"]
+
+    assert (found["images"], found["places"], found["removed"]) == (18, [2, 2], [0.3, 0.6])
+    assert found["other_class_likeness"] is None or -1 <= found["other_class_likeness"] <= 1
+    for kind in ("map", "centre", "random"):
+        assert -0.5 <= found[kind]["score"] <= 0.5
+        assert found[kind]["error"] > 0
+    for kind in ("centre", "random"):
+        assert found[f"above_{kind}"]["score"] == pytest.approx(found["map"]["score"] - found[kind]["score"], abs=2e-4)
+
+
+def test_a_network_without_maps_of_places_has_no_figures_of_them(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "colours", each=8, side=28)
+    size = {"height": 28, "width": 28, "resize": 28}
+    make_run(tmp_path / "run", source, architecture="mlp-512", input=size)
+
+    assert "explanations" not in evaluate(tmp_path / "run", source)
+
+
+def test_some_of_many_images_are_explained_evenly_out_of_all(monkeypatch: pytest.MonkeyPatch, journey: Journey) -> None:
+    monkeypatch.setattr(explanations, "MOST_IMAGES", 5)
+    checkpoint, model, _ = checkpoints.load(journey.run)
+    images = dataset.load_test(journey.data, checkpoint.recipe.input, checkpoint.classes)
+    assert images is not None
+    asked: list[int] = []
+
+    def answer(pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
+        asked.append(len(pixels))
+        return np.full((len(pixels), 3), 1 / 3)
+
+    logits = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
+    found = explanations.measure(model, checkpoint, images, logits, answer)["explanations"]
+
+    assert found["images"] == len(asked) == 5  # images 0, 4, 8, 12, 16
+    assert set(asked) == {12}  # three maps, two ends, two shares
+    assert found["map"]["score"] == found["above_random"]["score"] == 0

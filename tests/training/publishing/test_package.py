@@ -174,6 +174,8 @@ def test_the_card_tells_figures_classes_and_command(journey: Journey, manifest: 
         assert f"| {label} | 6 | {100 * share:.1f} % (44 to 97) |" in card
     assert f"`{manifest.provenance['command']}`" in card
     assert f"torch {manifest.provenance['libraries']['torch']}" in card
+    score = json.loads((journey.run / "evaluation.json").read_text())["explanations"]["map"]
+    assert f"| maps of places (ROAD, 18 images) | {score['score']:.3f} ± {score['error']:.3f} |" in card
 
 
 def test_the_card_of_a_run_that_started_from_another_names_that_one(journey: Journey, manifest: Manifest) -> None:

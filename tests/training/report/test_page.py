@@ -278,6 +278,25 @@ def test_a_calibration_error_stands_beside_what_chance_gives(content: dict[str, 
 
 
 @pytest.mark.usefixtures("drawn_before")
+def test_scores_of_maps_stand_beside_those_of_baselines_where_they_were_measured(content: dict[str, Any]) -> None:
+    names = ("map", "centre", "random", "above_centre", "above_random")
+    scores = {name: {"score": i / 8, "error": 0.01} for i, name in enumerate(names)}
+    figures = {"images": 7, "removed": [0.3, 0.6], "places": [2, 2], "other_class_likeness": None}
+    before = {key: value for key, value in content["evaluation"].items() if key != "explanations"}
+
+    told = said(with_evaluation(content, explanations=figures | scores))
+    alike = said(with_evaluation(content, explanations=figures | scores | {"other_class_likeness": 0.25}))
+
+    assert "was measured on 7 images (ROAD): the 30 % and 60 % of the pixels" in told
+    html = page.render(with_evaluation(content, explanations=figures | scores))
+    assert "distance from the centre</td><td>0.125 ± 0.010</td><td>0.375 ± 0.010</td>" in html
+    assert "random numbers</td><td>0.250 ± 0.010</td><td>0.500 ± 0.010</td>" in html
+    assert "correlate by" not in told
+    assert "two likeliest classes correlate by 0.25" in alike
+    assert "(ROAD)" not in said(content | {"evaluation": before})
+
+
+@pytest.mark.usefixtures("drawn_before")
 @pytest.mark.parametrize(("classes", "shown"), [(2, False), (5, False), (6, True)])
 def test_top_5_is_shown_where_it_says_something(classes: int, shown: bool, content: dict[str, Any]) -> None:
     assert ("among the first five" in said(with_labels(content, [str(i) for i in range(classes)]))) == shown

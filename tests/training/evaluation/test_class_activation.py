@@ -1,4 +1,4 @@
-"""training/report/class_activation.py: maps against their definition, and that they point at what was put there."""
+"""training/evaluation/class_activation.py: maps against their definition, and that they point at what was put there."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from tests.training.factories import make_recipe
+from training.evaluation.class_activation import class_activation_maps
 from training.loop.checkpoint import Checkpoint
 from training.networks import catalogue
 from training.networks.classifier import Classifier
 from training.report import network
-from training.report.class_activation import class_activation_maps
 
 CHECKPOINT = Checkpoint(make_recipe(), ("a", "b"), [0.0] * 3, [255.0] * 3)
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.loop.checkpoint import Checkpoint
+from training.loop.normalisation import normalise
 from training.networks.classifier import Classifier
-from training.report import network
 
 
 def class_activation_maps(
@@ -19,7 +19,7 @@ def class_activation_maps(
     """For images (n, height, width, 3) uint8 and a class of each, (n, h, w) float32: 0 is no evidence. Maps of one image for
     several classes can be compared."""
     with torch.no_grad():
-        feature_map = model.trunk(network.inputs(model, checkpoint, pixels))
+        feature_map = model.trunk(normalise(torch.from_numpy(pixels).to(model.head.weight.device), checkpoint))
     feature_map = feature_map.detach().requires_grad_()
     logits = model.head(model.neck(feature_map.clone()))  # a layer may write into what it is given
     wanted = logits[torch.arange(len(logits)), torch.from_numpy(classes).to(logits.device)].sum()
