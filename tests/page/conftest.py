@@ -1,0 +1,68 @@
+"""A browser, the real service with the bundled cifar10, and pages in that browser, each watched for what it must not do."""
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.http import api_keys
+from tests.conftest import StartServer, starting
+from tests.page.browsing import CHROMIUM, Visit, launched, visiting
+from tests.server import ROOT, Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+STORE = ROOT / "models/store"
+LIMIT = 8  # requests a day of the key ``slow``; three of them ask what the service is
+OpenPage = Callable[..., Visit]
+
+
+@pytest.fixture(scope="package")
+def browser() -> "Iterator[Browser]":
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no {CHROMIUM} (Debian has it in chromium)")
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def start(browser: "Browser", tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """As ``start_server``, for all modules here; nothing is started where there is no browser."""
+    with starting(tiny_store, tmp_path_factory) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="package")
+def bundled(start: StartServer) -> Server:
+    return start(STORE, HUBEL_MODEL="cifar10")
+
+
+@pytest.fixture(scope="package")
+def keys() -> dict[str, tuple[str, str]]:
+    """By name: a key, and its lines in a file of keys."""
+    return {"web": api_keys.make("web"), "slow": api_keys.make("slow", f"{LIMIT}/day")}
+
+
+@pytest.fixture(scope="package")
+def guarded(start: StartServer, keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A service that asks for keys."""
+    file = tmp_path_factory.mktemp("keys") / "keys.toml"
+    file.write_text("".join(block for _, block in keys.values()))
+    return start(STORE, HUBEL_MODEL="cifar10", HUBEL_API_KEYS_FILE=str(file))
+
+
+@pytest.fixture
+def open_page(browser: "Browser", bundled: Server) -> Generator[OpenPage]:
+    """``open_page(server, width=360)``: the page of a service, opened. At the end each has done nothing that it must not."""
+    visits: list[Visit] = []
+
+    def begin(server: Server = bundled, before: Callable[[Visit], None] | None = None, **options: Any) -> Visit:
+        visits.append(visiting(browser, server.url, before, **options))
+        return visits[-1]
+
+    yield begin
+    for visit in visits:
+        visit.close()
