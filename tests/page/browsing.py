@@ -5,8 +5,9 @@ import mimetypes
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page, Route
@@ -75,10 +76,22 @@ class Visit:
 
     def close(self) -> None:
         """Raises AssertionError where the page did what it must not."""
-        self.page.context.close()
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.goto("about:blank")
+        for event, note in self.notes.items():
+            cast(Any, self.page).remove_listener(event, note)
         assert self.errors == []
-        ours = (self.url, f"blob:{self.url}")
+        ours = (self.url, f"blob:{self.url}", "about:")
         assert [url for _, url in self.asked if not url.startswith(ours)] == []
+
+    @cached_property
+    def notes(self) -> dict[str, Callable[[Any], object]]:
+        """By event of the page: what notes it."""
+        return {
+            "pageerror": lambda error: self.errors.append(str(error)),
+            "console": lambda said: said.type == "error" and REFUSED not in said.text and self.errors.append(said.text),
+            "request": lambda request: self.asked.append((request.method, request.url)),
+        }
 
 
 def as_payload(file: Path) -> dict[str, Any]:
@@ -100,25 +113,24 @@ def launched() -> "Generator[Browser]":
         browser.close()
 
 
-def visiting(
-    browser: "Browser",
-    url: str,
-    before: Callable[[Visit], None] | None = None,
-    width: int = 1280,
-    height: int = 900,
-    **options: Any,
-) -> Visit:
-    """Open the page. before: called when nothing was asked for yet. options: of the browser's context."""
-    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **options)
+def new_page(browser: "Browser", **options: Any) -> "Page":
+    """options: of the browser's context."""
+    context = browser.new_context(**options)
     context.set_default_timeout(1000 * SECONDS)
     context.add_init_script(WATCH)
-    visit = Visit(context.new_page(), url)
-    visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    visit.page.on(
-        "console", lambda said: visit.errors.append(said.text) if said.type == "error" and REFUSED not in said.text else None
-    )
-    visit.page.on("request", lambda request: visit.asked.append((request.method, request.url)))
+    return context.new_page()
+
+
+def visiting(
+    page: "Page", url: str, before: Callable[[Visit], None] | None = None, width: int = 1280, height: int = 900
+) -> Visit:
+    """Open the page of a service. before: called when nothing was asked for yet."""
+    visit = Visit(page, url)
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(reduced_motion="reduce")
+    for event, note in visit.notes.items():
+        cast(Any, page).on(event, note)
     if before is not None:
         before(visit)
-    visit.page.goto(f"{url}/")
+    page.goto(f"{url}/")
     return visit

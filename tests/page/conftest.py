@@ -8,11 +8,11 @@ import pytest
 
 from service.http import api_keys
 from tests.conftest import StartServer, starting
-from tests.page.browsing import CHROMIUM, Visit, launched, visiting
+from tests.page.browsing import CHROMIUM, Visit, launched, new_page, visiting
 from tests.server import ROOT, Server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 STORE = ROOT / "models/store"
 LIMIT = 8  # requests a day of the key ``slow``; three of them ask what the service is
@@ -54,15 +54,27 @@ def guarded(start: StartServer, keys: dict[str, tuple[str, str]], tmp_path_facto
     return start(STORE, HUBEL_MODEL="cifar10", HUBEL_API_KEYS_FILE=str(file))
 
 
-@pytest.fixture
-def open_page(browser: "Browser", bundled: Server) -> Generator[OpenPage]:
-    """``open_page(server, width=360)``: the page of a service, opened. At the end each has done nothing that it must not."""
-    visits: list[Visit] = []
+@pytest.fixture(scope="package")
+def idle() -> "dict[frozenset[tuple[str, Any]], list[Page]]":
+    """Pages that a visit has ended in, by the options of their contexts: to make one takes longer than most visits."""
+    return {}
 
-    def begin(server: Server = bundled, before: Callable[[Visit], None] | None = None, **options: Any) -> Visit:
-        visits.append(visiting(browser, server.url, before, **options))
-        return visits[-1]
+
+@pytest.fixture
+def open_page(browser: "Browser", bundled: Server, idle: "dict[frozenset[tuple[str, Any]], list[Page]]") -> Generator[OpenPage]:
+    """``open_page(server, width=360, bypass_csp=True)``: the page of a service, with options of the browser's context. At the
+    end it has done nothing that it must not."""
+    visits: list[tuple[Visit, list[Page]]] = []
+
+    def begin(
+        server: Server = bundled, before: Callable[[Visit], None] | None = None, width: int = 1280, **options: Any
+    ) -> Visit:
+        pages = idle.setdefault(frozenset(options.items()), [])
+        page = pages.pop() if pages else new_page(browser, **options)
+        visits.append((visiting(page, server.url, before, width), pages))
+        return visits[-1][0]
 
     yield begin
-    for visit in visits:
+    for visit, pages in visits:
         visit.close()
+        pages.append(visit.page)

@@ -13,15 +13,14 @@ import numpy as np
 from PIL import Image
 
 from service.http.page import WEB
-from tests.page.browsing import Visit, launched, visiting
+from tests.page.browsing import Visit, launched, new_page, visiting
 from tests.server import ROOT, launch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 DRAWINGS = tuple(WEB / f"{name}.jpg" for name in ("ball", "balloon", "clock", "traffic-light", "ship"))
-WIDE: dict[str, Any] = {"width": 1280, "height": 860, "device_scale_factor": 2}
-NARROW: dict[str, Any] = {"width": 390, "height": 844, "device_scale_factor": 2}
+WIDE, NARROW = (1280, 860), (390, 844)
 QUALITY = 88  # of WebP
 MOST_BYTES = 150_000
 
@@ -54,19 +53,19 @@ def answered(visit: Visit, *pictures: Path | dict[str, Any]) -> None:
 
 
 def take(browser: "Browser", url: str, folder: Path) -> None:
-    first = visiting(browser, url, **WIDE)
+    first = visiting(new_page(browser, device_scale_factor=2), url, None, *WIDE)
     answered(first, DRAWINGS[0])
     save(first, folder / "page.webp", 0.75)
     first.close()
-    several = visiting(browser, url, **WIDE, color_scheme="dark")
+    several = visiting(new_page(browser, device_scale_factor=2, color_scheme="dark"), url, None, *WIDE)
     answered(several, *DRAWINGS, noise())
     save(several, folder / "page-dark.webp", 0.75)
     several.close()
-    narrow = visiting(browser, url, **NARROW)
+    narrow = visiting(new_page(browser, device_scale_factor=2), url, None, *NARROW)
     answered(narrow, DRAWINGS[1])
     save(narrow, folder / "page-narrow.webp")
     narrow.close()
-    dark = visiting(browser, url, **NARROW, color_scheme="dark")
+    dark = visiting(new_page(browser, device_scale_factor=2, color_scheme="dark"), url, None, *NARROW)
     dark.get(".sample").first.wait_for()
     save(dark, folder / "page-narrow-dark.webp")
     dark.close()
