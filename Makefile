@@ -46,7 +46,7 @@ SCALE ?= 1
 CUDA = $(filter cuda,$(call given,DEVICE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker lint check audit mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker screenshots lint check audit mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ test-long: .venv/.synced  ## run the long tests of overload, faults and hostile 
 
 test-docker: .venv/.synced  ## build the image and run it with Prometheus, in a Docker Engine
 	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q tests/test_docker.py
+
+screenshots: .venv/.synced  ## take the pictures of the page in docs/images again, by Chromium
+	@$(ALL) -m tests.page.screenshots
 
 lint: .venv/.synced  ## check style
 	@$(ALL) -m ruff check .

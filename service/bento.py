@@ -19,6 +19,7 @@ from service.http.asgi import HttpApp
 from service.http.auth import ApiKeyAuth
 from service.http.cors import Cors
 from service.http.hosts import Hosts
+from service.http.page import Page
 from service.http.request import App, Reply, Request, Routes, parse_head
 from service.rollout.served_model import ServedModel
 
@@ -57,7 +58,8 @@ class FrontedService(bentoml.Service[Any]):
 
     def fronted(self, is_main: bool = True) -> App:
         hosts = Hosts(CONFIG.own_hosts(), CONFIG.allowed_origins())
-        http_app = HttpApp(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts)
+        page = Page() if CONFIG.page else None
+        http_app = HttpApp(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts, page)
         return Cors(http_app, origins) if (origins := CONFIG.allowed_origins()) else http_app
 
 

@@ -26,6 +26,7 @@ from service import bento, errors
 from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
 from service.errors import HubelError
+from service.http.page import ROUTE as THE_PAGE
 from service.settings import Settings
 from service.telemetry import metrics
 from tests.factories import encode, make_picture
@@ -173,7 +174,8 @@ def test_every_route_stands_in_the_table() -> None:
     unstarted.feedback = FeedbackApi.__new__(FeedbackApi)
     routes = unstarted.routes()
     table = {name for name in rows("docs/api.md") if "/" in name}
-    assert table == {f"{method} {path}" for path, (method, _) in routes.items()} | {f"GET {bento.SCHEMA}"}
+    others = {f"GET {bento.SCHEMA}", f"GET {THE_PAGE}"}
+    assert table == {f"{method} {path}" for path, (method, _) in routes.items()} | others
 
 
 def test_every_manifest_field_is_described() -> None:

@@ -86,7 +86,8 @@ def visitor(guarded: Server) -> Iterator[httpx.Client]:
         ("GET", "/v1/models"),
         ("GET", "/metrics"),
         ("GET", "/openapi.json"),
-        ("GET", "/"),
+        ("GET", "/page/nothing.js"),
+        ("POST", "/"),
         ("POST", "/nothing"),
         ("OPTIONS", "/v1/classify"),
         ("PUT", "/v1/info"),
@@ -98,6 +99,16 @@ def test_a_stranger_gets_in_nowhere(visitor: httpx.Client, method: str, path: st
     problem = assert_problem(response, 401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
     assert "Authorization: Bearer KEY" in problem["detail"]
+
+
+def test_the_page_needs_no_key_and_a_browser_that_has_it_is_told_so(visitor: httpx.Client) -> None:
+    got, head = visitor.get("/"), visitor.head("/")
+    assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
+    assert head.headers["content-length"] == str(len(got.content))
+    for method in ("GET", "HEAD"):
+        again = visitor.request(method, "/", headers={"if-none-match": got.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert visitor.get("/livez").status_code == 200  # the connection is still good
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/livez?x=1", "/readyz?verbose"])

@@ -19,6 +19,7 @@ PATHS = {  # where other servers can be controlled
     "BentoML": ["/docs.json", "/admin", "/readyz/stop", "/task/submit", "/cancel"],
     "MLflow and KServe": ["/invocations", "/v2/models/tiny/load", "/v2/models/tiny/unload", "/ping"],
     "guesses": ["/shutdown", "/reload", "/quit", "/debug", "/config", "/v1/models/tiny/promote", "/v1/rollback", "/v1/load"],
+    "the page": ["/"],
     "ours, which are to be read": ["/v1/models", "/v1/info", "/livez", "/readyz", "/openapi.json", "/schema.json", "/metrics"],
 }
 EVERY = [path for paths in PATHS.values() for path in paths]
@@ -28,7 +29,7 @@ EVERY = [path for paths in PATHS.values() for path in paths]
 @pytest.mark.parametrize("path", EVERY)
 def test_there_is_nothing_to_control_a_model_with(client: httpx.Client, method: str, path: str) -> None:
     response = client.request(method, path, json={"model_name": "tiny", "url": "file:///etc/passwd"})
-    known = path in PATHS["ours, which are to be read"]
+    known = path in PATHS["ours, which are to be read"] + PATHS["the page"]
     assert_problem(response, 405 if known else 404, "wrong_method" if known else "unknown_path")
 
 

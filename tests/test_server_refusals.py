@@ -1,5 +1,6 @@
 """The real service over HTTP: what it refuses, with which code, and that it goes on answering."""
 
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -69,7 +70,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an unknown class": ("/v1/explain?class=cat", {"content": make_image()}, 422, "invalid_parameter"),
     "an unknown parameter": ("/v1/classify?top=3", {"content": make_image()}, 422, "invalid_parameter"),
     "an unknown path": ("/v1/classfy", {"content": make_image()}, 404, "unknown_path"),
-    "the root": ("/", {"content": make_image()}, 404, "unknown_path"),
+    "a path out of the page": ("/page/..%2f..%2fsettings", {}, 404, "unknown_path"),
     "a trailing slash": ("/v1/classify/", {"content": make_image()}, 404, "unknown_path"),
     "feedback on nothing": ("/v1/feedback", {"json": {"answer": "nobody-asked", "label": "red"}}, 400, "invalid_answer"),
     "a path out of here": ("/v1/%2e%2e/%2e%2e/etc/passwd", {}, 404, "unknown_path"),
@@ -164,3 +165,12 @@ def test_what_is_no_whole_request_does_no_harm(server: Server, client: httpx.Cli
         answer = connection.recv(1000)
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
     assert labels_of("/v1/classify", results_of(send(client, "/v1/classify", [make_image(color="red")], "raw"))) == ["red"]
+
+
+@pytest.mark.parametrize("target", ["//", "/..%2f", "/%2e%2e/", "/page/..%2fapp.js", "/page/%00", "/page//app.js", "."])
+def test_no_way_of_writing_a_path_leads_out_of_the_page(server: Server, target: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert re.match(rb"HTTP/1.1 40[04] ", answer), answer[:200]
+    assert b"application/problem+json" in answer

@@ -20,6 +20,8 @@ from service.errors import (
 from service.http.auth import CLIENT, ApiKeyAuth
 from service.http.body import Disconnected, Receive
 from service.http.hosts import Hosts
+from service.http.page import ROUTE as PAGE
+from service.http.page import Page
 from service.http.problems import count_answer, count_status, problem_response, respond, write_refusal
 from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, new_id, nothing, parse_head
 from service.telemetry import metrics
@@ -43,16 +45,22 @@ class Application(Protocol):
 
 class HttpApp:
     """inner: BentoML's application. start: called once, when the service has started. access: None lets everyone in whom
-    ``hosts`` lets. draining: the service is about to stop.
+    ``hosts`` lets. page: what a browser gets at /, if anything. draining: the service is about to stop.
     """
 
     def __init__(
-        self, inner: App, start: Callable[[], Application], access: ApiKeyAuth | None = None, hosts: Hosts | None = None
+        self,
+        inner: App,
+        start: Callable[[], Application],
+        access: ApiKeyAuth | None = None,
+        hosts: Hosts | None = None,
+        page: Page | None = None,
     ) -> None:
         self.inner = inner
         self.start = start
         self.access = access
         self.hosts = hosts
+        self.page = page
         self.service: Application | None = None
         self.routes: Routes = {}
         self.draining = False
@@ -106,10 +114,7 @@ class HttpApp:
         request = parse_head(scope, receive)
         route = self.route_of(request.path)
         try:
-            if self.access is not None:
-                request.client = self.access.authenticate(scope)
-            elif self.hosts is not None:
-                self.hosts.check(request.method, request.headers)
+            self._admit(request, scope)
             reply = await self._handler(request, route)(request)
         except HubelError as err:
             reply = problem_response(err, request)
@@ -126,10 +131,20 @@ class HttpApp:
         for stage, seconds in request.stages.items():
             metrics.stage_seconds(stage).observe(seconds)
 
+    def _admit(self, request: Request, scope: Scope) -> None:
+        """Its client is known after this, where keys are needed. Raises what auth.py and hosts.py raise."""
+        if self.access is None:
+            if self.hosts is not None:
+                self.hosts.check(request.method, request.headers)
+        elif self.page is None or not self.page.opens(request):
+            request.client = self.access.authenticate(scope)
+
     def route_of(self, path: str) -> str:
         """The route that a path belongs to, OTHER where there is none."""
         if path in self.routes:
             return path
+        if self.page is not None and path in self.page.files:
+            return PAGE
         above, _, last = path.rpartition("/")
         found = [route for route in self.routes if route.endswith("}") and route.rpartition("/")[0] == above]
         return found[0] if found and last else OTHER
@@ -139,7 +154,7 @@ class HttpApp:
             raise Draining("the service stops; requests that are sent all the same are answered for a moment")
         if route == OTHER:
             raise UnknownPath(f"there is nothing at {request.path[:100]!r}; there is {', '.join(self.routes)}")
-        method, handler = self.routes[route]
+        method, handler = self.page.route if self.page is not None and route == PAGE else self.routes[route]
         if request.method != method and not (request.method == "HEAD" and method == "GET"):
             raise WrongMethod(f"{request.path} takes {method}, not {request.method[:20]}", method)
         return handler

@@ -58,8 +58,6 @@ class Cors(CORSMiddleware):
         count_answer(OTHER, reply, began)
         headers = {name.decode(): value.decode("latin-1") for name, value in headers_of(reply, request)}
         headers |= {name: value for name, value in decided.headers.items() if not name.startswith("content-")}
-        if not reply.body:
-            del headers["content-length"], headers["content-type"]
         return Response(reply.body, reply.status, headers)
 
     async def send(self, message: Message, send: Send, request_headers: datastructures.Headers) -> None:

@@ -13,6 +13,7 @@ from service.telemetry import metrics
 from service.telemetry.log import of_requests
 
 PROBLEM = "application/problem+json"
+BODILESS = (204, 304)  # statuses of answers that have no body, and no headers about one
 log = of_requests()
 
 
@@ -82,9 +83,9 @@ async def respond(reply: Reply, request: Request, send: Send) -> None:
 def headers_of(reply: Reply, request: Request) -> list[tuple[bytes, bytes]]:
     """An answer's headers, with its request id and, in Server-Timing, milliseconds by stage (W3C Server Timing)."""
     timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in request.stages.items())
+    body = {"content-type": reply.media_type, "content-length": str(len(reply.body))}
     headers = {
-        "content-type": reply.media_type,
-        "content-length": str(len(reply.body)),
+        **({} if reply.status in BODILESS else body),
         "x-request-id": request.request_id(),
         "x-content-type-options": "nosniff",
         **({"server-timing": timing} if timing else {}),
