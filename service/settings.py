@@ -69,6 +69,7 @@ class Settings(Struct, frozen=True):
     allow_anonymous: bool = False
     allowed_hosts: str = ""
     cors_origins: str = ""
+    index_dir: str = ""
     feedback_key_file: str = ""
     feedback_expiry_days: Annotated[float, Meta(gt=0, le=3650)] = 7.0
     feedback_dir: str = ""

@@ -5,7 +5,7 @@ Each stage is a module of its own; this one puts them in order and times them.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -31,8 +31,11 @@ from service.telemetry import metrics
 from service.telemetry.log import of_requests
 
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
+FEATURES = ("/v1/features", "/v1/similar")  # routes that are answered from features, and give way to those that name classes
 TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
 Finish = Callable[[Row, Manifest, Row | None], Any]  # of the output asked for and of the novelty, where there is one
+Find = Callable[[LoadedModel, list[Row]], Awaitable[Sequence[object]]]  # a result for each row of the output asked for
+Then = Callable[[LoadedModel, list[Job | ClientError]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,20 @@ class Pipeline:
         self.model.admission.check(1, share_of(route), seconds)
         self.decoding.check(seconds)
 
-    async def answer(self, request: Request, output: str, finish: Finish) -> Reply:
-        """Images in, results out, within the deadline; of several images, a bad one fails alone."""
+    async def answer_together(self, request: Request, output: str, find: Find) -> Reply:
+        """As ``answer``, where the results of all images take longer to make than others can wait in the event loop."""
+        found: Iterator[object] = iter(())
+
+        async def then(held: LoadedModel, jobs: list[Job | ClientError]) -> None:
+            nonlocal found
+            with request.stage("postprocess"):
+                found = iter(await find(held, [job.row[output] for job in jobs if isinstance(job, Job)]))
+
+        return await self.answer(request, output, lambda *_: next(found), then)
+
+    async def answer(self, request: Request, output: str, finish: Finish, then: Then | None = None) -> Reply:
+        """Images in, results out, within the deadline; of several images, a bad one fails alone. then: what is waited for
+        between network and results."""
         limit = Deadline(request, self.limits.deadline_ms)
         seconds = limit.ms / 1000
         deadline = time.perf_counter() + seconds
@@ -84,6 +99,8 @@ class Pipeline:
                     ):
                         metrics.QUEUE_DEPTH.set(admission.own)
                         held, jobs = await self.compute_by_turn(request, images, plans, output, deadline)
+                        if then is not None:
+                            await then(held, jobs)
         except (TimeoutError, DeadlineExceeded) as err:
             if images is None:
                 raise RequestTimeout(limit.describe_body(less)) from err
@@ -209,4 +226,4 @@ def is_bulk(images: Sequence[bytes]) -> bool:
 
 def share_of(route: str) -> float:
     """Of the queue, what requests to a route may fill."""
-    return FEATURES_SHARE if route == "/v1/features" else 1.0
+    return FEATURES_SHARE if route in FEATURES else 1.0

@@ -42,7 +42,12 @@ def _number(novelty: Row | None) -> float | None:
 def encode_features(features: Row, normalize: bool, encoding: Encoding) -> Features:
     """The feature vector, of Euclidean length 1 with ``normalize`` (a zero vector stays zero)."""
     if normalize:
-        features = features / max(float(np.linalg.norm(features)), np.finfo(np.float32).tiny)
+        features = unit(features)
     if encoding == "base64":
         return Features(b64encode(features.astype("<f4").tobytes()).decode())
     return Features(features.astype(np.float64).round(7).tolist())
+
+
+def unit(features: Row) -> Row:
+    """Of Euclidean length 1; a zero vector stays zero."""
+    return features / max(float(np.linalg.norm(features)), np.finfo(np.float32).tiny)
