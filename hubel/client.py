@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hubel.errors import ServiceError
 from models.package.prediction import Classification, Explanation, Ranking
+from models.package.similar import Similar
 
 Image = bytes | str | os.PathLike[str]  # a file in memory, or its path
 Vector = NDArray[np.float32]
@@ -119,6 +120,13 @@ class Client:
     def explain_all(self, images: Iterable[Image], label: str | None = None) -> Iterator[Explanation | Refusal]:
         asked = "" if label is None else f"?class={quote(label, safe='')}"
         return self._ask_all(Question(f"/v1/explain{asked}", _reader(Explanation)), images)
+
+    def similar(self, image: Image, k: int = 10) -> Similar:
+        """The k images of the service's index that are most like it. Raises ServiceError where the live version has none."""
+        return _one(self.similar_all([image], k))
+
+    def similar_all(self, images: Iterable[Image], k: int = 10) -> Iterator[Similar | Refusal]:
+        return self._ask_all(Question(f"/v1/similar?k={k}", _reader(Similar)), images)
 
     def feedback(self, answer: str | Classification | Ranking, label: str | None = None, *, wrong: bool = False) -> bool:
         """Say which label would have been right, or, without one, whether the answer is wrong; whether it was right.

@@ -33,6 +33,8 @@ try:
     from service.monitoring.feedback_keys import FeedbackKeyError
     from service.processes.control import enders
     from service.settings import Settings, SettingsError
+    from service.similar import commands as similar
+    from service.similar.manifest import IndexFault
     from service.status import KEY_VARIABLE, StatusError, ask, show
     from service.telemetry import multiprocess
     from service.telemetry.log import set_up
@@ -81,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("name", metavar="NAME", help="who it is for, as in the log and in metrics: a to z, 0 to 9, . _ -")
     command.add_argument("--limit", metavar="LIMIT", help="most images in a time, as in '50/second' (default: no limit)")
     command.set_defaults(run=run_new_key)
+    similar.add_to(commands.add_parser, settings.read)
     return parser
 
 
@@ -88,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         return args.run(args)
-    except (SettingsError, StatusError) as err:
+    except (SettingsError, StatusError, IndexFault) as err:
         return fail(str(err))
     except ModuleNotFoundError as err:
         print(program.missing("service", err), file=sys.stderr)

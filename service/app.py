@@ -17,6 +17,7 @@ from service.api.describe import announce
 from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
 from service.api.pipeline import Pipeline, RequestLimits
+from service.api.similar import SimilarApi
 from service.engine.client import Attachment, EngineClient
 from service.engine.start import OwnEngine, load_request
 from service.http.auth import ApiKeyAuth
@@ -29,11 +30,12 @@ from service.monitoring.capture import DAY, MB, Bounds, Capture
 from service.monitoring.drift import Drift
 from service.monitoring.feedback import FeedbackIntake
 from service.monitoring.recorder import Recorder
-from service.rollout.loaded import LoadedModels
+from service.rollout.loaded import LoadedModel, LoadedModels
 from service.rollout.packages import Packages
 from service.rollout.served_model import ServedModel
 from service.rollout.traffic import TrafficSplit
 from service.settings import Settings
+from service.similar.live import LiveIndex
 from service.telemetry import metrics
 
 MOST_SLOTS = 4096  # for images that wait; further ones wait for a slot
@@ -48,7 +50,13 @@ class Service:
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
         config = msgspec.structs.replace(config, max_batch=engine.max_batch)  # 0 is by the device, which is known now
         name = engine.manifest.name
-        loaded = LoadedModels(engine, partial(connect, config), announce)
+        index = LiveIndex(Path(config.index_dir) if config.index_dir else None, metrics.indexed)
+
+        def tell(held: LoadedModel) -> None:
+            announce(held)
+            index.follow(held.manifest)
+
+        loaded = LoadedModels(engine, partial(connect, config), tell)
         admission = make_admission(config, attachment, loaded)
         self.decoding = make_decoding(config, self.pool, admission)
         packages = Packages(config.model_store(), name, config.signature_key(), loaded)
@@ -62,7 +70,9 @@ class Service:
         limits = RequestLimits(config.deadline_ms, config.max_body_bytes, config.max_images)
         self.feedback = FeedbackApi(intake, capture, bodies, limits.max_images, limits.max_body_bytes, limits.deadline_ms)
         pipeline = Pipeline(self.model, self.decoding, bodies, limits)
-        self.endpoints = Endpoints(config, self.model, pipeline, self.feedback, metrics.Exposition(metrics.render))
+        self.similar = SimilarApi(pipeline, index)
+        exposition = metrics.Exposition(metrics.render)
+        self.endpoints = Endpoints(config, self.model, pipeline, self.feedback, self.similar, exposition)
 
     async def decode_spare(self, image: bytes, spec: InputSpec) -> Pixels:
         """Where nothing else is to be decoded; raises Overloaded where something is."""
@@ -75,6 +85,7 @@ class Service:
         self.pool.shutdown()
         self.decoding.close()
         self.feedback.close()
+        self.similar.close()
         self.model.recorder.close()
 
 

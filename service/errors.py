@@ -10,6 +10,8 @@ HubelError
         ForeignAnswer           403  feedback on the answer to another key
         UnknownPath             404
         UnknownAnswer           404  feedback on the answer of a version that is gone, or nothing to delete
+        NoIndex                 404  the live version has no index of similar images
+        UnknownThumbnail        404  of an index that is not in use, or a number that it does not have
         WrongMethod             405
         RequestTimeout          408  the request did not arrive in time
         ExpiredAnswer           410  feedback that comes too late
@@ -86,6 +88,14 @@ class UnknownPath(ClientError):
 
 class UnknownAnswer(ClientError):
     status, code, title = 404, "unknown_answer", "Nothing is known of the answer"
+
+
+class NoIndex(ClientError):
+    status, code, title = 404, "no_index", "The live version has no index"
+
+
+class UnknownThumbnail(ClientError):
+    status, code, title = 404, "unknown_thumbnail", "There is no such thumbnail"
 
 
 class WrongMethod(ClientError):

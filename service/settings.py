@@ -70,6 +70,7 @@ class Settings(Struct, frozen=True):
     allowed_hosts: str = ""
     cors_origins: str = ""
     page: bool = True
+    index_dir: str = ""
     feedback_key_file: str = ""
     feedback_expiry_days: Annotated[float, Meta(gt=0, le=3650)] = 7.0
     feedback_dir: str = ""

@@ -8,8 +8,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("models", "service", "training", "hubel")
 ORDER = {  # of the rooms of a folder, from the top: each imports only from itself and from those after it
     "models": "__main__ cli lifecycle imagenet registry package captures image files errors terminal",
-    "service": "__main__ processes bento app api status rollout engine monitoring dry_run bulk http inference telemetry settings "
-    "stopwatch errors",
+    "service": "__main__ processes bento app api status rollout engine monitoring similar dry_run bulk http inference telemetry "
+    "settings stopwatch errors",
     "training": "__main__ workflows report publishing review evaluation loop inspection recipe_flags data recipe networks html "
     "provenance files errors",
 }

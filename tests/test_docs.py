@@ -25,6 +25,7 @@ from models.terminal import program
 from service import bento, errors
 from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
+from service.api.similar import SimilarApi
 from service.errors import HubelError
 from service.http.page import ROUTE as THE_PAGE
 from service.settings import Settings
@@ -171,7 +172,7 @@ def test_every_error_stands_in_the_table_with_its_status() -> None:
 
 def test_every_route_stands_in_the_table() -> None:
     unstarted = Endpoints.__new__(Endpoints)
-    unstarted.feedback = FeedbackApi.__new__(FeedbackApi)
+    unstarted.feedback, unstarted.similar = FeedbackApi.__new__(FeedbackApi), SimilarApi.__new__(SimilarApi)
     routes = unstarted.routes()
     table = {name for name in rows("docs/api.md") if "/" in name}
     others = {f"GET {bento.SCHEMA}", f"GET {THE_PAGE}"}

@@ -88,6 +88,7 @@ def import_without(blocked: set[str], modules: list[str]) -> subprocess.Complete
                 "service.bulk.local",
                 "service.engine.server",
                 "service.dry_run",
+                "service.similar.build",
             },
             id="service but for what computes without BentoML and ONNX Runtime",
         ),
@@ -139,7 +140,7 @@ def upward(name: str, source: str, order: list[str]) -> list[str]:
     return sorted(other for other in found if other.split(".")[1] not in below)
 
 
-@pytest.mark.parametrize(("folder", "most"), [("models", 10), ("service", 16), ("training", 15)])
+@pytest.mark.parametrize(("folder", "most"), [("models", 10), ("service", 17), ("training", 15)])
 def test_a_room_imports_only_from_those_below_it(folder: str, most: int) -> None:
     order = ORDER[folder].split()
     modules = [path for path in sources(folder) if "store" not in path.parts and path != ROOT / folder / "__init__.py"]

@@ -22,6 +22,8 @@ SERVICE = {
     "status": "who is alive in a running service, and what is loaded; 0 where all is well",
     "new-key": "make an API key",
     "forget": "delete what is kept of an answer: images, labels and feedback, of whichever key",
+    "index": "make the index of a folder of images, in which a service finds similar ones",
+    "near-copies": "list the images of an index that are nearly the same",
 }
 TRAINING = {
     "run": "train, evaluate, export, report and publish; goes on where it was stopped",

@@ -17,6 +17,7 @@ from service.api.feedback import FeedbackApi
 from service.api.openapi import document
 from service.api.pipeline import Pipeline
 from service.api.question import Question
+from service.api.similar import SimilarApi
 from service.errors import InvalidParameter
 from service.http.auth import OPEN
 from service.http.request import Handler, Reply, Request, Routes, json_response
@@ -30,15 +31,23 @@ T = TypeVar("T")
 
 
 class Endpoints:
-    """pipeline: answers requests about images. feedback: those about answers. exposition: the text of the metrics."""
+    """pipeline: answers requests about images. feedback: those about answers. similar: those about an index. exposition: the
+    text of the metrics."""
 
     def __init__(
-        self, config: Settings, model: ServedModel, pipeline: Pipeline, feedback: FeedbackApi, exposition: metrics.Exposition
+        self,
+        config: Settings,
+        model: ServedModel,
+        pipeline: Pipeline,
+        feedback: FeedbackApi,
+        similar: SimilarApi,
+        exposition: metrics.Exposition,
     ) -> None:
         self.config = config
         self.model = model
         self.pipeline = pipeline
         self.feedback = feedback
+        self.similar = similar
         self.exposition = exposition
         self.bentoml = version("bentoml")  # which reads files
 
@@ -56,6 +65,7 @@ class Endpoints:
             "/v1/top-k": ("POST", self.top_k),
             "/v1/features": ("POST", self.features),
             explain.PATH: ("POST", self.explain),
+            **self.similar.routes(),
             **self.feedback.routes(),
             "/v1/models": get(lambda: json_response(describe_models(self.model.loaded))),
             "/v1/info": get(lambda: json_response(self.describe())),
@@ -110,7 +120,8 @@ class Endpoints:
         return Reply(await self.exposition.text(), media_type=metrics.CONTENT_TYPE_LATEST)
 
     def describe(self) -> dict[str, object]:
-        return describe_service(self.model.loaded.serving.engine, self.config, self.bentoml)
+        engine = self.model.loaded.serving.engine
+        return describe_service(engine, self.config, self.bentoml) | {"index": self.similar.describe()}
 
     def document(self) -> bytes:
         """The OpenAPI document, for the live version's number of classes."""

@@ -8,6 +8,7 @@ import msgspec
 import yaml
 
 from models.package.prediction import Classification, Explanation, Ranking
+from models.package.similar import Similar
 from service.api.schemas import Failure
 from service.errors import HubelError
 from service.http.problems import Problem
@@ -16,7 +17,7 @@ from service.monitoring.feedback_json import Deletion, FeedbackResult
 
 Json = dict[str, Any]
 WRITTEN: Json = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text())
-ANSWERED = (Classification, Ranking, Features, Explanation, Failure, Problem, FeedbackResult, Deletion)
+ANSWERED = (Classification, Ranking, Features, Explanation, Similar, Failure, Problem, FeedbackResult, Deletion)
 KEYED = ("401", "429")  # statuses of requests that need a key
 
 

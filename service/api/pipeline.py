@@ -36,7 +36,7 @@ from service.telemetry.log import of_requests
 
 INTERACTIVE_IMAGES = 4  # a request with more is bulk, and waits behind those with fewer
 TURN_SECONDS = 0.001  # that headers are read for before other requests have their turn
-REDUCED = ("/v1/features", explain.PATH)  # routes that may fill a part of the queue
+REDUCED = ("/v1/features", "/v1/similar", explain.PATH)  # routes that may fill a part of the queue
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Pipeline:
                     ):
                         metrics.QUEUE_DEPTH.set(admission.own)
                         held, jobs = await self.compute_by_turn(request, images, plans, question, deadline)
+                        await question.settle(request, held, jobs)
                         if isinstance(question, Explain) and question.draws:
                             drawn = await self.draw(request, question, images[0], whole[0], jobs[0])
         except (TimeoutError, DeadlineExceeded) as err:
@@ -115,7 +116,7 @@ class Pipeline:
     async def draw(self, request: Request, question: Explain, image: bytes, plan: Plan, job: Job | ClientError) -> bytes:
         """The whole image, decoded once more to be shown, with the map of its job over it."""
         assert isinstance(job, Job)  # an error of a single image was raised
-        with request.stage("postprocess"), self.model.admission.aside():
+        with request.stage("postprocess"), self.model.admission.aside(soon=False):
             whole = await self.decoding.make(picture.picture, image, plan, picture.SPEC)
             return await self.decoding.aside(partial(question.draw, whole, job))
 

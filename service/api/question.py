@@ -1,10 +1,12 @@
 """What a request asks of each of its images: what the network computes for it, and what is said of that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from models.image.preprocess import Pixels, Placed, preprocess
 from models.package.manifest import NOVELTY, Manifest
+from service.errors import ClientError
+from service.http.request import Request
 from service.inference.class_map import LIKELIEST
 from service.inference.decode import Work
 from service.inference.job import Job
@@ -34,6 +36,9 @@ class Question:
     def target(self, held: LoadedModel) -> int:
         """The class that is asked about, by the labels of a version; LIKELIEST where there is none. Raises a ClientError."""
         return LIKELIEST
+
+    async def settle(self, request: Request, held: LoadedModel, jobs: Sequence[Job | ClientError]) -> None:
+        """What is waited for between network and results."""
 
     def result(self, job: Job, manifest: Manifest) -> Any:
         return self.finish(job.row[self.output], manifest, job.row.get(NOVELTY))

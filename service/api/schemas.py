@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from models.package.prediction import Classification, Explanation, Ranking
+from models.package.similar import Similar
 from service.http.problems import Problem
 from service.inference.results import Features
 
@@ -18,4 +19,10 @@ class Answer(Struct):
 
     model: str
     version: int
-    results: list[Classification | Failure] | list[Ranking | Failure] | list[Features | Failure] | list[Explanation | Failure]
+    results: (
+        list[Classification | Failure]
+        | list[Ranking | Failure]
+        | list[Features | Failure]
+        | list[Explanation | Failure]
+        | list[Similar | Failure]
+    )

@@ -45,10 +45,15 @@ def _number(novelty: Row | None) -> float | None:
 def encode_features(features: Row, normalize: bool, encoding: Encoding) -> Features:
     """The feature vector, of Euclidean length 1 with ``normalize`` (a zero vector stays zero)."""
     if normalize:
-        features = features / max(float(np.linalg.norm(features)), np.finfo(np.float32).tiny)
+        features = unit(features)
     if encoding == "base64":
         return Features(_base64(features))
     return Features(features.astype(np.float64).round(7).tolist())
+
+
+def unit(features: Row) -> Row:
+    """Of Euclidean length 1; a zero vector stays zero."""
+    return features / max(float(np.linalg.norm(features)), np.finfo(np.float32).tiny)
 
 
 def explain(logits: Row, values: Row, manifest: Manifest, target: int | None, placed: Placed, encoding: Encoding) -> Explanation:

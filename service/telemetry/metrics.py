@@ -111,6 +111,12 @@ REGISTRY_UNREADABLE = Gauge(
     ["model"],
     multiprocess_mode="livemax",
 )
+INDEX_IMAGES = Gauge(
+    "hubel_index_images",
+    "Images in the index of the live version, of the worker that has most; 0: it has none.",
+    ["model"],
+    multiprocess_mode="livemax",
+)
 VERSION_IMAGES = Counter("hubel_version_images_total", "Images answered, by the version that did.", ["model", "version"])
 VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered as unsure, by version.", ["model", "version"])
 NOVELTY = Histogram(
@@ -238,6 +244,10 @@ def count_feedback(model: str, version: int, right: bool, replaced: bool) -> Non
         for known in ("true", "false"):
             metric.labels(model, str(version), known)  # there from the first feedback on, so that differences can be asked for
     (FEEDBACK_REPLACED if replaced else FEEDBACK).labels(model, str(version), str(right).lower()).inc()
+
+
+def indexed(model: str, images: int) -> None:
+    INDEX_IMAGES.labels(model).set(images)
 
 
 def dropped(reason: str) -> None:

@@ -12,6 +12,7 @@ from service.api.endpoints import Endpoints
 from service.api.feedback import FeedbackApi
 from service.api.openapi import document
 from service.api.schemas import Answer
+from service.api.similar import DEFAULT_K, MOST_K, THUMBNAIL, SimilarApi
 from service.errors import HubelError
 from service.http.auth import OPEN
 from service.inference.results import BOOLEANS, ENCODINGS
@@ -19,7 +20,7 @@ from service.monitoring.answer_token import CHARACTERS
 from service.monitoring.feedback_json import MAX_FEEDBACKS, Feedback
 
 PLAIN, KEYED = document(10, 32), document(10, 32, keys_needed=True)
-IMAGES = ("/v1/classify", "/v1/top-k", "/v1/features", "/v1/explain")
+IMAGES = ("/v1/classify", "/v1/top-k", "/v1/features", "/v1/explain", "/v1/similar")
 
 
 def operations(made: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -69,7 +70,7 @@ def test_a_document_is_its_callers_own() -> None:
 
 def test_every_route_is_described() -> None:
     unstarted = Endpoints.__new__(Endpoints)
-    unstarted.feedback = FeedbackApi.__new__(FeedbackApi)
+    unstarted.feedback, unstarted.similar = FeedbackApi.__new__(FeedbackApi), SimilarApi.__new__(SimilarApi)
     routes = {(path, method.lower()) for path, (method, _) in unstarted.routes().items()}
     assert {(path, method) for path, method, _ in operations(PLAIN)} == routes
 
@@ -110,6 +111,13 @@ def test_the_choices_are_those_of_the_query() -> None:
     for name, values in (("normalize", BOOLEANS), ("encoding", ENCODINGS)):
         assert parameters[name] == {"type": "string", "enum": list(values), "default": next(iter(values))}
     assert parameters_of("/v1/explain")["encoding"] == parameters["encoding"]
+
+
+def test_the_bounds_of_similar_images_are_those_of_the_code() -> None:
+    expected = {"type": "integer", "minimum": 1, "maximum": MOST_K, "default": DEFAULT_K}
+    assert parameters_of("/v1/similar")["k"] == expected
+    name = parameters_of("/v1/similar/thumbnails/{thumbnail}", "get")["thumbnail"]
+    assert name == {"type": "string", "pattern": f"^{THUMBNAIL.pattern.replace('([0-9a-f]{12})', '[0-9a-f]{12}')}$"}
 
 
 def test_feedback_is_described_as_its_type_and_what_that_checks_besides() -> None:
