@@ -45,6 +45,7 @@ class Session:
         self.seconds = seconds
         self.skipped_backends: list[str] = []
         self.sizes = (LARGEST,)
+        self.seconds_per_image = seconds / LARGEST
 
     def batch(self, n: int) -> Pixels:
         return np.empty((n, self.manifest.input.height, self.manifest.input.width, 3), np.uint8)
