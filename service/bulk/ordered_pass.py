@@ -6,8 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from service.bulk.item import Item
-
+Item = TypeVar("Item")
 P = TypeVar("P")
 R = TypeVar("R")
 

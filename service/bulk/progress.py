@@ -14,13 +14,19 @@ class Progress:
 
     def __init__(self, total: int, done: int, file: TextIO | None = None, quiet: bool = False) -> None:
         self.total = total
+        self.done = done
         self.file = file or sys.stderr
         self.quiet = quiet
         self.terminal = self.file.isatty()
         self.said = time.monotonic()
         self.marks = [(self.said, done)]  # time, images done
 
+    def advance(self, images: int) -> None:
+        """So many more are done."""
+        self.tell(self.done + images)
+
     def tell(self, done: int) -> None:
+        self.done = done
         now = time.monotonic()
         if self.quiet or now - self.said < (TERMINAL_SECONDS if self.terminal else FILE_SECONDS):
             return

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -13,13 +14,13 @@ from models.image.limits import Limits
 from models.registry import registry
 from models.terminal import program
 from models.terminal.table import printable
+from service.bulk.progress import Progress, duration
 from service.errors import OutOfMemory
 from service.settings import PREFIX, Settings
 from service.similar import manifest as manifests
 from service.similar.index import Index
 from service.similar.manifest import IndexFault
 from service.similar.near_copies import THRESHOLD, near_copies
-from service.similar.progress import Progress
 from service.similar.walk import walk
 
 if TYPE_CHECKING:
@@ -98,12 +99,13 @@ def _index(args: argparse.Namespace) -> int:
         how = (config.device, config.precision, config.inference_threads(), config.signature_key(), config.gpu_memory())
         classifier = Classifier.load(folder, *how)
         classifier.session.warm(config.max_batch)
-        progress = Progress(len(listing.pictures))
+        progress, began = Progress(len(listing.pictures), 0), time.monotonic()
         limits = Limits(config.max_pixels, config.max_side_pixels)
         built = build(listing, root, classifier, limits, config.inference_threads(), progress.advance)
     except (PackageError, DeviceError, DeviceLost, OutOfMemory) as err:
         raise IndexFault(str(err)) from err
-    took = progress.finish()
+    progress.clear()
+    took = duration(time.monotonic() - began)
     say(_as_json(built) if args.json else _told_of(built, classifier.manifest.id, took))
     for line in [] if args.json else told(built.failed, built.others):
         say(line, sys.stderr)
@@ -121,7 +123,7 @@ def _as_json(value: object) -> str:
 def _told_of(built: "Built", model: str, took: str) -> str:
     anew = f", all anew: {printable(built.anew)}" if built.anew else ""
     return (
-        f"{model}: {built.images:,} images in {built.place} ({took})\n"
+        f"{model}: {built.images:,} images in {built.place}, in {took}\n"
         f"{built.added:,} added, {built.changed:,} changed, {built.removed:,} removed, {built.unchanged:,} unchanged; "
         f"{built.computed:,} computed{anew}"
     )
@@ -152,9 +154,9 @@ def run_near_copies(args: argparse.Namespace) -> int:
     except FileNotFoundError as err:
         make = program.command("index", "FOLDER", "--model", package.id, "--out", root)
         raise IndexFault(f"there is no index of {package.id} in {place}; make one: {make}") from err
-    progress = Progress(index.manifest.images)
+    progress = Progress(index.manifest.images, 0)
     groups = near_copies(index, args.threshold, progress.advance)
-    progress.finish()
+    progress.clear()
     if args.json:
         say(_as_json({"threshold": args.threshold, "groups": groups}))
         return 0

@@ -12,8 +12,8 @@ from models.image.limits import Limits
 from models.image.preprocess import Pixels, decode, fit
 from models.image.spec import InputSpec
 from models.image.thumbnail import thumbnail
+from service.bulk import ordered_pass
 from service.inference.postprocess import unit
-from service.similar import ordered_pass
 from service.similar.bounds import Floats
 from service.similar.walk import Picture, read
 

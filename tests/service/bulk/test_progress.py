@@ -62,3 +62,10 @@ def test_where_rows_go_to_the_same_terminal_it_keeps_still(clock: Clock) -> None
 def test_times_are_written_as_clocks_do() -> None:
     assert [duration(seconds) for seconds in (0.4, 61, 3661)] == ["0:00", "1:01", "1:01:01"]
     assert line(0, 10, 0.0) == "0 of 10 images, 0.0 images/s"
+
+
+def test_what_is_done_adds_up(clock: Clock) -> None:
+    progress = Progress(10, 2, io.StringIO())
+    for _ in range(3):
+        progress.advance(2)
+    assert progress.done == 8
