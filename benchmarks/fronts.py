@@ -41,7 +41,8 @@ class Session:
     provider, precision = "stand-in", "fp32"
 
     def __init__(self, request: Load, seconds: float) -> None:
-        self.manifest = registry.verify(Path(request.folder))
+        self.folder = Path(request.folder)
+        self.manifest = registry.verify(self.folder)
         self.seconds = seconds
         self.skipped_backends: list[str] = []
         self.sizes = (LARGEST,)

@@ -44,7 +44,7 @@ def test_many_clients_are_computed_together_and_each_gets_its_own_answer(wide: S
         after[f"hubel_batch_size_images_{name}"] - before[f"hubel_batch_size_images_{name}"] for name in ("count", "sum")
     )
     assert computed == 2 * CLIENTS
-    assert computed / passes > 2
+    assert computed / passes > 1.2
 
 
 async def features_from_many_clients(url: str, images: list[bytes], rounds: int) -> list[list[list[float]]]:

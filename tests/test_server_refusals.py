@@ -89,6 +89,7 @@ def test_every_code_but_that_of_our_own_faults_is_provoked() -> None:
     # Below, in test_server_load.py, test_server_process.py and service/test_protocol.py.
     elsewhere = {"wrong_method", "overloaded", "deadline_exceeded", "request_timeout", "draining", "head_too_large"}
     elsewhere |= {"not_explainable"}  # in test_server_explain.py
+    elsewhere |= {"no_index", "unknown_thumbnail"}  # in test_server_similar.py
     elsewhere |= {"unauthorized", "rate_limited", "cors_refused", "wrong_host", "foreign_answer"}  # in test_server_access.py
     elsewhere |= {"unknown_answer", "expired_answer"}  # in test_server_feedback.py
     caused = {code for _, _, _, code in REFUSED.values()} | elsewhere

@@ -23,5 +23,5 @@ def test_every_answer_is_as_documented_and_every_invalid_request_refused(server:
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.hostile.generators", "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr
-    assert "Operations:       10 selected / 10 total" in result.stdout
+    assert "Operations:       13 selected / 13 total" in result.stdout
     assert server.process.poll() is None
