@@ -101,7 +101,7 @@ def runs(pid: int) -> bool:
     """The process is there and not merely waiting to be reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second where it is reaped between open and read
         return False
 
 
