@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import machine, photos, report, results, wrk
+from benchmarks.capacity import command as capacity
 from benchmarks.environments import CACHE, PrepareError
 from benchmarks.measure import Run
 from benchmarks.processes import ROOT, StartError
@@ -21,7 +22,10 @@ PICTURE = ROOT / "docs/images/latency.svg"
 
 def make_parser() -> argparse.ArgumentParser:
     names = (FLOOR, *(system.name for system in SYSTEMS))
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Hubel beside other servers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure Hubel beside other servers; `capacity` as first word: how many services a load needs.",
+    )
     parser.add_argument("--systems", default="", help=f"comma-separated, of {', '.join(names)}; all where left out")
     parser.add_argument("--models", default="", help=f"comma-separated, of {', '.join(MODELS)}; all where left out")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each system (default: 5)")
@@ -41,7 +45,10 @@ def chosen(text: str, known: tuple[str, ...], what: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["capacity"]:
+        return capacity.main(words[1:])
+    options = make_parser().parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     try:
         if options.render:

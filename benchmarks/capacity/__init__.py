@@ -1,0 +1,1 @@
+"""How many machines a load needs: what one request costs is measured, the queues are simulated, and a page says the rest."""
