@@ -129,14 +129,14 @@ promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## make MODEL=name:version live, if
 rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## make the version of NAME before live again; REASON="why"
 	@$(SERVE) -m hubel models rollback --store=$(call q,STORE) $(call option,REASON,reason) $(value ARGS) -- $(call q,NAME)
 
-up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU
+up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU, SERVICE=nginx for REPLICAS=3 of it
 	@DOCKER_BUILDKIT=1 $(COMPOSE) up -d --build $(call q,SERVICE) prometheus
 	@for _ in $$(seq 120); do sleep 1; state=$$($(COMPOSE) ps $(call q,SERVICE) prometheus); \
 	  [ $$(echo "$$state" | grep -c '(healthy)') -lt 2 ] || exit 0; echo "$$state" | grep -q Restarting && break; done; \
 	  $(COMPOSE) logs --tail=5 $(call q,SERVICE) prometheus; echo "$$state"; exit 1
 
 down:  ## stop and remove them; what Prometheus recorded stays
-	@$(COMPOSE) --profile monitoring --profile gpu down
+	@$(COMPOSE) --profile monitoring --profile gpu --profile scale down
 
 clean:  ## remove what was installed, and decoded images (not the runs in runs/, not the store)
 	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache runs/.decoded runs/*/.decoded

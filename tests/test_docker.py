@@ -1,5 +1,6 @@
 """Dockerfile, docker-compose.yml and deploy/prometheus agree with the code; and, on request, they run for real."""
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,9 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
 from service import settings
-from service.errors import DeadlineExceeded, InternalError, Overloaded
+from service.errors import BodyTooLarge, DeadlineExceeded, InternalError, Overloaded, UnknownPath
+from service.http.problems import PROBLEM, Problem
+from service.monitoring import feedback_keys
 from service.settings import Settings
 from service.telemetry import metrics
 from tests.factories import make_image, make_package
@@ -26,8 +29,10 @@ COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 EXAMPLE = dict(re.findall(r"^#(\w+)=(.*)$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
 ALERTS = (REPOSITORY / "deploy/prometheus/alerts.yml").read_text()
+NGINX = (REPOSITORY / "deploy/nginx/nginx.conf").read_text()
 NAMES = {settings.PREFIX + field.upper() for field in Settings.__struct_fields__}
-SERVICES = ("hubel", "hubel-gpu")
+SERVICES = ("hubel", "hubel-gpu", "hubel-replica")
+OTHERS = {"prometheus": "PROMETHEUS_IMAGE", "nginx": "NGINX_IMAGE"}  # whose images others make, and what names these
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "docker-compose.yml", ".env.example"])
@@ -53,7 +58,7 @@ def test_what_listens_on_all_addresses_of_its_container_is_published_to_this_mac
 ) -> None:
     assert "HUBEL_HOST=0.0.0.0" in (REPOSITORY / "Dockerfile").read_text()
     assert COMPOSE["services"][service]["environment"]["HUBEL_ALLOW_ANONYMOUS"] == "${HUBEL_ALLOW_ANONYMOUS:-true}"
-    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service]["ports"])
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service].get("ports", []))
 
 
 def test_every_image_that_others_make_can_be_pinned_by_digest_and_is_the_same_everywhere() -> None:
@@ -61,11 +66,12 @@ def test_every_image_that_others_make_can_be_pinned_by_digest_and_is_the_same_ev
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
     assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - stages == {"${PYTHON_IMAGE}"}
     assert f"ARG PYTHON_IMAGE={EXAMPLE['PYTHON_IMAGE']}\n" in dockerfile
-    for service in COMPOSE["services"].values():
+    for name, service in COMPOSE["services"].items():
         if "build" in service:
             assert service["build"]["args"]["PYTHON_IMAGE"] == f"${{PYTHON_IMAGE:-{EXAMPLE['PYTHON_IMAGE']}}}"
         else:
-            assert service["image"] == f"${{PROMETHEUS_IMAGE:-{EXAMPLE['PROMETHEUS_IMAGE']}}}"
+            assert service["image"] == f"${{{OTHERS[name]}:-{EXAMPLE[OTHERS[name]]}}}"
+            assert re.search(r":v?\d+\.\d+\.\d+(-\w+)?$", EXAMPLE[OTHERS[name]])
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -122,12 +128,99 @@ def test_the_images_run_as_a_user_without_rights_and_hold_no_tool_to_install_wit
 def test_what_signatures_need_is_put_into_an_image_on_request_alone(service: str) -> None:
     assert COMPOSE["services"][service]["build"]["args"]["SIGNING"] == "${SIGNING:-}"
     text = (REPOSITORY / "Dockerfile").read_text()
-    assert text.count('ARG SIGNING=""') == text.count("${SIGNING:+--extra signing}") == len(SERVICES)
+    targets = {COMPOSE["services"][name]["build"]["target"] for name in SERVICES}
+    assert text.count('ARG SIGNING=""') == text.count("${SIGNING:+--extra signing}") == len(targets)
 
 
 def test_the_images_and_the_verbs_use_the_same_uv() -> None:
     (verbs,) = re.findall(r"^UV_VERSION := (\S+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert re.findall(r"uv==(\S+)", (REPOSITORY / "Dockerfile").read_text()) == [verbs]
+
+
+def test_replicas_have_no_port_of_this_machine_and_the_proxy_has_that_of_the_service() -> None:
+    services = COMPOSE["services"]
+    assert "ports" not in services["hubel-replica"]
+    assert services["nginx"]["ports"] == services["hubel"]["ports"]
+    assert services["hubel-replica"]["networks"]["default"]["aliases"] == ["hubel"]
+    assert "server hubel:3000 resolve " in NGINX
+    assert "HUBEL_PORT=3000" in (REPOSITORY / "Dockerfile").read_text()
+
+
+def test_all_replicas_sign_answers_with_one_key() -> None:
+    replica, maker = COMPOSE["services"]["hubel-replica"], COMPOSE["services"]["feedback-key"]
+    assert replica["environment"]["HUBEL_FEEDBACK_KEY_FILE"] == "${HUBEL_FEEDBACK_KEY_FILE:-/app/feedback-key/key}"
+    assert "feedback-key:/app/feedback-key:ro" in replica["volumes"]
+    assert maker["volumes"] == ["feedback-key:/app/feedback-key"]
+    assert replica["depends_on"] == {"feedback-key": {"condition": "service_completed_successfully"}}
+
+
+def test_the_key_that_is_made_is_one_that_a_service_takes_and_is_made_once(tmp_path: Path) -> None:
+    (script,) = COMPOSE["services"]["feedback-key"]["command"]
+    script = script.replace("/app/feedback-key", str(tmp_path))
+    keys: list[tuple[bytes, ...]] = []
+    for _ in range(2):
+        subprocess.run(["sh", "-ec", script], check=True, timeout=20, cwd=tmp_path)
+        keys.append(feedback_keys.read(tmp_path / "key"))
+    assert keys[0] == keys[1]
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def filled(folder: Path, **limits: str) -> str:
+    """nginx.conf as start.sh fills it."""
+    stand_in = folder / "nginx"
+    stand_in.write_text("#!/bin/sh\n")
+    stand_in.chmod(0o755)
+    script = (REPOSITORY / "deploy/nginx/start.sh").read_text().replace("/tmp/nginx.conf", str(folder / "nginx.conf"))
+    (folder / "start.sh").write_text(script.replace("folder=${0%/*}", f"folder={REPOSITORY / 'deploy/nginx'}"))
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"} | limits
+    subprocess.run(["sh", folder / "start.sh"], check=True, timeout=20, env=environment)
+    return (folder / "nginx.conf").read_text()
+
+
+def value(directive: str, text: str) -> str:
+    (found,) = re.findall(rf"^ *{directive} ([^;]+);", text, re.MULTILINE)
+    return found
+
+
+def test_the_proxy_has_the_limits_of_the_service(tmp_path: Path) -> None:
+    usual, config = filled(tmp_path), Settings()
+    assert not re.search(r"@[A-Z_]+@", usual)
+    assert value("client_max_body_size", usual) == str(config.max_body_bytes)
+    assert 0 < int(value("keepalive_timeout", usual).rstrip("s")) < config.keep_alive_seconds
+    for patience in ("proxy_read_timeout", "proxy_send_timeout", "client_body_timeout"):
+        assert int(value(patience, usual).rstrip("s")) * 1000 > 2 * config.deadline_ms  # of the body, and of the answer
+    other = filled(tmp_path, HUBEL_MAX_BODY_BYTES="1000", HUBEL_DEADLINE_MS="60000", HUBEL_KEEP_ALIVE_SECONDS="1")
+    assert value("client_max_body_size", other) == "1000"
+    assert int(value("proxy_read_timeout", other).rstrip("s")) > 120
+    assert value("keepalive_timeout", other) == "1s"
+    passed = COMPOSE["services"]["nginx"]["environment"]
+    assert set(passed) == set(re.findall(r"HUBEL_[A-Z_]+", (REPOSITORY / "deploy/nginx/start.sh").read_text()))
+
+
+def test_the_proxy_sends_no_request_twice_and_keeps_no_body() -> None:
+    assert value("proxy_next_upstream", NGINX) == "error timeout"
+    assert "non_idempotent;" not in NGINX
+    assert value("proxy_request_buffering", NGINX) == "off"
+    assert value("proxy_max_temp_file_size", NGINX) == "0"
+
+
+def test_what_the_proxy_says_itself_has_the_form_of_the_service() -> None:
+    problems = [json.loads(text) for text in re.findall(r"return \d+ '([^']+)'", NGINX)]
+    statuses = [int(status) for status in re.findall(r"return (\d+) '", NGINX)]
+    assert [problem["status"] for problem in problems] == statuses
+    assert set(value("default_type", NGINX).split()) == {PROBLEM}
+    ours = {kind.code: kind for kind in (UnknownPath, BodyTooLarge)}
+    for problem in problems:
+        assert set(problem) == set(Problem.__struct_fields__)
+        assert problem["type"] == f"urn:hubel:error:{problem['code']}"
+        if kind := ours.get(problem["code"]):
+            assert (problem["status"], problem["title"]) == (kind.status, kind.title)
+    assert {problem["code"] for problem in problems} == {*ours, "replica_lost", "replica_late"}
+
+
+def test_metrics_are_not_published_by_the_proxy() -> None:
+    assert re.search(r"location = /metrics \{[^{}]*return 404 ", NGINX)
 
 
 def test_alerts_ask_for_metrics_that_exist() -> None:
