@@ -1,14 +1,6 @@
 """Dockerfile, docker-compose.yml and deploy/prometheus agree with the code; and, on request, they run for real."""
 
-import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,19 +9,17 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
 from service import settings
-from service.errors import BodyTooLarge, DeadlineExceeded, InternalError, Overloaded, UnknownPath
-from service.http.problems import PROBLEM, Problem
-from service.monitoring import feedback_keys
+from service.errors import DeadlineExceeded, InternalError, Overloaded
 from service.settings import Settings
 from service.telemetry import metrics
-from tests.factories import make_image, make_package
+from tests.containers import REPOSITORY, Project, docker, project, wait_until
+from tests.factories import make_image
 
-REPOSITORY = Path(__file__).parents[1]
+__all__ = ["project"]
 COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 EXAMPLE = dict(re.findall(r"^#(\w+)=(.*)$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
 ALERTS = (REPOSITORY / "deploy/prometheus/alerts.yml").read_text()
-NGINX = (REPOSITORY / "deploy/nginx/nginx.conf").read_text()
 NAMES = {settings.PREFIX + field.upper() for field in Settings.__struct_fields__}
 SERVICES = ("hubel", "hubel-gpu", "hubel-replica")
 OTHERS = {"prometheus": "PROMETHEUS_IMAGE", "nginx": "NGINX_IMAGE"}  # whose images others make, and what names these
@@ -137,92 +127,6 @@ def test_the_images_and_the_verbs_use_the_same_uv() -> None:
     assert re.findall(r"uv==(\S+)", (REPOSITORY / "Dockerfile").read_text()) == [verbs]
 
 
-def test_replicas_have_no_port_of_this_machine_and_the_proxy_has_that_of_the_service() -> None:
-    services = COMPOSE["services"]
-    assert "ports" not in services["hubel-replica"]
-    assert services["nginx"]["ports"] == services["hubel"]["ports"]
-    assert services["hubel-replica"]["networks"]["default"]["aliases"] == ["hubel"]
-    assert "server hubel:3000 resolve " in NGINX
-    assert "HUBEL_PORT=3000" in (REPOSITORY / "Dockerfile").read_text()
-
-
-def test_all_replicas_sign_answers_with_one_key() -> None:
-    replica, maker = COMPOSE["services"]["hubel-replica"], COMPOSE["services"]["feedback-key"]
-    assert replica["environment"]["HUBEL_FEEDBACK_KEY_FILE"] == "${HUBEL_FEEDBACK_KEY_FILE:-/app/feedback-key/key}"
-    assert "feedback-key:/app/feedback-key:ro" in replica["volumes"]
-    assert maker["volumes"] == ["feedback-key:/app/feedback-key"]
-    assert replica["depends_on"] == {"feedback-key": {"condition": "service_completed_successfully"}}
-
-
-def test_the_key_that_is_made_is_one_that_a_service_takes_and_is_made_once(tmp_path: Path) -> None:
-    (script,) = COMPOSE["services"]["feedback-key"]["command"]
-    script = script.replace("/app/feedback-key", str(tmp_path))
-    keys: list[tuple[bytes, ...]] = []
-    for _ in range(2):
-        subprocess.run(["sh", "-ec", script], check=True, timeout=20, cwd=tmp_path)
-        keys.append(feedback_keys.read(tmp_path / "key"))
-    assert keys[0] == keys[1]
-    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
-
-
-def filled(folder: Path, **limits: str) -> str:
-    """nginx.conf as start.sh fills it."""
-    stand_in = folder / "nginx"
-    stand_in.write_text("#!/bin/sh\n")
-    stand_in.chmod(0o755)
-    script = (REPOSITORY / "deploy/nginx/start.sh").read_text().replace("/tmp/nginx.conf", str(folder / "nginx.conf"))
-    (folder / "start.sh").write_text(script.replace("folder=${0%/*}", f"folder={REPOSITORY / 'deploy/nginx'}"))
-    environment = {"PATH": f"{folder}:{os.environ['PATH']}"} | limits
-    subprocess.run(["sh", folder / "start.sh"], check=True, timeout=20, env=environment)
-    return (folder / "nginx.conf").read_text()
-
-
-def value(directive: str, text: str) -> str:
-    (found,) = re.findall(rf"^ *{directive} ([^;]+);", text, re.MULTILINE)
-    return found
-
-
-def test_the_proxy_has_the_limits_of_the_service(tmp_path: Path) -> None:
-    usual, config = filled(tmp_path), Settings()
-    assert not re.search(r"@[A-Z_]+@", usual)
-    assert value("client_max_body_size", usual) == str(config.max_body_bytes)
-    assert 0 < int(value("keepalive_timeout", usual).rstrip("s")) < config.keep_alive_seconds
-    for patience in ("proxy_read_timeout", "proxy_send_timeout", "client_body_timeout"):
-        assert int(value(patience, usual).rstrip("s")) * 1000 > 2 * config.deadline_ms  # of the body, and of the answer
-    other = filled(tmp_path, HUBEL_MAX_BODY_BYTES="1000", HUBEL_DEADLINE_MS="60000", HUBEL_KEEP_ALIVE_SECONDS="1")
-    assert value("client_max_body_size", other) == "1000"
-    assert int(value("proxy_read_timeout", other).rstrip("s")) > 120
-    assert value("keepalive_timeout", other) == "1s"
-    passed = COMPOSE["services"]["nginx"]["environment"]
-    assert set(passed) == set(re.findall(r"HUBEL_[A-Z_]+", (REPOSITORY / "deploy/nginx/start.sh").read_text()))
-
-
-def test_the_proxy_sends_no_request_twice_and_keeps_no_body() -> None:
-    assert value("proxy_next_upstream", NGINX) == "error timeout"
-    assert "non_idempotent;" not in NGINX
-    assert value("proxy_request_buffering", NGINX) == "off"
-    assert value("proxy_max_temp_file_size", NGINX) == "0"
-
-
-def test_what_the_proxy_says_itself_has_the_form_of_the_service() -> None:
-    problems = [json.loads(text) for text in re.findall(r"return \d+ '([^']+)'", NGINX)]
-    statuses = [int(status) for status in re.findall(r"return (\d+) '", NGINX)]
-    assert [problem["status"] for problem in problems] == statuses
-    assert set(value("default_type", NGINX).split()) == {PROBLEM}
-    ours = {kind.code: kind for kind in (UnknownPath, BodyTooLarge)}
-    for problem in problems:
-        assert set(problem) == set(Problem.__struct_fields__)
-        assert problem["type"] == f"urn:hubel:error:{problem['code']}"
-        if kind := ours.get(problem["code"]):
-            assert (problem["status"], problem["title"]) == (kind.status, kind.title)
-    assert {problem["code"] for problem in problems} == {*ours, "replica_lost", "replica_late"}
-
-
-def test_metrics_are_not_published_by_the_proxy() -> None:
-    assert re.search(r"location = /metrics \{[^{}]*return 404 ", NGINX)
-
-
 def test_alerts_ask_for_metrics_that_exist() -> None:
     series: set[str] = set()
     for metric in vars(metrics).values():
@@ -249,82 +153,18 @@ def test_no_deadline_that_a_client_chose_raises_the_alert_of_failures() -> None:
     assert errors[0].status == 504
 
 
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=120).stdout.strip()
-
-
-def succeeds(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
-
-
-def why_not() -> str | None:
-    """What stands against building and running the images here; None if nothing does."""
-    if os.environ.get("HUBEL_TEST_DOCKER") != "1":
-        return "builds images and starts containers: make test-docker"
-    if shutil.which("docker") is None or not succeeds("docker", "info"):
-        return "no Docker Engine answers"
-    base = re.findall(r"^FROM (\S+:\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
-    for image in {*base, COMPOSE["services"]["prometheus"]["image"]}:
-        if not (succeeds("docker", "image", "inspect", image) or succeeds("docker", "pull", image)):
-            return f"the image {image} cannot be had"
-    return None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.5)
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What a Compose project of its own needs: name, free ports, a store with a small model. Removed at the end."""
-    if reason := why_not():
-        pytest.skip(reason)
-    make_package(tmp_path / "store", name="tiny")
-    values = {
-        "COMPOSE_PROJECT_NAME": f"hubel-test-{os.getpid()}",
-        "HUBEL_PORT": str(free_port()),
-        "PROMETHEUS_PORT": str(free_port()),
-        "HUBEL_STORE": str(tmp_path / "store"),
-        "HUBEL_MODEL": "tiny",
-    }
-    try:
-        yield values
-    finally:
-        make("down", values)
-        label = f"label=com.docker.compose.project={values['COMPOSE_PROJECT_NAME']}"
-        for volume in docker("volume", "ls", "-q", "-f", label).split():
-            docker("volume", "rm", volume)
-
-
-def make(verb: str, values: dict[str, str]) -> None:
-    run = subprocess.run(
-        ["make", verb], cwd=REPOSITORY, env=os.environ | values, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-
-
 @pytest.mark.docker
-def test_up_serves_a_confined_model_that_prometheus_watches_until_down(environment: dict[str, str]) -> None:
-    make("up", environment)
-    labels = [f"label=com.docker.compose.project={environment['COMPOSE_PROJECT_NAME']}", "label=com.docker.compose.service=hubel"]
-    container = docker("ps", "-q", "-f", labels[0], "-f", labels[1])
+def test_up_serves_a_confined_model_that_prometheus_watches_until_down(project: Project) -> None:
+    project.make("up")
+    (container,) = project.containers("hubel")
 
     with httpx.Client(trust_env=False) as client:
-        url = f"http://127.0.0.1:{environment['HUBEL_PORT']}/v1/classify"
-        answer = client.post(url, content=make_image(color="red")).json()
+        answer = client.post(f"{project.url}/v1/classify", content=make_image(color="red")).json()
         assert answer["model"] == "tiny"
         assert answer["results"][0]["label"] == "red"
 
         def is_scraped() -> bool:
-            targets = client.get(f"http://127.0.0.1:{environment['PROMETHEUS_PORT']}/api/v1/targets").json()
+            targets = client.get(f"http://127.0.0.1:{project.values['PROMETHEUS_PORT']}/api/v1/targets").json()
             return [target["health"] for target in targets["data"]["activeTargets"]] == ["up"]
 
         wait_until(is_scraped, seconds=30)
@@ -340,8 +180,10 @@ def test_up_serves_a_confined_model_that_prometheus_watches_until_down(environme
     assert status["NoNewPrivs"] == "1"
     missing = "import importlib.util; print(importlib.util.find_spec('torch') is None)"
     assert docker("exec", container, "python", "-c", missing) == "True"
+    assert docker("exec", container, "sh", "-c", "for tool in cc gcc g++ clang ld make; do command -v $tool || true; done") == ""
+    assert int(docker("image", "inspect", "-f", "{{.Size}}", "hubel")) < 700e6
 
     docker("stop", "-t", "30", container)
     assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0"
-    make("down", environment)
-    assert docker("ps", "-aq", "-f", labels[0]) == ""
+    project.make("down")
+    assert project.containers() == []
