@@ -47,7 +47,7 @@ SCALE ?= 1
 CUDA = $(filter cuda,$(call given,DEVICE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker screenshots lint check audit mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker screenshots lint check audit release mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ check: .venv/.synced  ## check types and the lock file
 
 audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all parts (.audit/) and look for their known faults
 	@UV=$(UV) .venv-audit/bin/python -m tests.audit
+
+release: .venv-audit/.synced  ## make dist/ of what is committed: source archive, lists of the parts (SBOM), hashes; build the images; TAG=v0.1.0 checks it
+	@UV=$(UV) .venv-audit/bin/python -m tests.release $(call option,TAG,tag) $(value ARGS)
 
 mutants: .venv/.synced  ## show that tests can fail: take the guards of AREAS (access limits admission supply) away, one by one, and run their tests
 	@$(ALL) -m tests.mutants $(AREAS)
