@@ -121,6 +121,11 @@ def test_who_is_traced_is_decided_by_the_sampler_and_the_client_s_flag() -> None
     assert by_client.begin(ID, "POST", "/v1/classify", {}) is None
     assert by_client.begin(ID, "POST", "/v1/classify", {"traceparent": TRACEPARENT[:-1] + "0"}) is None
     assert by_client.begin(ID, "POST", "/v1/classify", {"traceparent": TRACEPARENT}) is not None
+    for flags, traced in (("00", False), ("02", False), ("fe", False), ("03", True), ("ff", True)):
+        found = Traced(ParentBased(ALWAYS_ON)).tracer.begin(ID, "POST", None, {"traceparent": TRACEPARENT[:-2] + flags})
+        assert (found is not None) == traced
+    for malformed in (f"00-{'0' * 32}-{ABOVE}-00", f"00-{CLIENT}-{'0' * 16}-00", f"00-{CLIENT}-{ABOVE}-0"):
+        assert Traced(ParentBased(ALWAYS_ON)).tracer.begin(ID, "POST", None, {"traceparent": malformed}) is not None
 
 
 def test_the_share_that_is_traced_is_the_one_asked_for() -> None:
