@@ -19,7 +19,7 @@ RUN for module in hubel models service training; do mkdir "$module" && touch "$m
 FROM uv AS serve-environment
 ARG SIGNING=""
 ARG REMOTE=""
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu \
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-cpu --extra tracing \
       ${SIGNING:+--extra signing} ${REMOTE:+--extra remote} --no-install-package sympy --no-install-package mpmath \
     && if [ -n "$REMOTE" ]; then uv pip install "$REMOTE"; fi \
     && rm -f .venv/lib/python3*/site-packages/onnxruntime/capi/libopenvino_intel_[gn]pu_plugin.so \
@@ -30,7 +30,7 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra 
 FROM uv AS serve-gpu-environment
 ARG SIGNING=""
 ARG REMOTE=""
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu \
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra serve-gpu --extra tracing \
       ${SIGNING:+--extra signing} ${REMOTE:+--extra remote} --no-install-package sympy --no-install-package mpmath \
     && if [ -n "$REMOTE" ]; then uv pip install "$REMOTE"; fi
 

@@ -15,7 +15,7 @@ SERVE_SIZE := $(if $(filter serve-gpu,$(SERVE_EXTRA)),with CUDA several GB,about
 LOOK := $(if $(wildcard .venv/.synced),.venv,.venv-serve)
 LOOK_SYNCED = $(LOOK)/.synced$(if $(filter .venv-serve,$(LOOK)),-$(SERVE_EXTRA))
 EXTRAS ?=
-SERVING_EXTRAS := imagenet parquet ray remote signing
+SERVING_EXTRAS := imagenet parquet ray remote signing tracing
 
 DATA ?= data
 STORE ?= models/store
@@ -152,13 +152,13 @@ data-exists:  # before anything is installed for it; what has a colon is no fold
 
 .venv/.synced: pyproject.toml uv.lock | $(UV)
 	@echo "$(if $(wildcard .venv/.synced),bringing .venv up to date,installing torch and what training and tests need into .venv (about 6 GB, once))" >&2
-	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing --group fuzz
+	@$(UV) sync -q --locked --extra train --extra serve-cpu --extra signing --extra tracing --group fuzz
 	@touch $@
 
 .venv-serve/.synced-$(SERVE_EXTRA): pyproject.toml uv.lock | $(UV)
 	@echo "$(if $(wildcard .venv-serve/.synced-*),bringing .venv-serve up to date,installing what a service and inspect need into .venv-serve ($(SERVE_SIZE), once))" >&2
-	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect --extra imagenet 2>/dev/null || \
-	  UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect  # serve says what is missing
+	@UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect --extra tracing --extra imagenet 2>/dev/null || \
+	  UV_PROJECT_ENVIRONMENT=.venv-serve $(UV) sync -q --locked --no-dev --extra $(SERVE_EXTRA) --extra inspect --extra tracing  # serve says what is missing
 	@rm -f .venv-serve/.synced-*; touch $@
 
 .venv-audit/.synced: pyproject.toml uv.lock | $(UV)

@@ -36,8 +36,9 @@ try:
     from service.similar import commands as similar
     from service.similar.manifest import IndexFault
     from service.status import KEY_VARIABLE, StatusError, ask, show
-    from service.telemetry import multiprocess
+    from service.telemetry import multiprocess, tracing
     from service.telemetry.log import set_up
+    from service.telemetry.tracing import TracingError
 except ImportError as err:
     raise SystemExit(program.missing("service", err)) from None
 
@@ -133,7 +134,8 @@ def id_of(answer: str) -> str:
 def run_service(_: argparse.Namespace) -> int:
     config = settings.read()
     try:
-        set_up(config.log_level)
+        set_up(config.log_level, config.log)
+        tracing.endpoint()  # so that what is wrong with it is told at once
         folder = registry.resolve(config.model_store(), config.model)
         registry.verify(folder, config.signature_key())  # so that damage is told at once, and not by every worker
         if config.api_keys_file:
@@ -143,7 +145,7 @@ def run_service(_: argparse.Namespace) -> int:
         keys = feedback_keys.find(config, {})
         api_keys.require(config.api_keys_file, config.allow_anonymous, config.host)
         listener = bind(config)
-    except (PackageError, KeysError, FeedbackKeyError) as err:
+    except (PackageError, KeysError, FeedbackKeyError, TracingError) as err:
         return fail(str(err))
     except OSError as err:
         reason = str(err.strerror).partition(" (")[0]  # Python repeats the address there

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import MutableMapping
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
 import msgspec
@@ -22,6 +22,10 @@ from service.http.hosts import Hosts
 from service.http.page import Page
 from service.http.request import App, Reply, Request, Routes, parse_head
 from service.rollout.served_model import ServedModel
+from service.telemetry import tracing
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Tracer
 
 CONFIG = settings.read()
 SCHEMA = "/schema.json"  # where BentoML's client looks for the endpoints
@@ -48,6 +52,12 @@ def access() -> ApiKeyAuth | None:
     return app.make_auth(CONFIG)
 
 
+@cache
+def tracer() -> "Tracer | None":
+    """What traces requests; None: nothing does. Raises TracingError."""
+    return tracing.start()
+
+
 class FrontedService(bentoml.Service[Any]):
     """A BentoML service whose HTTP side is ours."""
 
@@ -59,7 +69,7 @@ class FrontedService(bentoml.Service[Any]):
     def fronted(self, is_main: bool = True) -> App:
         hosts = Hosts(CONFIG.own_hosts(), CONFIG.allowed_origins())
         page = Page() if CONFIG.page else None
-        http_app = HttpApp(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts, page)
+        http_app = HttpApp(super().to_asgi(is_main), bentoml.get_current_service, access(), hosts, page, tracer())
         return Cors(http_app, origins) if (origins := CONFIG.allowed_origins()) else http_app
 
 
@@ -74,6 +84,8 @@ class Hubel:
     @bentoml.on_shutdown
     def close(self) -> None:
         self.service.close()
+        if (sender := tracer()) is not None:
+            sender.close()
 
     def routes(self) -> Routes:
         return {**self.service.endpoints.routes(), SCHEMA: ("GET", describe)}

@@ -79,6 +79,7 @@ class Settings(Struct, frozen=True):
     feedback_max_images: Count = 10_000
     feedback_max_days: Annotated[float, Meta(gt=0)] = 30.0
     feedback_max_mb: Count = 1000
+    log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ import httpx
 ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60  # on a quiet machine it takes two or three
 PORTS = 10_000, 32_768  # Linux gives connections those above
+OTHERS = ("HUBEL_", "PROMETHEUS_", "BENTOML_", "OTEL_")  # beginnings of variables that a service looks at
 WORKER, ENGINE = "service.processes.worker", "service.engine"  # what the processes below the service's own run
 STOP_SECONDS = 20  # less than the 25 s after which the service would give up waiting for its requests
 
@@ -122,8 +123,8 @@ def free_port() -> int:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment with these HUBEL_* variables and no others."""
-    rest = {name: value for name, value in os.environ.items() if not name.startswith(("HUBEL_", "PROMETHEUS_", "BENTOML_"))}
+    """This process's environment with these variables and no others that a service looks at."""
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
     return rest | settings
 
 

@@ -26,8 +26,8 @@ OURS = {"benchmarks", "hubel", "models", "service", "tests", "training"}
 USES = {  # by folder: the extras and groups that its environment has beside the base
     "hubel": ("hubel", ()),
     "models": ("models", ("remote", "signing")),
-    "service on a CPU": ("service", ("serve-cpu", "parquet", "ray")),
-    "service on a GPU": ("service", ("serve-gpu", "parquet", "ray")),
+    "service on a CPU": ("service", ("serve-cpu", "parquet", "ray", "tracing")),
+    "service on a GPU": ("service", ("serve-gpu", "parquet", "ray", "tracing")),
     "training": ("training", ("train", "datasets", "mlflow")),
     "inspection": ("training/inspection", ("inspect",)),
     "tests": ("tests", tuple(PARTS)),

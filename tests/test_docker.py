@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from service import settings
 from service.errors import DeadlineExceeded, InternalError, Overloaded
 from service.settings import Settings
-from service.telemetry import metrics
+from service.telemetry import metrics, tracing
 from tests.containers import REPOSITORY, Project, docker, project, wait_until
 from tests.factories import make_image
 
@@ -32,7 +32,17 @@ def test_every_hubel_variable_in_a_file_is_a_setting(file: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_compose_passes_every_setting_but_where_the_service_listens_and_reads(service: str) -> None:
-    assert set(COMPOSE["services"][service]["environment"]) == NAMES - {"HUBEL_HOST", "HUBEL_PORT", "HUBEL_STORE"}
+    passed = {name for name in COMPOSE["services"][service]["environment"] if name.startswith(settings.PREFIX)}
+    assert passed == NAMES - {"HUBEL_HOST", "HUBEL_PORT", "HUBEL_STORE"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_passes_variables_of_opentelemetry_as_they_are_to_an_image_that_has_the_exporter(service: str) -> None:
+    passed = {name: given for name, given in COMPOSE["services"][service]["environment"].items() if name.startswith("OTEL_")}
+    assert {tracing.ENDPOINT, tracing.SAMPLER, tracing.ARGUMENT, "OTEL_SERVICE_NAME"} < set(passed)
+    assert set(passed.values()) == {None}
+    extra = {"hubel": "serve-cpu", "hubel-gpu": "serve-gpu"}[service]
+    assert f"--extra {extra} --extra {tracing.EXTRA} " in (REPOSITORY / "Dockerfile").read_text()
 
 
 def test_the_example_shows_each_variable_of_compose_and_its_default() -> None:

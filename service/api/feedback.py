@@ -131,7 +131,9 @@ class FeedbackApi:
         limit = min(self.max_body_bytes, MAX_BYTES)
         try:
             async with asyncio.timeout(self.deadline_ms / 1000):
-                return await read_body(request.receive, request.headers, limit, share, LESS)
+                body = await read_body(request.receive, request.headers, limit, share, LESS)
+                request.size = len(body)
+                return body
         except BodyTooLarge as err:
             if limit == self.max_body_bytes:
                 raise

@@ -80,6 +80,7 @@ class Pipeline:
                     question.check(len(images))
                     request.charge(len(images))
                     plans = await self.plan(images)
+                    request.pixels = sum(plan.header.pixels for plan in plans if isinstance(plan, Plan))
                     whole = [self.decoding.plan(images[0], picture.SPEC)] if question.draws else []
                     bulk = is_bulk(images)
                     weight = BULK_SHARE if bulk else share_of(request.path)
@@ -105,6 +106,7 @@ class Pipeline:
                 Failure(describe(job)) if isinstance(job, ClientError) else question.result(job, held.manifest) for job in jobs
             ]
             metrics.images_answered(request.path).inc(len(results))
+            request.model, request.failed = held.manifest.id, sum(isinstance(result, Failure) for result in results)
             self.note(request, held, images, jobs, results)
             self.model.recorder.take(request, images, jobs, results, held.manifest)
             answer = Answer(held.manifest.name, held.manifest.version, results)
@@ -134,7 +136,10 @@ class Pipeline:
         with request.stage("read"):
             kind = request.headers.get("content-type", "")
             body = await read_body(request.receive, request.headers, self.limits.max_body_bytes, share, less)
-            return images_in(body, kind, self.limits.max_images)
+            request.size = len(body)
+            images = images_in(body, kind, self.limits.max_images)
+            request.images = len(images)
+            return images
 
     async def plan(self, images: list[bytes]) -> list[Plan | ClientError]:
         """What it takes to decode each image, or why it cannot be. An error of a single image is raised."""
@@ -215,8 +220,10 @@ class Pipeline:
         job.placed = placed
         if held is not self.model.loaded.serving:
             check_finite([job.row[question.output]])
-        request.record("queue", job.queue_seconds)
+        request.took("queue", job.queued, job.queued + job.queue_seconds)
         request.record("infer", job.infer_seconds)
+        if request.trace is not None:
+            request.trace.infer(held.engine.address, job.began, job.began + job.infer_seconds, job.together)
         return job
 
 

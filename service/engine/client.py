@@ -209,7 +209,8 @@ class EngineClient:
             self.observe(passed)
         job = self.jobs.pop(slot)
         if status in (DONE, FAILED):
-            job.queue_seconds, job.infer_seconds, job.together = max(0.0, began - job.queued), ended - began, together
+            job.queue_seconds, job.infer_seconds = max(0.0, began - job.queued), ended - began
+            job.began, job.together = began, together
         elif status != SKIPPED:
             self.drop("deadline" if status == LATE else "disconnected")
         if not job.answer.done():

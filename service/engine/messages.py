@@ -1,6 +1,6 @@
 """What supervisor, engine and fronts tell each other beside the slots."""
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,7 @@ class Load(Struct, frozen=True, tag=True):
     aside: bool = False
     again: bool = False
     log_level: str = "warning"
+    log: Literal["text", "json"] = "text"
     gpu_memory: int = 0
 
 

@@ -294,7 +294,7 @@ def serve(listener: socket.socket, control: MessageSocket, board: Board, rest: f
     with suppress(EOFError, BrokenPipeError):
         request = messages.TO_ENGINE.decode(control.receive())
         assert isinstance(request, Load)
-        set_up(request.log_level)
+        set_up(request.log_level, request.log)
         try:
             session = load(request, rest)
             head = read_head(session)

@@ -53,6 +53,7 @@ def load_request(config: Settings, version: int, place: int = 0, aside: bool = F
         aside=aside,
         again=again,
         log_level=config.log_level,
+        log=config.log,
         gpu_memory=config.gpu_memory(),
     )
 

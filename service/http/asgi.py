@@ -5,7 +5,7 @@ Every answer leaves through here, so every error has one shape and every request
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from service.errors import (
     Draining,
@@ -17,15 +17,19 @@ from service.errors import (
     UnknownPath,
     WrongMethod,
 )
-from service.http.auth import CLIENT, ApiKeyAuth
+from service.http.answered import note_answer, note_gone
+from service.http.auth import ALWAYS, CLIENT, ApiKeyAuth
 from service.http.body import Disconnected, Receive
 from service.http.hosts import Hosts
 from service.http.page import ROUTE as PAGE
 from service.http.page import Page
-from service.http.problems import count_answer, count_status, problem_response, respond, write_refusal
+from service.http.problems import problem_response, respond, write_refusal
 from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, new_id, nothing, parse_head
 from service.telemetry import metrics
 from service.telemetry.log import of_requests
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Tracer
 
 READY = "/readyz"
 BUSY = "the service is busy; try again in 1 s"
@@ -45,7 +49,8 @@ class Application(Protocol):
 
 class HttpApp:
     """inner: BentoML's application. start: called once, when the service has started. access: None lets everyone in whom
-    ``hosts`` lets. page: what a browser gets at /, if anything. draining: the service is about to stop.
+    ``hosts`` lets. page: what a browser gets at /, if anything. tracer: None without traces. draining: the service is about to
+    stop.
     """
 
     def __init__(
@@ -55,12 +60,14 @@ class HttpApp:
         access: ApiKeyAuth | None = None,
         hosts: Hosts | None = None,
         page: Page | None = None,
+        tracer: "Tracer | None" = None,
     ) -> None:
         self.inner = inner
         self.start = start
         self.access = access
         self.hosts = hosts
         self.page = page
+        self.tracer = tracer
         self.service: Application | None = None
         self.routes: Routes = {}
         self.draining = False
@@ -97,7 +104,8 @@ class HttpApp:
                 self.access.authenticate(scope)
             self.service.check_load(scope["path"])
         except (Unauthorized, RateLimited, Overloaded) as err:
-            return write_refusal(err, parse_head(scope, nothing), scope["path"], began, more, scope.get(CLIENT))
+            request = self.begin_request(scope, nothing, scope["path"])
+            return write_refusal(err, request, scope["path"], began, more, scope.get(CLIENT))
         return None
 
     def refuse_unread(self, error: HubelError, more: Headers) -> bytes:
@@ -111,15 +119,15 @@ class HttpApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         self.begin()
-        request = parse_head(scope, receive)
-        route = self.route_of(request.path)
+        route = self.route_of(scope["path"])
+        request = self.begin_request(scope, receive, route)
         try:
             self._admit(request, scope)
             reply = await self._handler(request, route)(request)
         except HubelError as err:
             reply = problem_response(err, request)
         except Disconnected:
-            count_status(route, 499, request.client)  # nobody is there to get an answer
+            note_gone(request, route, began)
             return
         except Exception:
             log.exception("request %s to %s failed", request.name(), route)
@@ -127,9 +135,18 @@ class HttpApp:
                 InternalError("the service failed to answer; the log has more under this request id"), request
             )
         await respond(reply, request, send)
-        count_answer(route, reply, began, scope.get(CLIENT))
+        note_answer(request, route, reply, began, scope.get(CLIENT))
         for stage, seconds in request.stages.items():
             metrics.stage_seconds(stage).observe(seconds)
+
+    def begin_request(self, scope: Scope, receive: Receive, route: str) -> Request:
+        """The request without its body, which is traced where its turn has come."""
+        request = parse_head(scope, receive)
+        if self.tracer is not None and route not in ALWAYS:
+            twice = [name for name, _ in scope["headers"]].count(b"traceparent") > 1  # then none counts
+            known = None if route == OTHER else route
+            request.trace = self.tracer.begin(request.id, request.method, known, {} if twice else request.headers)
+        return request
 
     def _admit(self, request: Request, scope: Scope) -> None:
         """Its client is known after this, where keys are needed. Raises what auth.py and hosts.py raise."""

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Send
 
 from service.errors import CorsRefused, HubelError
+from service.http.answered import note_answer
 from service.http.asgi import OTHER, HttpApp
-from service.http.problems import count_answer, headers_of, problem_response
+from service.http.problems import headers_of, problem_response
 from service.http.request import Headers, Reply, Scope, nothing, parse_head
 
 METHODS = ("GET", "HEAD", "POST")
@@ -55,7 +56,7 @@ class Cors(CORSMiddleware):
                 ),
                 request,
             )
-        count_answer(OTHER, reply, began)
+        note_answer(request, OTHER, reply, began)
         headers = {name.decode(): value.decode("latin-1") for name, value in headers_of(reply, request)}
         headers |= {name: value for name, value in decided.headers.items() if not name.startswith("content-")}
         return Response(reply.body, reply.status, headers)

@@ -1,12 +1,12 @@
-"""Replies to callers: problem details (RFC 9457) for what cannot be answered, headers, and the count of both."""
+"""Replies to callers: problem details (RFC 9457) for what cannot be answered, and headers."""
 
-import time
 from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
 
 from service.errors import Draining, HubelError, Overloaded, ServerError
+from service.http.answered import note_answer
 from service.http.auth import Client
 from service.http.request import Headers, Reply, Request, Send
 from service.telemetry import metrics
@@ -28,17 +28,6 @@ class Problem(Struct, omit_defaults=True):
     request_id: str | None = None
 
 
-def count_status(route: str, status: int, client: Client | None) -> None:
-    metrics.requests_answered(route, status).inc()
-    if client is not None:
-        metrics.REQUESTS_BY_KEY.labels(client.name, str(status)).inc()
-
-
-def count_answer(route: str, reply: Reply, began: float, client: Client | None = None) -> None:
-    count_status(route, reply.counted or reply.status, client)
-    metrics.request_seconds(route).observe(time.perf_counter() - began)
-
-
 def describe(error: HubelError, request_id: str | None = None) -> Problem:
     """RFC 9457 members of an error."""
     return Problem(f"urn:hubel:error:{error.code}", error.title, error.status, error.code, str(error), request_id)
@@ -52,7 +41,7 @@ def problem_response(error: HubelError, request: Request) -> Reply:
     elif isinstance(error, ServerError) and not isinstance(error, Draining):
         log.warning("request %s to %s: %s", request.name(), request.path, error)
     problem = describe(error, request.request_id())
-    return Reply(msgspec.json.encode(problem), error.status, PROBLEM, error.headers(), error.counted)
+    return Reply(msgspec.json.encode(problem), error.status, PROBLEM, error.headers(), error.counted, error.code)
 
 
 def write_refusal(
@@ -63,9 +52,9 @@ def write_refusal(
     more: Headers = (),
     client: Client | None = None,
 ) -> bytes:
-    """``problem_response``, with more headers, as the bytes of HTTP/1.1 for protocol.py; counted under ``route``."""
+    """``problem_response``, with more headers, as the bytes of HTTP/1.1 for protocol.py; noted under ``route``."""
     reply = problem_response(error, request)
-    count_answer(route, reply, began, client)
+    note_answer(request, route, reply, began, client)
     lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
     lines += [b"%b: %b\r\n" % header for header in {**dict(more), **dict(headers_of(reply, request))}.items()]
     return b"".join([*lines, b"\r\n", reply.body])

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,6 +13,9 @@ import msgspec
 from service.errors import InvalidParameter
 from service.http.auth import Client
 from service.http.body import Receive
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Trace
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -28,7 +31,9 @@ class Request:
     """One HTTP request. Header names in lower case; ``stages`` collects seconds by stage word.
 
     id: ours, which no other has and nobody can choose or foresee; kept images go by it. given: the caller's X-Request-ID, which
-    is logged and given back, and nothing else: many requests may carry one.
+    is logged and given back, and nothing else: many requests may carry one. size: bytes of its body, once read. images: in it,
+    of which ``failed`` could not be answered; pixels: of them all. model: name:version that answered. trace: None where it is not
+    traced.
     """
 
     method: str
@@ -40,6 +45,12 @@ class Request:
     stages: dict[str, float] = field(default_factory=dict[str, float])
     client: Client | None = None  # None: no keys are needed
     given: str = ""
+    size: int = 0
+    images: int = 0
+    failed: int = 0
+    pixels: int = 0
+    model: str = ""
+    trace: "Trace | None" = None
 
     def charge(self, images: int, what: str = "images") -> None:
         """Count its images, or ``what`` else counts as they do, against its key's limit; the first was counted on its head.
@@ -66,6 +77,12 @@ class Request:
     def record(self, stage: str, seconds: float) -> None:
         """Of several images in one request, the slowest counts."""
         self.stages[stage] = max(seconds, self.stages.get(stage, 0.0))
+
+    def took(self, stage: str, began: float, ended: float) -> None:
+        """Record what lasted from and to times of time.perf_counter."""
+        self.record(stage, ended - began)
+        if self.trace is not None:
+            self.trace.stage(stage, began, ended)
 
     def stage(self, stage: str) -> "Stage":
         """A block of it that is timed."""
@@ -95,18 +112,19 @@ class Stage:
         self.began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self.request.record(self.stage, time.perf_counter() - self.began)
+        self.request.took(self.stage, self.began, time.perf_counter())
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Status, body and headers of an answer. counted: the status in metrics, where that is another."""
+    """Status, body and headers of an answer. counted: the status in metrics, where that is another. code: of an error."""
 
     body: bytes
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     counted: int = 0
+    code: str = ""
 
 
 Handler = Callable[[Request], Awaitable[Reply]]

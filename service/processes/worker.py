@@ -24,6 +24,7 @@ from service.rollout.messages import Channel, DesiredState
 from service.settings import Settings
 from service.telemetry import multiprocess
 from service.telemetry.log import set_up
+from service.telemetry.tracing import TracingError
 
 if TYPE_CHECKING:
     from service.http.asgi import HttpApp
@@ -65,8 +66,9 @@ def load(engine: "Attachment") -> "HttpApp | Cors":
     try:
         bento.GIVEN.append(engine)
         bento.access()
+        bento.tracer()
         bento.engine()
-    except (EngineError, KeysError) as err:
+    except (EngineError, KeysError, TracingError) as err:
         sys.exit(f"error: {err}")
     return bento.application()
 
@@ -134,7 +136,7 @@ def serve(config: Settings, app: "HttpApp | Cors", listener: socket.socket, line
 def main(arguments: Sequence[str] | None = None) -> int:
     place, listener, pipe, board = map(int, sys.argv[1:] if arguments is None else arguments)
     config = settings.read()
-    set_up(config.log_level)
+    set_up(config.log_level, config.log)
     multiprocess.open_as(multiprocess.name_of(place))
     line = Channel(socket.socket(fileno=pipe))
     desired = first_orders(line)

@@ -1,4 +1,4 @@
-"""The log: standard error, one line an event, the same in every process of a service.
+"""The log: standard error, one line an event, the same in every process of a service. lines.py makes the lines.
 
 Lines wait in a queue for a thread that writes them, so that no process waits for whoever reads the log: what finds no room is
 dropped and counted. Of what requests cause, and of what libraries say, each kind of line is written once a second.
@@ -16,21 +16,26 @@ from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
-from models.terminal.table import printable
+from service.telemetry.lines import FORMAT, MAX_CHARS, JsonLine, OneLine
 
 LINES = 1000  # most that wait to be written
-MAX_CHARS = 8192  # of an event with its traceback
+REQUEST_LINES = LINES // 2  # while so many wait, those about requests are dropped, so that all others find room
+NEVER = logging.CRITICAL + 1
 EVERY_SECONDS = 1.0  # a kind of line that requests cause
 FLUSH_SECONDS = 1.0  # at the end of a process, for what still waits
 KINDS, KIND_CHARS = 200, 100  # most that are told apart, and by how much of them
 SERVICE, REQUESTS = "hubel", "hubel.requests"
 LOST = "{} lines of the log are lost: nobody took them in time"
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+Form = Literal["text", "json"]
 
 
-def set_up(level: str) -> None:
+def set_up(level: str, form: Form = "text") -> None:
+    """form: of the lines, which begin with the ``level``; as JSON there is one for each request too."""
+    if form == "json":
+        WRITER.formatter = JsonLine()
+        WRITER.request_level = logging.getLevelNamesMapping()[level.upper()]
     handler = Lines(WRITER, SPARING)
     SPARING.on = True
     logging.basicConfig(level=level.upper(), handlers=[handler])
@@ -54,6 +59,8 @@ class Writer:
 
     def __init__(self, descriptor: int = 2) -> None:
         self.descriptor = descriptor
+        self.formatter = OneLine(FORMAT)
+        self.request_level = NEVER  # of lines about requests, the least severe that is written
         self.waiting: SimpleQueue[str | threading.Event] = SimpleQueue()  # which a signal's handler may put into as well
         self.lock = threading.RLock()
         self.untold = 0  # dropped, and no line said so yet
@@ -68,9 +75,9 @@ class Writer:
             self.thread = threading.Thread(target=self._run, name="log", daemon=True)
             self.thread.start()
 
-    def put(self, line: str) -> None:
-        """Never waits. line: without its end."""
-        if self.waiting.qsize() < LINES:
+    def put(self, line: str, most: int = LINES) -> None:
+        """Never waits. line: without its end. most: lines that may wait before it."""
+        if self.waiting.qsize() < most:
             self.waiting.put(line)
         else:
             self._count(1)
@@ -110,7 +117,7 @@ class Writer:
     def _write(self, line: str) -> None:
         if not self._send(line):
             self._count(1)
-        elif (lost := self._take()) and not self._send(_format(logging.WARNING, SERVICE, LOST.format(lost))):
+        elif (lost := self._take()) and not self._send(self.formatter.say(logging.WARNING, SERVICE, LOST.format(lost))):
             self._count(lost, again=True)
 
     def _send(self, line: str) -> bool:
@@ -203,22 +210,6 @@ class Requests(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class OneLine(logging.Formatter):
-    """No text from elsewhere begins a line, moves a terminal's cursor or goes on for ever."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = record.message.rstrip().replace("\n", "\\n")
-        more = getattr(record, "more", 0)
-        return super().formatMessage(record)[:MAX_CHARS] + (f" (and {more} more like it before)" if more else "")
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = printable(super().format(record), keep="\n")
-        return text if len(text) <= 2 * MAX_CHARS else f"{text[:MAX_CHARS]} ... {text[-MAX_CHARS:]}"
-
-
-FORMATTER = OneLine(FORMAT)
-
-
 class Lines(logging.Handler):
     """Has what is logged written."""
 
@@ -227,7 +218,7 @@ class Lines(logging.Handler):
         self.writer = writer
         self.sparing = sparing
         self.addFilter(sparing)
-        self.setFormatter(FORMATTER)
+        self.setFormatter(writer.formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -236,11 +227,8 @@ class Lines(logging.Handler):
             self.handleError(record)
 
     def left_out(self) -> list[str]:
-        return [_format(level, name, f"{more} more like: {text}") for name, level, text, more in self.sparing.left_out()]
-
-
-def _format(level: int, name: str, text: str) -> str:
-    return FORMATTER.format(logging.LogRecord(name, level, "", 0, text, None, None))
+        say = self.writer.formatter.say
+        return [say(level, name, f"{more} more like: {text}") for name, level, text, more in self.sparing.left_out()]
 
 
 class Stream(io.TextIOBase):
@@ -258,7 +246,7 @@ class Stream(io.TextIOBase):
             *lines, rest = (self.begun + text).split("\n")
             self.begun = rest[-MAX_CHARS:]
         for line in lines:
-            self.writer.put(line[:MAX_CHARS])
+            self.writer.put(self.writer.formatter.printed(line))
         return len(text)
 
     def flush(self) -> None:

@@ -52,6 +52,7 @@ def test_other_variables_are_left_alone() -> None:
         ("HUBEL_API_KEYS_FILE", "/srv/keys.toml", "/srv/keys.toml"),
         ("HUBEL_ALLOW_ANONYMOUS", "true", True),
         ("HUBEL_CORS_ORIGINS", "https://a.example", "https://a.example"),
+        ("HUBEL_LOG", "json", "json"),
         ("HUBEL_LOG_LEVEL", "debug", "debug"),
     ],
 )
