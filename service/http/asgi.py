@@ -22,7 +22,7 @@ from service.http.body import Disconnected, Receive
 from service.http.hosts import Hosts
 from service.http.page import ROUTE as PAGE
 from service.http.page import Page
-from service.http.problems import count_answer, count_status, problem_response, respond, write_refusal
+from service.http.problems import count_seconds, count_status, problem_response, respond, write_refusal
 from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, new_id, nothing, parse_head
 from service.telemetry import metrics
 from service.telemetry.log import of_requests
@@ -126,8 +126,9 @@ class HttpApp:
             reply = problem_response(
                 InternalError("the service failed to answer; the log has more under this request id"), request
             )
+        count_status(route, reply.counted or reply.status, scope.get(CLIENT))  # first: an answer that is there has been counted
         await respond(reply, request, send)
-        count_answer(route, reply, began, scope.get(CLIENT))
+        count_seconds(route, began)
         for stage, seconds in request.stages.items():
             metrics.stage_seconds(stage).observe(seconds)
 

@@ -36,6 +36,10 @@ def count_status(route: str, status: int, client: Client | None) -> None:
 
 def count_answer(route: str, reply: Reply, began: float, client: Client | None = None) -> None:
     count_status(route, reply.counted or reply.status, client)
+    count_seconds(route, began)
+
+
+def count_seconds(route: str, began: float) -> None:
     metrics.request_seconds(route).observe(time.perf_counter() - began)
 
 
