@@ -48,7 +48,7 @@ class Service:
     """Serves the model of the settings, whose live version ``engine`` computes, until it is closed. Made in an event loop."""
 
     def __init__(self, config: Settings, engine: EngineClient, attachment: Attachment) -> None:
-        metrics.expect_refusals()
+        metrics.expect_images()
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
         config = msgspec.structs.replace(config, max_batch=engine.max_batch)  # 0 is by the device, which is known now
         name = engine.manifest.name

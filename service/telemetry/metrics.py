@@ -244,7 +244,8 @@ BAD_UPLOADS = (
 )
 
 
-def expect_refusals() -> None:
+def expect_images() -> None:
+    images_answered("/v1/classify")
     for reason in ("overloaded", "deadline_exceeded", *BAD_UPLOADS):
         REJECTIONS.labels(reason)
 

@@ -81,8 +81,9 @@ def test_refusals_that_alerts_ask_for_are_codes_and_are_there_from_the_start_on(
     assert tuple(one.split("|")) == metrics.BAD_UPLOADS
     asked = set(re.findall(r'hubel_rejections_total\{reason="(\w+)"', ALERTS.read_text())) | set(metrics.BAD_UPLOADS)
     assert Overloaded.code in asked
-    metrics.expect_refusals()
+    metrics.expect_images()
     shown = metrics.render().decode()
+    assert 'hubel_images_total{route="/v1/classify"}' in shown
     assert [code for code in asked if f'hubel_rejections_total{{reason="{code}"}}' not in shown] == []
 
 

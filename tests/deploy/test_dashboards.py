@@ -86,3 +86,10 @@ def test_what_is_recorded_is_shown_or_raises_an_alert() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = {name for query in queries() for name in series_in(query.asked("1m"))}
     assert recorded <= asked | {name for rule in rules() for name in series_in(rule["expr"])}
+
+
+def test_panels_that_the_sections_of_alerts_name_are_there() -> None:
+    _, _, rest = (ROOT / "docs/troubleshooting.md").read_text().partition("\n## Alerts\n")
+    named = {" ".join(title.split()) for title in re.findall(r'"([A-Z][^"]+)"', rest.partition("\n## ")[0])}
+    assert len(named) > 8
+    assert named <= {panel["title"] for dashboard in DASHBOARDS.values() for panel in panels(dashboard)}
