@@ -22,7 +22,6 @@ from service.http import api_keys
 from tests.conftest import Figures, StartServer
 from tests.deploy.prometheus import Prometheus, running
 from tests.deploy.promql import rules
-from tests.deploy.test_panels import store as reference_store
 from tests.factories import make_image, make_package
 from tests.faults.slow import make_slow_package, picture
 from tests.server import ROOT, Server, launch_as
@@ -32,7 +31,6 @@ pytestmark = [pytest.mark.server, pytest.mark.long]
 
 PATIENCE = 90.0  # seconds of a fault until its alert fires
 KEY, BLOCK = api_keys.make("prometheus")
-known = reference_store
 fired: dict[str, float] = {}  # alert -> seconds after the fault began
 
 
@@ -165,10 +163,10 @@ def test_a_provider_that_cannot_compute_the_graph(prometheus: Prometheus, watche
 
 
 def test_images_unlike_the_reference_and_a_folder_that_cannot_be_written_to(
-    prometheus: Prometheus, watched: Callable[..., Server], known: Path, tmp_path: Path
+    prometheus: Prometheus, watched: Callable[..., Server], reference_store: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    server = watched(known, HUBEL_FEEDBACK_DIR=str(kept))
+    server = watched(reference_store, HUBEL_FEEDBACK_DIR=str(kept))
     image = make_image(color="blue")
     provoke(prometheus, "HubelDrift", fault=lambda: [post(server, image) for _ in range(20)])
     shutil.rmtree(kept / "images")

@@ -5,25 +5,19 @@ import time
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
-from models.lifecycle import candidate
-from models.lifecycle.candidate import Bounds, Candidate
-from models.package import drift_reference
-from models.registry import registry
 from tests.client import results_of, samples, send
 from tests.conftest import StartServer
 from tests.deploy.dashboards import DASHBOARDS, queries
 from tests.deploy.prometheus import Prometheus, running
-from tests.factories import LABELS, make_files, make_image, make_manifest
+from tests.factories import LABELS, make_image
 from tests.server import Server
 
 pytestmark = pytest.mark.server
 
 WINDOW = "15s"  # in the place of Grafana's $__rate_interval
 SECONDS = 6.0  # of load
-LOOSE = Bounds(errors=1, latency=1000, disagreement=1, unsure=1)
 SILENT = {  # panels that have nothing to show of such a service, and why
     "service: Requests by key": "keys are not needed",
     "service: Dropped images": "no client hung up, no deadline passed",
@@ -38,30 +32,6 @@ SILENT = {  # panels that have nothing to show of such a service, and why
     "machine: GPU temperature": "no GPU",
     "machine: GPU errors": "no GPU",
 }
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny:1 with a reference of drift, and tiny:2, the same once more, as its shadow."""
-    folder = tmp_path_factory.mktemp("panels")
-    random = np.random.default_rng(0)
-    reference = drift_reference.make(
-        answers=random.integers(0, 3, 1000),
-        confidence=random.uniform(0.4, 1, 1000),
-        classes=3,
-        features=random.normal(size=(1000, 4)).astype(np.float32),
-        brightness=random.normal(100, 10, 1000),
-        sharpness=random.normal(1, 0.1, 1000),
-        size=np.full(1000, 40.0),
-    )
-    draft = make_manifest()
-    for version in (1, 2):
-        (files := folder / str(version)).mkdir()
-        make_files(files, draft)
-        drift_reference.write(files / drift_reference.FILE, reference)
-        registry.publish(folder / "store", files, draft)
-    candidate.start(folder / "store", "tiny", Candidate(2, "shadow", requests=10**9, bounds=LOOSE))
-    return folder / "store"
 
 
 def use(server: Server, seconds: float) -> None:
@@ -81,11 +51,11 @@ def use(server: Server, seconds: float) -> None:
             time.sleep(0.05)  # in which a shadow is computed
 
 
-def test_every_panel_has_data_of_a_service_under_load(start_server: StartServer, store: Path, tmp_path: Path) -> None:
+def test_every_panel_has_data_of_a_service_under_load(start_server: StartServer, reference_store: Path, tmp_path: Path) -> None:
     found = {str(query) for query in queries()}
     assert set(SILENT) <= found
     with running(tmp_path) as prometheus:
-        server = start_server(store, HUBEL_WORKERS="2", HUBEL_FEEDBACK_DIR=str(tmp_path / "kept"))
+        server = start_server(reference_store, HUBEL_WORKERS="2", HUBEL_FEEDBACK_DIR=str(tmp_path / "kept"))
         prometheus.watch(server)
         with server.client() as client:
             wait_for_shadow(client)
