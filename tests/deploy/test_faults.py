@@ -194,6 +194,6 @@ def test_a_log_that_nobody_takes_and_a_file_of_keys_that_is_faulty(
         server.kill()
 
 
-def test_every_alert_has_fired(figures: Figures) -> None:
+def test_every_alert_has_fired_in_the_tests_before_this_one(figures: Figures) -> None:
     figures(**{f"{alert} after s": seconds for alert, seconds in fired.items()})
     assert set(fired) == {rule["alert"] for rule in rules() if "alert" in rule}
