@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ class Service:
     """Serves the model of the settings, whose live version ``engine`` computes, until it is closed. Made in an event loop."""
 
     def __init__(self, config: Settings, engine: EngineClient, attachment: Attachment) -> None:
+        metrics.expect_images()
         self.pool = ThreadPoolExecutor(config.decoding_threads(), "decode")
         config = msgspec.structs.replace(config, max_batch=engine.max_batch)  # 0 is by the device, which is known now
         name = engine.manifest.name
@@ -92,7 +94,7 @@ class Service:
 def connect(config: Settings, address: str) -> EngineClient:
     """To the engine at an address, with slots for as many images as may wait. Raises EngineError."""
     engine = EngineClient.connect(address, min(config.max_queue, MOST_SLOTS), CONNECT_SECONDS)
-    engine.observe, engine.drop, engine.lost = metrics.BATCH_SIZE.observe, metrics.dropped, metrics.LOST_IMAGES.inc
+    engine.observe, engine.drop, engine.lost = metrics.computed, metrics.dropped, metrics.LOST_IMAGES.inc
     return engine
 
 
@@ -157,4 +159,11 @@ def make_capture(config: Settings) -> Capture | None:
         share=config.feedback_share,
         wait=config.feedback_wait_minutes * 60,
     )
-    return Capture(folder, bounds, lambda outcome: metrics.CAPTURED_IMAGES.labels(outcome).inc(), metrics.kept)
+    metrics.expect_captures()
+    return Capture(folder, bounds, lambda outcome: metrics.CAPTURED_IMAGES.labels(outcome).inc(), partial(tell_kept, folder))
+
+
+def tell_kept(folder: Path, images: int, size: int, answers: int) -> None:
+    """Say in the metrics what a folder holds, and what room its disk has. Raises OSError where it is gone."""
+    disk = shutil.disk_usage(folder)
+    metrics.kept(images, size, answers, disk.total, disk.free)

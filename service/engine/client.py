@@ -56,9 +56,9 @@ class EngineClient:
     """Made by ``connect``. manifest, provider, precision, skipped_backends: of the engine's session. unexplained: why it gives
     no class maps.
 
-    observe: called with the size of every batch in which an image of this front was the first. drop: called with the reason for
-    every image that was not computed. changed: called when an engine took the place of another. lost: called for each image
-    that failed as engines died.
+    observe: called with size and seconds of every batch in which an image of this front was the first. drop: called with the
+    reason for every image that was not computed. changed: called when an engine took the place of another. lost: called for
+    each image that failed as engines died.
     """
 
     def __init__(self, address: str, end: socket.socket, ready: Ready, count: int) -> None:
@@ -74,7 +74,7 @@ class EngineClient:
         self.planned = self.writing = False
         self.closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.observe: Callable[[int], object] = lambda size: None
+        self.observe: Callable[[int, float], object] = lambda size, seconds: None
         self.drop: Callable[[Reason], object] = lambda reason: None
         self.changed: Callable[[], object] = lambda: None
         self.lost: Callable[[], object] = lambda: None
@@ -206,7 +206,7 @@ class EngineClient:
         """The engine is done with a slot."""
         began, ended, together, passed, status = self.slots.answer(slot)
         if passed:
-            self.observe(passed)
+            self.observe(passed, ended - began)
         job = self.jobs.pop(slot)
         if status in (DONE, FAILED):
             job.queue_seconds, job.infer_seconds = max(0.0, began - job.queued), ended - began

@@ -20,18 +20,23 @@ PID = os.getpid()
 
 def note_answer(request: Request, route: str, reply: Reply, began: float, client: Client | None = None) -> None:
     """began: when its head was here, in seconds of time.perf_counter."""
-    count(route, reply.counted or reply.status, client)
+    count_status(route, reply.counted or reply.status, client)
+    note_end(request, route, reply, began, client)
+
+
+def note_end(request: Request, route: str, reply: Reply, began: float, client: Client | None = None) -> None:
+    """The same of an answer that was counted before it was sent, so that whoever has it finds it counted."""
     metrics.request_seconds(route).observe(time.perf_counter() - began)
     tell(request, route, reply.status, reply.code or OK, began, client)
 
 
 def note_gone(request: Request, route: str, began: float) -> None:
     """Nobody is there to get an answer."""
-    count(route, GONE, request.client)
+    count_status(route, GONE, request.client)
     tell(request, route, GONE, DISCONNECTED, began, request.client)
 
 
-def count(route: str, status: int, client: Client | None) -> None:
+def count_status(route: str, status: int, client: Client | None) -> None:
     metrics.requests_answered(route, status).inc()
     if client is not None:
         metrics.REQUESTS_BY_KEY.labels(client.name, str(status)).inc()

@@ -17,7 +17,7 @@ from service.errors import (
     UnknownPath,
     WrongMethod,
 )
-from service.http.answered import note_answer, note_gone
+from service.http.answered import count_status, note_end, note_gone
 from service.http.auth import ALWAYS, CLIENT, ApiKeyAuth
 from service.http.body import Disconnected, Receive
 from service.http.hosts import Hosts
@@ -134,8 +134,9 @@ class HttpApp:
             reply = problem_response(
                 InternalError("the service failed to answer; the log has more under this request id"), request
             )
+        count_status(route, reply.counted or reply.status, scope.get(CLIENT))  # first: an answer that is there has been counted
         await respond(reply, request, send)
-        note_answer(request, route, reply, began, scope.get(CLIENT))
+        note_end(request, route, reply, began, scope.get(CLIENT))
         for stage, seconds in request.stages.items():
             metrics.stage_seconds(stage).observe(seconds)
 

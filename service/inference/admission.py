@@ -72,6 +72,10 @@ class Admission:
         """Those of this front."""
         return int(self.counts[self.place])
 
+    def forecast(self) -> float:
+        """Seconds until all that is admitted or in the line is computed, as the engine computes at present."""
+        return (self.admitted + int(sum(self.lined))) * self.live().seconds_per_image
+
     def check(self, images: int, share: float = 1.0, seconds: float = math.inf) -> None:
         """Raises Overloaded when there are no places for so many images, or they would not be computed within ``seconds``.
 

@@ -115,6 +115,14 @@ class EngineKeeper:
     def is_ready(self, version: int) -> bool:
         return version in self.engines and self.engines[version].ready
 
+    def is_up(self) -> bool:
+        """Whether a process holds the version that serves, now."""
+        engine = self.engines.get(self.serving)
+        return engine is not None and engine.process is not None and engine.since < math.inf
+
+    def pids(self) -> list[int]:
+        return [engine.process.pid for engine in self.engines.values() if engine.process is not None]
+
     def addresses(self) -> dict[int, str]:
         """Where fronts find those that are ready; the live one, which they may wait for, from the start on."""
         return {v: engine.address.name for v, engine in sorted(self.engines.items()) if engine.ready or v == self.serving}

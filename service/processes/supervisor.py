@@ -6,6 +6,7 @@ longer. While none is there, connections wait in the socket's queue instead of b
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -24,9 +25,11 @@ from service.engine.ipc import cut
 from service.engine.messages import Load
 from service.processes.control import enders
 from service.processes.engines import EngineKeeper, say, say_next
+from service.processes.usage import Usage, memory_limit
 from service.rollout.controller import RolloutController
 from service.rollout.messages import Channel, DesiredState, ObservedState
 from service.rollout.watcher import RegistryWatcher
+from service.settings import available_cores
 from service.stopwatch import Patience, step_of
 from service.telemetry import metrics, multiprocess
 
@@ -128,6 +131,8 @@ class Supervisor:
         if told():
             self.stop()
         metrics.WORKERS_EXPECTED.set(len(self.places))
+        metrics.CORES.set(available_cores())
+        metrics.MEMORY_LIMIT.set(memory_limit())
         self.engines.want(self.rollout.serving)
         self.rollout.advance()
         others = [asyncio.create_task(work) for work in (self.rollout.run(), self.upkeep(), self.clear())]
@@ -156,8 +161,12 @@ class Supervisor:
         return late
 
     async def upkeep(self) -> None:
+        usage = Usage()
         while True:
             metrics.upkeep()
+            metrics.ENGINE_UP.labels(self.rollout.watcher.name).set(self.engines.is_up())
+            workers = [worker.process.pid for worker in self.workers]
+            usage.look({"supervisor": [os.getpid()], "worker": workers, "engine": self.engines.pids()})
             await asyncio.sleep(UPKEEP_SECONDS)
 
     async def clear(self) -> None:

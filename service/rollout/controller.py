@@ -108,6 +108,7 @@ class RolloutController:
         self.failure = ""  # of the last turn
         self.desired = DesiredState(self.serving, engines.addresses())
         self.something = engines.changed
+        metrics.expect_versions(watcher.name)
         for gauge in GAUGES:  # there from the start on, so that they can be asked for
             gauge.labels(watcher.name).set(0)
 

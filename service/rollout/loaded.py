@@ -58,7 +58,7 @@ class LoadedModel:
         self.released = False
         of = (self.manifest.name, str(self.version))
         self.images, self.unsure = metrics.VERSION_IMAGES.labels(*of), metrics.VERSION_UNSURE.labels(*of)
-        self.novelty = metrics.NOVELTY.labels(self.manifest.name)
+        self.novelty, self.confidence = metrics.NOVELTY.labels(self.manifest.name), metrics.CONFIDENCE.labels(*of)
         self.errors, self.seconds = metrics.VERSION_ERRORS.labels(*of), metrics.VERSION_SECONDS.labels(*of)
 
     @contextmanager

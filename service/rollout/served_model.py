@@ -11,6 +11,7 @@ from service.monitoring.recorder import Recorder
 from service.rollout.loaded import LoadedModels
 from service.rollout.messages import DesiredState, ObservedState
 from service.rollout.traffic import TrafficSplit
+from service.telemetry import metrics
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class ServedModel:
         return msgspec.structs.replace(self.loaded.report(), progress=self.traffic.progress())
 
     def upkeep(self) -> None:
+        """Is due about once a second."""
         self.loaded.upkeep()
+        metrics.waiting(self.admission.forecast(), self.admission.max_queue_seconds)
 
     def reported(self) -> None:
         self.traffic.reported()

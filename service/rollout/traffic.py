@@ -80,6 +80,7 @@ class TrafficSplit:
         held.images.inc(len(answers))
         held.unsure.inc(sum(answer.unsure for answer in answers))
         for answer in answers:
+            held.confidence.observe(confidence_of(answer))
             if answer.novelty is not None:
                 held.novelty.observe(answer.novelty)
         if (tally := self._tally(held)) is not None:

@@ -30,6 +30,7 @@ __all__ = ["CONTENT_TYPE_LATEST"]
 disable_created_metrics()
 SCRAPE_SHARE = 0.1  # of the time, at most, goes to writing metrics
 NOVELTY_BUCKETS = (0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999)
+CONFIDENCE_BUCKETS = (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 SWAP_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 20, 30, 60, 120)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -46,12 +47,21 @@ STAGE_SECONDS = Histogram(
 )
 IMAGES = Counter("hubel_images_total", "Images answered, good and bad ones.", ["route"])
 BATCH_SIZE = Histogram("hubel_batch_size_images", "Images computed together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+BATCH_SECONDS = Histogram("hubel_batch_duration_seconds", "Time the engine took to compute a batch.", buckets=SECONDS)
 DROPPED = Counter(
     "hubel_dropped_images_total",
     "Images that waited and were not decoded or not computed: their client had hung up, or their deadline had passed.",
     ["reason"],
 )
 QUEUE_DEPTH = Gauge("hubel_queue_depth_images", "Images admitted and not yet answered.", multiprocess_mode="livesum")
+QUEUE_WAIT = Gauge(
+    "hubel_queue_wait_forecast_seconds",
+    "Time until what is admitted now is computed, as the engine computes at present.",
+    multiprocess_mode="livemax",
+)
+QUEUE_WAIT_LIMIT = Gauge(
+    "hubel_queue_wait_limit_seconds", "Forecast above which requests are refused.", multiprocess_mode="livemax"
+)
 BUFFERED = Gauge("hubel_buffered_bytes", "Bytes of request bodies held in memory.", multiprocess_mode="livesum")
 CONNECTIONS = Gauge("hubel_connections", "Open connections, by what they wait for.", ["state"], multiprocess_mode="livesum")
 CONNECTIONS_CUT = Counter(
@@ -122,6 +132,9 @@ VERSION_UNSURE = Counter("hubel_version_unsure_images_total", "Images answered a
 NOVELTY = Histogram(
     "hubel_novelty", "How unlike images were to those that the model was trained on, 0 to 1.", ["model"], buckets=NOVELTY_BUCKETS
 )
+CONFIDENCE = Histogram(
+    "hubel_confidence", "Probability of the likeliest class.", ["model", "version"], buckets=CONFIDENCE_BUCKETS
+)
 VERSION_ERRORS = Counter(
     "hubel_version_errors_total", "Requests that a version's network failed to compute.", ["model", "version"]
 )
@@ -151,10 +164,26 @@ DECISION_UNRECORDED = Gauge(
 WORKERS_EXPECTED = Gauge("hubel_workers_expected", "Worker processes that there should be.", multiprocess_mode="livemax")
 WORKERS_ALIVE = Gauge("hubel_workers_alive", "Worker processes that are loaded and answer.", multiprocess_mode="livemax")
 WORKER_RESTARTS = Counter("hubel_worker_restarts_total", "Worker processes that ended and were replaced.")
+ENGINE_UP = Gauge("hubel_engine_up", "1: the engine of the live version is loaded.", ["model"], multiprocess_mode="livemax")
 ENGINE_RESTARTS = Counter(
     "hubel_engine_restarts_total", "Engine processes that ended or hung and were replaced; their images are computed by the next."
 )
 LOST_IMAGES = Counter("hubel_lost_images_total", "Images that failed, as two engines died while they computed them.")
+PROCESS_CPU = Counter(
+    "hubel_process_cpu_seconds_total", "Processor time, by kind of process: supervisor, worker or engine.", ["process"]
+)
+PROCESS_MEMORY = Gauge(
+    "hubel_process_resident_memory_bytes",
+    "Resident memory, by kind of process; memory that several share counts in each.",
+    ["process"],
+    multiprocess_mode="livemax",
+)
+CORES = Gauge("hubel_cores", "Processor cores that the service may use.", multiprocess_mode="livemax")
+MEMORY_LIMIT = Gauge(
+    "hubel_memory_limit_bytes",
+    "Memory that the service may use: its container's limit, or what the machine has.",
+    multiprocess_mode="livemax",
+)
 LOG_LINES_DROPPED = Counter("hubel_log_lines_dropped_total", "Lines of the log that nobody took in time.")
 WORKER_PID = Gauge("hubel_worker_pid", "Process id of each worker that is ready.", ["worker"], multiprocess_mode="livemax")
 WORKER_STARTED = Gauge(
@@ -173,6 +202,8 @@ CAPTURE_FOLDER_BYTES = Gauge("hubel_capture_folder_bytes", "Bytes of these image
 CAPTURE_FOLDER_ANSWERS = Gauge(
     "hubel_capture_folder_answers", "Answers in the folder of kept images.", multiprocess_mode="livemax"
 )
+CAPTURE_DISK_FREE = Gauge("hubel_capture_disk_free_bytes", "Free space of the disk of kept images.", multiprocess_mode="livemax")
+CAPTURE_DISK = Gauge("hubel_capture_disk_bytes", "Size of the disk of kept images.", multiprocess_mode="livemax")
 DRIFT_ANSWERS = Gauge(
     "hubel_drift_answers",
     "Recent answers that are compared with the reference.",
@@ -197,6 +228,38 @@ DRIFT_DISTANCE = Gauge(
     ["model", "version"],
     multiprocess_mode="livemax",
 )
+
+
+# Prometheus sees a counter rise between two scrapes, not from nothing to its first value: what alerts ask for is there from
+# the start on.
+BAD_UPLOADS = (
+    "malformed_request",
+    "undecodable_image",
+    "image_too_large",
+    "body_too_large",
+    "too_many_images",
+    "unsupported_format",
+    "unsupported_encoding",
+    "unsupported_media_type",
+)
+
+
+def expect_images() -> None:
+    images_answered("/v1/classify")
+    for reason in ("overloaded", "deadline_exceeded", *BAD_UPLOADS):
+        REJECTIONS.labels(reason)
+
+
+def expect_captures() -> None:
+    for outcome in ("kept", "known", "dropped", "failed"):
+        CAPTURED_IMAGES.labels(outcome)
+
+
+def expect_versions(model: str) -> None:
+    for result in ("done", "refused"):
+        SWAPS.labels(model, result)
+    for result in ("promoted", "rolled_back"):
+        CANDIDATES_ENDED.labels(model, result)
 
 
 # Series that every request changes, found once: of routes, statuses and stages there are few.
@@ -259,10 +322,23 @@ def decoding(waiting: int, held: int) -> None:
     DECODE_BYTES.set(held)
 
 
-def kept(images: int, size: int, answers: int) -> None:
+def computed(images: int, seconds: float) -> None:
+    """A batch was."""
+    BATCH_SIZE.observe(images)
+    BATCH_SECONDS.observe(seconds)
+
+
+def waiting(seconds: float, limit: float) -> None:
+    QUEUE_WAIT.set(seconds)
+    QUEUE_WAIT_LIMIT.set(limit)
+
+
+def kept(images: int, size: int, answers: int, disk: int, free: int) -> None:
     CAPTURE_FOLDER_IMAGES.set(images)
     CAPTURE_FOLDER_BYTES.set(size)
     CAPTURE_FOLDER_ANSWERS.set(answers)
+    CAPTURE_DISK.set(disk)
+    CAPTURE_DISK_FREE.set(free)
 
 
 class Exposition:

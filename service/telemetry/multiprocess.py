@@ -28,7 +28,7 @@ from models.files import lock, write_atomic
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KIB = 1024
 # Bytes of each file: room for every series that metrics.py can make, with a hundred API keys and dozens of versions.
-KINDS = {"counter": 256 * KIB, "histogram": 256 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 128 * KIB}
+KINDS = {"counter": 256 * KIB, "histogram": 384 * KIB, "gauge_livesum": 64 * KIB, "gauge_livemax": 128 * KIB}
 SUPERVISOR = "supervisor"
 PREFIX = "hubel-metrics-"  # of the folder
 MARK = "held"  # a file in the folder of a service that locks it

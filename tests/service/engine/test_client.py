@@ -99,9 +99,14 @@ def test_more_images_than_slots_wait_for_one(engines: Engines) -> None:
 
 def test_each_image_has_the_outputs_that_were_asked_for_and_its_times(engines: Engines) -> None:
     sizes: list[int] = []
+    times: list[float] = []
+
+    def observe(size: int, seconds: float) -> None:
+        sizes.append(size)
+        times.append(seconds)
 
     async def scenario(client: EngineClient) -> None:
-        client.observe = sizes.append
+        client.observe = observe
         blocked = await block(client, engines)
         jobs = [submit(client, 1, ("logits",)), submit(client, 2, ("features", "logits"))]
         await asyncio.sleep(0.05)

@@ -43,6 +43,16 @@ def test_as_many_images_as_the_queue_holds_are_admitted_by_all_fronts_together()
     assert fronts[0].admitted == 0
 
 
+def test_the_forecast_is_of_all_that_waits_in_any_front_and_of_what_is_in_the_line() -> None:
+    fronts = Fronts(2)
+    fronts.engine.seconds_per_image = 0.5
+    assert fronts[0].forecast() == 0
+    with fronts[0].admit(3), fronts[1].admit(1), fronts[1].aside(soon=True):
+        assert [front.forecast() for front in fronts.all] == [2.0, 2.0]
+        with fronts[0].aside(soon=False):  # decoding is what that waits for
+            assert fronts[0].forecast() == 1.5
+
+
 def test_what_waited_in_a_front_that_is_gone_does_not_count() -> None:
     fronts = Fronts(2, max_queue=5)
     with fronts[0].admit(2):

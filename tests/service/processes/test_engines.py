@@ -213,12 +213,15 @@ def test_the_live_one_that_is_killed_is_replaced_at_the_same_address_which_was_o
         old = await scene.ready(1)
         scene.keeper.want(1)
         address = scene.keeper.addresses()
+        assert (scene.keeper.is_up(), scene.keeper.pids()) == (True, [old])
         os.kill(old, number)
+        await until(lambda: not scene.keeper.is_up())
         await until(lambda: not runs(old))
         with scene.front(1):
             new = await scene.replaced(1, old)
             assert scene.keeper.addresses() == address
             assert scene.keeper.is_ready(1)
+            await until(scene.keeper.is_up)
             await until(lambda: scene.notes(1)[new] == ["place 0 aside 0", "active"])
         assert scene.loads == [(1, 0, False, False), (1, 0, False, True)]
         assert restarts() == before + 1

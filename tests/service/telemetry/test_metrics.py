@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[3]
 UNITS = ("seconds", "images", "bytes")
 UNITLESS = (
     "hubel_novelty",
+    "hubel_confidence",
+    "hubel_engine_up",
+    "hubel_cores",
     "hubel_requests_in_progress",
     "hubel_model_info",
     "hubel_skipped_backends",
