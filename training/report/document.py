@@ -23,7 +23,7 @@ from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier
 from training.publishing import export
-from training.report import advice, examples, facts, filters, mistakes, page, robustness
+from training.report import advice, examples, facts, filters, mistakes, novel, page, robustness, strengths
 
 ERROR = "report-error.txt"
 PAIRS = 30  # of classes confused most
@@ -70,8 +70,10 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     if dataset.fingerprint(images) != evaluation["dataset_sha256"]:
         again = program.command("evaluate", run, source)
         raise CheckpointError(f"{run} was evaluated on other images than {source} holds: run '{again}' again")
-    logits = evaluate.logits_of(model, checkpoint, images)
-    answers = calibration.answers(logits, images.targets, evaluation["temperature"])
+    reference = evaluate.read_novelty(run, evaluation)
+    outputs = evaluate.outputs_of(model, checkpoint, images)
+    answers = calibration.answers(outputs.logits, images.targets, evaluation["temperature"])
+    confused = confusion.most_confused(confusion.of(evaluation), checkpoint.classes, PAIRS)
     skipped = list(dict.fromkeys([*trained.skipped, *held_out.skipped, *images.skipped]))
     exported = facts.exported(run, checkpoint, images.pixels)
     answer = answering(run, checkpoint, model, images, exported)
@@ -87,16 +89,17 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
         "training_images": np.bincount(trained.targets, minlength=len(checkpoint.classes)).tolist(),
         "evaluation": evaluation,
         "headline": facts.headline(evaluation),
-        "confused": confusion.most_confused(confusion.of(evaluation), checkpoint.classes, PAIRS),
+        "confused": confused,
         "coverage": calibration.coverage_curve(answers.confidence, answers.right),
         "robustness": robustness.measure(answer, images, rate_of(answer, images)),
         "sure_mistakes": mistakes.count_sure(answers, advice.SURE),
         "filters": filters.show(model, None if "started_from" in checkpoint.provenance else begun(checkpoint)),
-        **(examples.show(model, checkpoint, trained, images, answers) if with_images else examples.none()),
+        "novel": novel.show(reference, outputs.features, images, answers, with_images),
+        **(examples.show(model, checkpoint, trained, images, answers, confused) if with_images else examples.none()),
         "exported": exported,
         "skipped": {"count": len(skipped), "files": [_within(source, line) for line in skipped] if with_images else []},
     }
-    return content | {"next": advice.advise(content)}
+    return content | {"judged": strengths.judge(evaluation, content["robustness"]), "next": advice.advise(content)}
 
 
 def answering(
