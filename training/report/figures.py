@@ -183,5 +183,6 @@ def novelty(histogram: dict[str, list[float]], limit: float) -> str:
         axes.axvline(limit, color=INK, linestyle="--", linewidth=1, label="novel from here")
         axes.set(xlabel="distance from the training images", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.legend()
+        axes.margins(y=0.22)  # for the legend
+        axes.legend(loc="upper center", ncols=3, columnspacing=1)
     return new.svg

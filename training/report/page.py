@@ -45,6 +45,7 @@ def render(content: dict[str, Any]) -> str:
         guessing=math.log(len(content["run"]["classes"])),
         few=figures.FEW,
         shown_mistakes=SHOWN_MISTAKES,
+        shown_in_pairs=sum(len(pair["images"]) for pair in content["confusions"].get("pairs", [])),
         most_pairs=MOST_PAIRS,
     )
 
