@@ -76,7 +76,7 @@ test-long: .venv/.synced  ## run the long tests of overload, faults and hostile 
 test-docker: .venv/.synced  ## build the image and run it with Prometheus, in a Docker Engine
 	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q tests/test_docker.py
 
-screenshots: .venv/.synced  ## take the pictures of the page in docs/images again, by Chromium
+screenshots: .venv/.synced  ## take the pictures in docs/images again, of the page and of a report, by Chromium
 	@$(ALL) -m tests.page.screenshots
 
 lint: .venv/.synced  ## check style

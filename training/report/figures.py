@@ -178,8 +178,7 @@ def novelty(histogram: dict[str, list[float]], limit: float) -> str:
     with drawing(f"{told}; novel begins at {limit:.2g}") as new:
         axes, width = new.axes[0], edges[1] - edges[0]
         axes.bar(edges[:-1], histogram["right"], 0.9 * width, align="edge", color=BAR, label="right")
-        wrong = {"bottom": histogram["right"], "align": "edge", "color": ACCENT, "label": "wrong"}
-        axes.bar(edges[:-1], histogram["wrong"], 0.9 * width, **wrong)
+        axes.bar(edges[:-1], histogram["wrong"], 0.9 * width, histogram["right"], align="edge", color=ACCENT, label="wrong")
         axes.axvline(limit, color=INK, linestyle="--", linewidth=1, label="novel from here")
         axes.set(xlabel="distance from the training images", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
