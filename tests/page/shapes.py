@@ -7,11 +7,12 @@ from PIL import Image, ImageDraw, ImageFilter
 
 SIDE, FINER = 32, 4  # pixels; drawn larger and made smaller
 CORNERS = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "star": 10, "circle": 48}
-NOISE = 20  # of 255
+NOISE = 12  # of 255
 
 
 def draw(name: str, random: np.random.Generator) -> Image.Image:
-    ground, colour = (tuple(random.integers(40, 216, 3).tolist()) for _ in range(2))
+    dark, bright = (tuple(random.integers(low, low + 110, 3).tolist()) for low in (10, 130))
+    ground, colour = (dark, bright) if random.random() < 0.5 else (bright, dark)
     image = Image.new("RGB", (SIDE * FINER,) * 2, ground)
     n, turn, radius = CORNERS[name], random.uniform(0, 2 * np.pi), random.uniform(7, 12) * FINER
     centre = (SIDE / 2 + random.uniform(-3, 3, 2)) * FINER

@@ -99,7 +99,10 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
         "exported": exported,
         "skipped": {"count": len(skipped), "files": [_within(source, line) for line in skipped] if with_images else []},
     }
-    return content | {"judged": strengths.judge(evaluation, content["robustness"]), "next": advice.advise(content)}
+    return content | {
+        "judged": strengths.judge(evaluation, content["robustness"], content["headline"]),
+        "next": advice.advise(content),
+    }
 
 
 def answering(

@@ -18,16 +18,18 @@ MODERATE = {  # disturbances that a network should bear: a strength of each, and
 }
 
 
-def judge(evaluation: Mapping[str, Any], robustness: Mapping[str, Any]) -> dict[str, Any]:
+def judge(evaluation: Mapping[str, Any], robustness: Mapping[str, Any], headline: Mapping[str, float]) -> dict[str, Any]:
     """``good`` and ``bad``, each ``classes``, at most MOST whose interval of recall (95 %, Wilson) lies above or below top-1, the
-    furthest first, of ``all_classes`` such ones, and ``disturbed``: disturbances of images with the accuracy under them."""
+    furthest first, of ``all_classes`` such ones, and ``disturbed``: disturbances of images with the accuracy under them. A
+    network that may have learnt nothing is good at no disturbance."""
     top1, plain = evaluation["top1"], robustness["plain"]
     rows = [with_interval(row) for row in evaluation["classes"] if row["support"] >= FEW]
     best = sorted((row for row in rows if row["low"] > top1), key=lambda row: -row["low"])
     worst = sorted((row for row in rows if row["high"] < top1), key=lambda row: row["high"])
     at = disturbed(robustness, MODERATE)
+    least = BORNE * plain if headline["low"] > headline["commonest_class"] else 1.01
     return {
-        "good": _told(best, {what: accuracy for what, accuracy in at.items() if accuracy >= BORNE * plain}),
+        "good": _told(best, {what: accuracy for what, accuracy in at.items() if accuracy >= least}),
         "bad": _told(worst, {what: accuracy for what, accuracy in at.items() if falls(robustness, accuracy)}),
     }
 

@@ -6,6 +6,8 @@ import pytest
 
 from training.report import strengths
 
+LEARNT, NOT_LEARNT = ({"low": low, "commonest_class": 0.3} for low in (0.7, 0.3))
+
 
 def row(label: str, right: int, support: int) -> dict[str, Any]:
     return {"label": label, "recall": right / support if support else None, "support": support}
@@ -25,7 +27,7 @@ def robustness(samples: int = 1000, **accuracies: float) -> dict[str, Any]:
 def test_classes_are_named_whose_interval_leaves_out_the_accuracy_of_all() -> None:
     rows = [row("good", 98, 100), row("like all", 83, 100), row("best", 100, 100), row("bad", 40, 100), row("worst", 10, 100)]
 
-    found = strengths.judge(evaluation(*rows), robustness())
+    found = strengths.judge(evaluation(*rows), robustness(), LEARNT)
 
     assert [each["label"] for each in found["good"]["classes"]] == ["best", "good"]
     assert [each["label"] for each in found["bad"]["classes"]] == ["worst", "bad"]
@@ -33,27 +35,32 @@ def test_classes_are_named_whose_interval_leaves_out_the_accuracy_of_all() -> No
 
 
 def test_a_class_of_few_or_no_images_is_not_named() -> None:
-    found = strengths.judge(evaluation(row("few", 0, strengths.FEW - 1), row("none", 0, 0)), robustness())
+    found = strengths.judge(evaluation(row("few", 0, strengths.FEW - 1), row("none", 0, 0)), robustness(), LEARNT)
 
     assert (found["good"]["classes"], found["bad"]["classes"]) == ([], [])
-    assert strengths.judge(evaluation(row("enough", 0, strengths.FEW)), robustness())["bad"]["all_classes"] == 1
+    assert strengths.judge(evaluation(row("enough", 0, strengths.FEW)), robustness(), LEARNT)["bad"]["all_classes"] == 1
 
 
 def test_of_many_classes_some_are_named_and_all_are_counted() -> None:
-    found = strengths.judge(evaluation(*(row(str(i), i, 100) for i in range(5))), robustness())["bad"]
+    found = strengths.judge(evaluation(*(row(str(i), i, 100) for i in range(5))), robustness(), LEARNT)["bad"]
 
     assert ([each["label"] for each in found["classes"]], found["all_classes"]) == (["0", "1", "2"], 5)
 
 
 def test_disturbances_are_named_that_leave_nearly_all_right_or_take_a_quarter() -> None:
-    found = strengths.judge(evaluation(), robustness(blur=0.79, rotation=0.5, brightness=0.61))
+    found = strengths.judge(evaluation(), robustness(blur=0.79, rotation=0.5, brightness=0.61), LEARNT)
 
     assert found["good"]["disturbed"] == [{"what": "blurred by 2 % of the side", "accuracy": 0.79}]
     assert found["bad"]["disturbed"] == [{"what": "turned by 15 degrees", "accuracy": 0.5}]
 
 
+def test_a_network_that_may_have_learnt_nothing_is_good_at_no_disturbance() -> None:
+    assert strengths.judge(evaluation(), robustness(blur=0.8), NOT_LEARNT)["good"]["disturbed"] == []
+    assert strengths.judge(evaluation(), robustness(blur=0.8), LEARNT)["good"]["disturbed"] != []
+
+
 def test_a_fall_that_chance_may_explain_is_not_named() -> None:
-    assert strengths.judge(evaluation(), robustness(10, rotation=0.5))["bad"]["disturbed"] == []
+    assert strengths.judge(evaluation(), robustness(10, rotation=0.5), LEARNT)["bad"]["disturbed"] == []
 
 
 @pytest.mark.parametrize(
