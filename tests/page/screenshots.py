@@ -93,7 +93,6 @@ def make_report(folder: Path) -> Path:
     for command in (
         ["train", folder / "shapes", "--out", folder / "run"],
         ["evaluate", folder / "run", folder / "shapes"],
-        ["export", folder / "run", folder / "shapes"],
         ["report", folder / "run", folder / "shapes"],
     ):
         subprocess.run([sys.executable, "-m", "hubel", *map(str, command)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

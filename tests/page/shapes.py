@@ -25,7 +25,7 @@ def draw(name: str, random: np.random.Generator) -> Image.Image:
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
-def make(folder: Path, train: int = 150, test: int = 60) -> None:
+def make(folder: Path, train: int = 100, test: int = 50) -> None:
     """``train`` and ``test`` images of each shape, the same each time."""
     random = np.random.default_rng(0)
     for split, each in (("train", train), ("test", test)):

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.package.manifest import MODEL, REPORT, PackageError
 from models.terminal import program
@@ -112,7 +113,12 @@ def answering(
     if "parity" in exported and (run / MODEL).is_file() and not torch.cuda.is_available():
         session = export.open_session(run / MODEL)
         return lambda pixels: export.logits_of(session, pixels, say=False)
-    return lambda pixels: evaluate.logits_of(model, checkpoint, replace(images, pixels=pixels), say=False)
+    return lambda pixels: evaluate.logits_of(model, checkpoint, _in_place_of(images, pixels), say=False)
+
+
+def _in_place_of(images: ImageSet, pixels: NDArray[np.uint8]) -> ImageSet:
+    """Other pixels (n, height, width, 3), of any number, without labels."""
+    return replace(images, pixels=pixels, targets=np.zeros(len(pixels), np.int64))
 
 
 def rate_of(answer: robustness.Answer, images: ImageSet) -> float:
