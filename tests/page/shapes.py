@@ -13,7 +13,7 @@ NOISE = 12  # of 255
 def draw(name: str, random: np.random.Generator) -> Image.Image:
     dark, bright = (tuple(random.integers(low, low + 110, 3).tolist()) for low in (10, 130))
     ground, colour = (dark, bright) if random.random() < 0.5 else (bright, dark)
-    image = Image.new("RGB", (SIDE * FINER,) * 2, ground)
+    image = Image.new("RGB", (SIDE * FINER, SIDE * FINER), ground)
     n, turn, radius = CORNERS[name], random.uniform(0, 2 * np.pi), random.uniform(7, 12) * FINER
     centre = (SIDE / 2 + random.uniform(-3, 3, 2)) * FINER
     radii = radius * (np.where(np.arange(n) % 2, 0.5, 1) if name == "star" else np.ones(n))

@@ -78,7 +78,7 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     skipped = list(dict.fromkeys([*trained.skipped, *held_out.skipped, *images.skipped]))
     exported = facts.exported(run, checkpoint, images.pixels)
     answer = answering(run, checkpoint, model, images, exported)
-    content = {
+    content: dict[str, Any] = {
         "epoch": checkpoint.epoch,
         "name": run.resolve().name,
         "with_images": with_images,
