@@ -14,7 +14,7 @@ from tests.page.browsing import REFUSED, a_browser, new_page
 from tests.page.looking import SCHEMES, WIDTHS, look, overflow
 from tests.training.conftest import Journey
 from tests.training.markup import unreadable
-from tests.training.report.test_page import with_labels
+from tests.training.report.labels import with_labels
 from tests.training.review.kept import put
 from training import html
 from training.__main__ import main

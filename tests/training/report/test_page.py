@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.training.markup import unreadable
+from tests.training.report.labels import with_labels
 from training.report import page
 
 EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "use", "path"}
@@ -100,19 +101,6 @@ def test_it_says_what_was_measured(html: str, content: dict[str, Any]) -> None:
     assert f"temperature {content['evaluation']['temperature']}" in text
     for image in content["mistakes"]["images"]:
         assert image["file"] in text
-
-
-def with_labels(content: dict[str, Any], labels: list[str]) -> dict[str, Any]:
-    """The same with other classes, all of them confused once with the next one."""
-    n = len(labels)
-    matrix = [[3 * (a == c) + (a == (c + 1) % n) for a in range(n)] for c in range(n)]
-    rows = [{"label": name, "precision": 0.75, "recall": 0.75, "f1": 0.75, "support": 4} for name in labels]
-    pairs = [{"label": a, "answer": b, "count": 1, "share": 0.25} for a, b in zip(labels, [*labels[1:], labels[0]], strict=True)]
-    return content | {
-        "run": content["run"] | {"classes": labels},
-        "evaluation": content["evaluation"] | {"classes": rows, "confusion": matrix},
-        "confused": pairs,
-    }
 
 
 @pytest.mark.usefixtures("drawn_before")
