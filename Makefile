@@ -77,7 +77,7 @@ test-long: .venv/.synced  ## run the long tests of overload, faults and hostile 
 test-docker: .venv/.synced  ## build the image and run it with Prometheus and NGINX in a Docker Engine, and print figures
 	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q -s tests/test_docker.py tests/test_docker_scale.py
 
-screenshots: .venv/.synced  ## take the pictures of the page in docs/images again, by Chromium
+screenshots: .venv/.synced  ## take the pictures in docs/images again, of the page and of a report, by Chromium
 	@$(ALL) -m tests.page.screenshots
 
 lint: .venv/.synced  ## check style

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page, Route
 
@@ -111,6 +113,15 @@ def launched() -> "Generator[Browser]":
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
+
+
+def a_browser() -> "Generator[Browser]":
+    """For a fixture: what asks for it is skipped where there is none."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no {CHROMIUM} (Debian has it in chromium)")
+    with launched() as browser:
+        yield browser
 
 
 def new_page(browser: "Browser", **options: Any) -> "Page":

@@ -8,7 +8,7 @@ import pytest
 
 from service.http import api_keys
 from tests.conftest import StartServer, starting
-from tests.page.browsing import CHROMIUM, Visit, launched, new_page, visiting
+from tests.page.browsing import Visit, a_browser, new_page, visiting
 from tests.server import ROOT, Server
 
 if TYPE_CHECKING:
@@ -21,11 +21,7 @@ OpenPage = Callable[..., Visit]
 
 @pytest.fixture(scope="package")
 def browser() -> "Iterator[Browser]":
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM} (Debian has it in chromium)")
-    with launched() as browser:
-        yield browser
+    yield from a_browser()
 
 
 @pytest.fixture(scope="package")

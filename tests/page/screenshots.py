@@ -1,9 +1,11 @@
-"""python -m tests.page.screenshots [FOLDER]: pictures of the page for the documents, of the real service with imagenet.
+"""python -m tests.page.screenshots [FOLDER]: pictures for the documents: of the page of the real service with imagenet, and of
+the report of a small network.
 
 Only drawings are shown, which are ours. What the service offers is what is seen: maps and alike pictures where it has them.
 """
 
 import io
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from models.package.manifest import REPORT
+from models.package.report import named
 from service.http.page import WEB
+from tests.page import shapes
 from tests.page.browsing import Visit, launched, new_page, visiting
 from tests.server import ROOT, launch
 
@@ -71,8 +76,35 @@ def take(browser: "Browser", url: str, folder: Path) -> None:
     dark.close()
 
 
+def take_report(browser: "Browser", report: Path, folder: Path) -> None:
+    """Its beginning in light, and its confusions in the dark."""
+    for name, scheme, section in (("report", "light", None), ("report-dark", "dark", "confusions")):
+        page = new_page(browser, device_scale_factor=2, color_scheme=scheme, viewport={"width": WIDE[0], "height": WIDE[1]})
+        page.goto(report.as_uri())
+        if section is not None:
+            page.evaluate(f"document.getElementById('{section}').scrollIntoView()")
+        save(Visit(page, report.as_uri()), folder / f"{name}.webp", 0.65)
+        page.context.close()
+
+
+def make_report(folder: Path) -> Path:
+    """Of a network whose head is fitted on drawn shapes, in a minute or two."""
+    shapes.make(folder / "shapes")
+    for command in (
+        ["train", folder / "shapes", "--out", folder / "run"],
+        ["evaluate", folder / "run", folder / "shapes"],
+        ["report", folder / "run", folder / "shapes"],
+    ):
+        subprocess.run([sys.executable, "-m", "hubel", *map(str, command)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    page = folder / "run" / REPORT
+    page.write_bytes(named(page.read_bytes(), "shapes:1"))
+    return page
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/images"
+    with tempfile.TemporaryDirectory() as temporary, launched() as browser:
+        take_report(browser, make_report(Path(temporary)), folder)
     with tempfile.TemporaryDirectory() as store:
         server = launch(Path(store), Path(store) / "log.txt", HUBEL_MODEL="imagenet")
         try:

@@ -1,8 +1,6 @@
 """How the page is made: readable by everyone, at every width, in the dark, without a style of its own being refused."""
 
-from collections.abc import Iterable
 from itertools import product
-from typing import Any, cast
 
 import pytest
 
@@ -10,41 +8,18 @@ from service.http.page import Page
 from tests.page.browsing import Visit, problem
 from tests.page.conftest import OpenPage
 from tests.page.given import NOISE, SHIP, explanation, with_an_index, with_explanations
+from tests.page.looking import SCHEMES, WIDTHS, look, overflow
 from tests.server import Server
 
 pytestmark = pytest.mark.server
 
 MOST_BYTES = 60_000  # of all its files but the samples
-WIDTHS, SCHEMES = (360, 1280), ("light", "dark")
-GRAVE = {"serious", "critical"}
-
-
-def faults(visit: Visit) -> list[str]:
-    """What axe finds, as rule and element."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(visit.page).response["violations"]
-    return [f"{rule['id']}: {node['html'][:200]}" for rule in found if rule["impact"] in GRAVE for node in rule["nodes"]]
-
-
-def overflow(visit: Visit) -> int:
-    """By how many pixels it is wider than its window."""
-    return visit.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-
-
-def look(visit: Visit, widths_and_schemes: Iterable[tuple[int, str]]) -> None:
-    """Nothing keeps someone out, and nothing sticks out."""
-    for width, scheme in widths_and_schemes:
-        visit.page.set_viewport_size({"width": width, "height": 900})
-        visit.page.emulate_media(color_scheme=cast(Any, scheme))
-        assert faults(visit) == [], (width, scheme)
-        assert overflow(visit) <= 0, width
 
 
 def test_the_first_visit_is_for_everyone(open_page: OpenPage) -> None:
     visit = open_page(bypass_csp=True)  # axe is evaluated in the page, which its policy forbids
     visit.get(".sample").first.wait_for()
-    look(visit, product(WIDTHS, SCHEMES))
+    look(visit.page, product(WIDTHS, SCHEMES))
 
 
 def test_answers_are_for_everyone(open_page: OpenPage) -> None:
@@ -65,7 +40,7 @@ def test_answers_are_for_everyone(open_page: OpenPage) -> None:
     visit.button("No, it is").click()
     for summary in visit.get("summary").all():
         summary.click()
-    look(visit, product(WIDTHS, SCHEMES))
+    look(visit.page, product(WIDTHS, SCHEMES))
 
 
 def test_refusals_and_the_question_for_a_key_are_for_everyone(open_page: OpenPage, guarded: Server) -> None:
@@ -73,10 +48,10 @@ def test_refusals_and_the_question_for_a_key_are_for_everyone(open_page: OpenPag
     visit.answer("/v1/top-k?k=5", problem(503, "overloaded"), retry_after="3000")
     visit.give(SHIP)
     visit.verdict()
-    look(visit, zip(WIDTHS, SCHEMES, strict=True))
+    look(visit.page, zip(WIDTHS, SCHEMES, strict=True))
     asked = open_page(guarded, bypass_csp=True)
     asked.get("#key").wait_for()
-    look(asked, zip(WIDTHS, SCHEMES, strict=True))
+    look(asked.page, zip(WIDTHS, SCHEMES, strict=True))
 
 
 def test_it_fits_a_narrow_window_and_long_words(open_page: OpenPage) -> None:
@@ -86,7 +61,7 @@ def test_it_fits_a_narrow_window_and_long_words(open_page: OpenPage) -> None:
     visit = open_page(width=320, before=lambda visit: visit.change("/v1/top-k?k=5", long))
     visit.give({"name": "y" * 120 + ".jpg", "mimeType": "image/jpeg", "buffer": SHIP.read_bytes()})
     visit.verdict()
-    assert overflow(visit) <= 0
+    assert overflow(visit.page) <= 0
 
 
 def test_nothing_moves_where_that_is_not_wanted(open_page: OpenPage) -> None:

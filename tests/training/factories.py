@@ -25,7 +25,13 @@ from training.recipe import Recipe
 
 COLOURS = ("blue", "green", "red")
 SPEC = InputSpec(height=8, width=8, resize=8)
-NO_DRAWINGS = {"curves": [], "reliability": {"before": "", "after": ""}, "coverage": "", "robustness": []}  # of a report
+NO_DRAWINGS = {
+    "curves": [],
+    "reliability": {"before": "", "after": ""},
+    "coverage": "",
+    "novelty": "",
+    "robustness": [],
+}  # of a report
 RECIPE: dict[str, Any] = {
     "architecture": "resnet10-small",
     "input": {"height": 8, "width": 8, "resize": 8},

@@ -15,7 +15,7 @@ from training.data.sources.source import Item, first_of_each, reason
 from training.errors import DataError
 from training.inspection.facts import LOOK, Look
 from training.inspection.findings import Finding
-from training.inspection.summary import named, summarise
+from training.inspection.summary import LOOKED_FOR, named, summarise
 
 ENDINGS = (".html", ".htm")
 SIDE = 112  # of a picture on the page, in pixels
@@ -42,6 +42,7 @@ def write(path: Path, title: str, look: Look, findings: Sequence[Finding]) -> No
         most=max((n for counts in summary["classes"].values() for n in counts.values()), default=1),
         most_rows=MOST_ROWS,
         splits=list(look.source.parts),
+        looked_for=LOOKED_FOR,
         samples=samples(look),
         findings=[shown(look, finding) for finding in findings],
     )

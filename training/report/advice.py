@@ -10,23 +10,16 @@ from typing import Any, NamedTuple
 from models.package import statistics
 from training.evaluation import confusion
 from training.networks import pretrained
+from training.report import strengths
+from training.report.strengths import FEW
 
 MOST = 5  # pieces of advice
 WIDE = 0.1  # an interval of top-1
 GAP = 0.1  # of accuracy, between training and validation images, or between a class and all
 FALLS = 0.98  # of the training loss in the second half of a run, while it still learns
 LEARNT = 0.9  # accuracy on the training images, below which they are not learnt yet
-LARGEST_FALL = 0.75  # of the accuracy on images as they are, that a moderate disturbance must leave
-MODERATE = {  # disturbances that a network should bear: a strength of each, and its words
-    "JPEG quality": (30, "as a JPEG of quality 30"),
-    "blur": (2, "blurred by 2 % of the side"),
-    "brightness": (0.5, "at half the brightness"),
-    "rotation": (15, "turned by 15 degrees"),
-    "shift right and down": (12.5, "shifted by an eighth"),
-}
 UNLEARNT = 0.4  # of the pattern of the first filters
 OFF = 0.03  # a calibration error that matters
-FEW = 10  # images of a class, which say little of it
 UNEQUAL = 3  # times as many training images, as ``inspect`` has it
 COVERED = 0.8
 SURE, SURE_MISTAKES = 0.9, 3  # wrong answers of at least that probability, and how many are worth a look
@@ -194,24 +187,14 @@ def fragile_to_quality(content: Content) -> Advice | None:
 
 def _fragile(content: Content, names: Sequence[str], do: str, flags: tuple[str, ...]) -> Advice | None:
     """``do``, where moderate disturbances of these kinds surely cost more than LARGEST_FALL allows."""
-    n, plain = content["robustness"]["samples"], content["robustness"]["plain"]
-    points = {
-        MODERATE[kind["name"]][1]: point["accuracy"]
-        for kind in content["robustness"]["kinds"]
-        if kind["name"] in names
-        for point in kind["points"]
-        if point["value"] == MODERATE[kind["name"]][0]
-    }
-    lost = {
-        what: accuracy
-        for what, accuracy in points.items()
-        if accuracy < LARGEST_FALL * plain and statistics.newcombe(plain, n, accuracy, n)[1] < 0
-    }
+    found = content["robustness"]
+    n, plain = found["samples"], found["plain"]
+    lost = {what: at for what, at in strengths.disturbed(found, names).items() if strengths.falls(found, at)}
     if not lost:
         return None
     parts = ", ".join(f"{_percent(accuracy)} {what}" for what, accuracy in lost.items())
-    found = f"Of {n} images {_percent(plain)} are answered rightly as they are, {parts}."
-    return Advice((plain - min(lost.values())) / 2, found, do, flags)
+    said = f"Of {n} images {_percent(plain)} are answered rightly as they are, {parts}."
+    return Advice((plain - min(lost.values())) / 2, said, do, flags)
 
 
 def badly_calibrated(content: Content) -> Advice | None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.package.manifest import MODEL, REPORT, PackageError
 from models.terminal import program
@@ -23,7 +24,7 @@ from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier
 from training.publishing import export
-from training.report import advice, examples, facts, filters, mistakes, page, robustness
+from training.report import advice, examples, facts, filters, mistakes, novel, page, robustness, strengths
 
 ERROR = "report-error.txt"
 PAIRS = 30  # of classes confused most
@@ -70,12 +71,14 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
     if dataset.fingerprint(images) != evaluation["dataset_sha256"]:
         again = program.command("evaluate", run, source)
         raise CheckpointError(f"{run} was evaluated on other images than {source} holds: run '{again}' again")
-    logits = evaluate.logits_of(model, checkpoint, images)
-    answers = calibration.answers(logits, images.targets, evaluation["temperature"])
+    reference = evaluate.read_novelty(run, evaluation)
+    outputs = evaluate.outputs_of(model, checkpoint, images)
+    answers = calibration.answers(outputs.logits, images.targets, evaluation["temperature"])
+    confused = confusion.most_confused(confusion.of(evaluation), checkpoint.classes, PAIRS)
     skipped = list(dict.fromkeys([*trained.skipped, *held_out.skipped, *images.skipped]))
     exported = facts.exported(run, checkpoint, images.pixels)
     answer = answering(run, checkpoint, model, images, exported)
-    content = {
+    content: dict[str, Any] = {
         "epoch": checkpoint.epoch,
         "name": run.resolve().name,
         "with_images": with_images,
@@ -87,16 +90,20 @@ def gather(run: Path, source: str | Path, with_images: bool = True) -> dict[str,
         "training_images": np.bincount(trained.targets, minlength=len(checkpoint.classes)).tolist(),
         "evaluation": evaluation,
         "headline": facts.headline(evaluation),
-        "confused": confusion.most_confused(confusion.of(evaluation), checkpoint.classes, PAIRS),
+        "confused": confused,
         "coverage": calibration.coverage_curve(answers.confidence, answers.right),
         "robustness": robustness.measure(answer, images, rate_of(answer, images)),
         "sure_mistakes": mistakes.count_sure(answers, advice.SURE),
         "filters": filters.show(model, None if "started_from" in checkpoint.provenance else begun(checkpoint)),
-        **(examples.show(model, checkpoint, trained, images, answers) if with_images else examples.none()),
+        "novel": novel.show(reference, outputs.features, images, answers, with_images),
+        **(examples.show(model, checkpoint, trained, images, answers, confused) if with_images else examples.none()),
         "exported": exported,
         "skipped": {"count": len(skipped), "files": [_within(source, line) for line in skipped] if with_images else []},
     }
-    return content | {"next": advice.advise(content)}
+    return content | {
+        "judged": strengths.judge(evaluation, content["robustness"], content["headline"]),
+        "next": advice.advise(content),
+    }
 
 
 def answering(
@@ -106,7 +113,12 @@ def answering(
     if "parity" in exported and (run / MODEL).is_file() and not torch.cuda.is_available():
         session = export.open_session(run / MODEL)
         return lambda pixels: export.logits_of(session, pixels, say=False)
-    return lambda pixels: evaluate.logits_of(model, checkpoint, replace(images, pixels=pixels), say=False)
+    return lambda pixels: evaluate.logits_of(model, checkpoint, _in_place_of(images, pixels), say=False)
+
+
+def _in_place_of(images: ImageSet, pixels: NDArray[np.uint8]) -> ImageSet:
+    """Other pixels (n, height, width, 3), of any number, without labels."""
+    return replace(images, pixels=pixels, targets=np.zeros(len(pixels), np.int64))
 
 
 def rate_of(answer: robustness.Answer, images: ImageSet) -> float:

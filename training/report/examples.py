@@ -1,4 +1,4 @@
-"""The images that the report shows the network at work on: the worst mistakes, and right answers beside wrong ones."""
+"""The images that the report shows the network at work on: confusions, the worst mistakes, right answers beside wrong ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from training.evaluation.calibration import Answers
 from training.evaluation.class_activation import class_activation_maps
 from training.loop.checkpoint import Checkpoint
 from training.networks.classifier import Classifier
-from training.report import feature_maps, mistakes, patches, pictures
+from training.report import confusions, feature_maps, mistakes, patches, pictures
 
 RIGHT, WRONG = 4, 8  # images whose class activation maps are shown
 SIDE = 112  # pixels, of a map
 PRIVATE = {"left_out": "the report was made without images and file names of the data (--without-images)"}
 MAPLESS = {"left_out": "the network has no convolutions, so it has no maps of places"}
-NAMES = ("mistakes", "feature_maps", "patches", "class_activation")
+NAMES = ("confusions", "mistakes", "feature_maps", "patches", "class_activation")
 
 
 def none() -> dict[str, Any]:
@@ -26,13 +26,19 @@ def none() -> dict[str, Any]:
 
 
 def show(
-    model: Classifier, checkpoint: Checkpoint, trained: ImageSet, images: ImageSet, answers: Answers
+    model: Classifier,
+    checkpoint: Checkpoint,
+    trained: ImageSet,
+    images: ImageSet,
+    answers: Answers,
+    confused: Sequence[dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """mistakes, feature_maps, patches and class_activation. images: those evaluated, and their answers."""
+    """What NAMES names. images: those evaluated, and their answers; confused: pairs of classes, the commonest first."""
     wrong, right = mistakes.worst(answers), mistakes.best(answers)
     has_maps = bool(model.stages())
     pair = [*_alike(images, right, wrong), *wrong[:1]]
     return {
+        "confusions": {"pairs": confusions.show(images, answers, confused)},
         "mistakes": {"count": len(wrong), "images": [mistakes.show(images, answers, int(i)) for i in wrong[: mistakes.MOST]]},
         "feature_maps": {"images": [_mapped(model, checkpoint, images, answers, int(i)) for i in pair]} if has_maps else MAPLESS,
         "patches": patches.show(model, checkpoint, trained),

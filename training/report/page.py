@@ -2,20 +2,20 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from models.package import statistics
 from models.package.manifest import ALWAYS_TOP5
 from models.package.report import AFTER
 from training import html
 from training.loop import eta, initial_weights, teacher
-from training.report import figures, speed
+from training.report import figures, speed, strengths
 
 MATRIX_UP_TO = 30  # classes; of more, the pairs confused most are a table
 SHOWN_MISTAKES = 12  # the others are folded
-WORST_FIRST_FROM = 13  # classes; fewer stand in their own order
+MOST_PAIRS = 10  # of classes, where the matrix has all
 MOST_ROWS = 500  # classes of the table: a page of 20,000 would be slow to open
 
 
@@ -27,6 +27,7 @@ def render(content: dict[str, Any]) -> str:
             "percent": percent,
             "points": points,
             "count": count,
+            "range": range_style,
             "duration": eta.spoken,
             "megabytes": megabytes,
             "marked": marked,
@@ -39,18 +40,19 @@ def render(content: dict[str, Any]) -> str:
         drawn=drawn(content),
         matrix=matrix(content),
         class_rows=class_rows(content["evaluation"]["classes"]),
-        worst_first=len(content["evaluation"]["classes"]) >= WORST_FIRST_FROM,
         speed_batches=speed.BATCHES,
         always_top5=ALWAYS_TOP5,
         guessing=math.log(len(content["run"]["classes"])),
         few=figures.FEW,
         shown_mistakes=SHOWN_MISTAKES,
+        shown_in_pairs=sum(len(pair["images"]) for pair in content["confusions"].get("pairs", [])),
+        most_pairs=MOST_PAIRS,
     )
 
 
 def drawn(content: dict[str, Any]) -> dict[str, Any]:
     """The drawings, as they go into the page."""
-    history, evaluation = content["history"], content["evaluation"]
+    history, evaluation, novel = content["history"], content["evaluation"], content["novel"]
     kept = content["run"]["kept_epoch"]
     curves = [figures.training_curve(history, what, kept) for what in ("loss", "accuracy")] if history else []
     if any("learning_rate" in epoch for epoch in history):
@@ -59,6 +61,7 @@ def drawn(content: dict[str, Any]) -> dict[str, Any]:
         "curves": [Markup(svg) for svg in curves],
         "reliability": {when: Markup(figures.reliability(evaluation["reliability"][when])) for when in ("before", "after")},
         "coverage": Markup(figures.coverage(content["coverage"], evaluation["threshold"])),
+        "novelty": Markup(figures.novelty(novel["histogram"], novel["distance"])) if "histogram" in novel else "",
         "robustness": [
             Markup(figures.robustness(kind, content["robustness"]["plain"])) for kind in content["robustness"]["kinds"]
         ],
@@ -84,16 +87,16 @@ def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures of each class with the interval of its recall, the worst first where they are many, MOST_ROWS of them."""
-    if len(rows) >= WORST_FIRST_FROM:
-        rows = sorted(rows, key=lambda row: (row["f1"] is None, row["f1"]))[:MOST_ROWS]
-    return [row | {"interval": interval(row["recall"], row["support"])} for row in rows]
+    """The figures of each class with the interval of its recall, the worst first and those without images last, MOST_ROWS of
+    them."""
+    ordered = sorted(rows, key=lambda row: (row["recall"] is None, row["recall"], -row["support"]))
+    return [strengths.with_interval(row) for row in ordered[:MOST_ROWS]]
 
 
-def interval(share: float | None, n: int) -> str:
-    """In which chance leaves a share of ``n`` images (95 %)."""
-    low, high = (0.0, 0.0) if share is None else statistics.wilson(share, n)
-    return "-" if share is None else f"{100 * low:.0f} to {percent(high, 0)}"
+def range_style(row: Mapping[str, float], at: float, mark: float | None = None) -> str:
+    """Where an interval from ``low`` to ``high`` is drawn, the share found, and another that it is compared with."""
+    places = {"low": row["low"], "high": row["high"], "at": at} | ({} if mark is None else {"mark": mark})
+    return "; ".join(f"--{name}: {100 * share:.2f}%" for name, share in places.items())
 
 
 def percent(share: float | None, decimals: int = 1) -> str:

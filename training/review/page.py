@@ -34,7 +34,7 @@ def _figure(out: Path, case: Case, place: Path) -> dict[str, object]:
     return {
         "picture": shown,
         "predicted": answer.label,
-        "probability": f"{100 * answer.probability:.0f} %",
+        "probability": f"{100 * answer.probability:.0f}\N{NO-BREAK SPACE}%",
         "given": case.label or answer.given or "",
         "version": answer.version,
         "place": place.as_posix(),

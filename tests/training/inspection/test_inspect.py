@@ -313,7 +313,7 @@ def test_the_page_lists_some_of_very_many_classes_and_says_where_all_are(
     inspect(tmp_path / "data", "--html", str(tmp_path / "page.html"), capsys=capsys)
 
     text = (tmp_path / "page.html").read_text()
-    assert text.count('<tr><th scope="row">class-') == 4
+    assert text.count('<tr><th scope="row"><bdi>class-') == 4
     assert "3 more, which <code>--json</code> lists." in text
 
 
@@ -359,7 +359,7 @@ def test_the_page_shows_what_was_found_and_needs_nothing_else(
     page = Page(text)
     assert "script" not in page.tags
     assert page.tags.count("img") == 2 + 2 * 8  # the pair and samples of each class
-    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
+    assert all(source.startswith(("data:image/webp;base64,", "#")) for source in page.sources)
     assert not re.search(r"url\(|@import|https?:", text)
     assert "1 picture is in two splits" in text
     assert "val/cat/leak.png" in text
@@ -368,13 +368,13 @@ def test_the_page_shows_what_was_found_and_needs_nothing_else(
 def test_names_on_the_page_and_in_the_table_are_text(photos: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = os.fsencode(photos) + b"/train/cat/<script>alert('1')&\x1b[31m\xff.png"
     shutil.copy(os.fsencode(photos / "train/cat/03.png"), evil)
-    (photos / "train" / "dog").rename(photos / "train" / '<b>"dog"')
+    (photos / "train" / "dog").rename(photos / "train" / '<u>"dog"')
     shutil.rmtree(photos / "val")
 
     assert main(["inspect", str(photos), "--html", str(tmp_path / "page.html")]) == 0
 
     text = (tmp_path / "page.html").read_text()
-    assert {"script", "b"}.isdisjoint(Page(text).tags)
+    assert {"script", "u"}.isdisjoint(Page(text).tags)
     assert r"&lt;script&gt;alert(&#39;1&#39;)&amp;\x1b[31m\xff.png" in text
     assert r"<script>alert('1')&\x1b[31m\xff.png" in capsys.readouterr().out
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.package.manifest import REPORT
@@ -13,6 +14,7 @@ from models.package.precision import CPU
 from tests.training.conftest import Journey
 from tests.training.factories import make_recipe
 from training.__main__ import main
+from training.data import dataset
 from training.errors import CheckpointError
 from training.evaluation import evaluate
 from training.loop import checkpoint as checkpoints
@@ -112,6 +114,19 @@ def test_a_run_that_is_not_ready_has_no_report(
         document.report(run, source)
 
     assert not (run / REPORT).exists()
+
+
+@pytest.mark.parametrize("n", [1, 18, 40])
+def test_a_run_that_was_not_exported_answers_any_number_of_images(n: int, journey: Journey) -> None:
+    checkpoint, model, _ = checkpoints.load(journey.run)
+    images = dataset.load_test(journey.data, checkpoint.recipe.input, checkpoint.classes)
+    assert images is not None
+    own = images.pixels[:]
+    pixels = np.resize(own, (n, *own.shape[1:]))
+
+    answer = document.answering(journey.run, checkpoint, model, images, {"left_out": "not exported"})
+
+    assert answer(pixels).argmax(axis=1).tolist() == np.resize(answer(own).argmax(axis=1), n).tolist()
 
 
 def test_the_network_as_it_began_is_made_again(journey: Journey, tmp_path: Path) -> None:

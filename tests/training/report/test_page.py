@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.training.markup import unreadable
+from tests.training.report.labels import with_labels
 from training.report import page
 
 EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "use", "path"}
@@ -56,15 +58,17 @@ def test_the_page_is_whole(html: str) -> None:
     found = Page(html)
 
     assert (found.open, found.errors) == ([], [])
-    headings = [a["id"] for a in found.all("h2")]
+    headings = [a["id"] for a in found.all("h2") if "id" in a]
     assert headings == [
         "next",
-        "training",
         "classes",
-        "calibration",
+        "confusions",
         "mistakes",
+        "calibration",
+        "unsure",
         "robustness",
         "sees",
+        "training",
         "speed",
         "limits",
         "origin",
@@ -72,6 +76,7 @@ def test_the_page_is_whole(html: str) -> None:
     assert {a["href"] for a in found.all("a")} == {f"#{name}" for name in headings}
     assert "None" not in found.text
     assert "nan" not in found.text.split()
+    assert unreadable(html) == []
 
 
 def test_nothing_is_fetched_and_nothing_is_run(html: str) -> None:
@@ -82,7 +87,7 @@ def test_nothing_is_fetched_and_nothing_is_run(html: str) -> None:
     assert not re.findall(r"url\((?!#)|@import", html)
     assert not [name for _, attributes in found.elements for name in attributes if name.startswith("on")]
     (policy,) = [a["content"] for a in found.all("meta") if a.get("http-equiv")]
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def test_it_says_what_was_measured(html: str, content: dict[str, Any]) -> None:
@@ -98,19 +103,6 @@ def test_it_says_what_was_measured(html: str, content: dict[str, Any]) -> None:
         assert image["file"] in text
 
 
-def with_labels(content: dict[str, Any], labels: list[str]) -> dict[str, Any]:
-    """The same with other classes, all of them confused once with the next one."""
-    n = len(labels)
-    matrix = [[3 * (a == c) + (a == (c + 1) % n) for a in range(n)] for c in range(n)]
-    rows = [{"label": name, "precision": 0.75, "recall": 0.75, "f1": 0.75, "support": 4} for name in labels]
-    pairs = [{"label": a, "answer": b, "count": 1, "share": 0.25} for a, b in zip(labels, [*labels[1:], labels[0]], strict=True)]
-    return content | {
-        "run": content["run"] | {"classes": labels},
-        "evaluation": content["evaluation"] | {"classes": rows, "confusion": matrix},
-        "confused": pairs,
-    }
-
-
 @pytest.mark.usefixtures("drawn_before")
 @pytest.mark.parametrize(("classes", "has_matrix"), [(2, True), (30, True), (31, False), (150, False)])
 def test_confusions_are_a_matrix_of_few_classes_and_pairs_of_many(
@@ -121,9 +113,10 @@ def test_confusions_are_a_matrix_of_few_classes_and_pairs_of_many(
     found = Page(page.render(with_labels(content, names)))
 
     assert (found.open, found.errors) == ([], [])
-    assert ("What is taken for what" in found.text) == has_matrix
-    cells = [a for a in found.all("td") if "background" in (a.get("style") or "")]
-    assert len(cells) == (2 * classes if has_matrix else 0)  # those that are not empty
+    assert ("Confusion matrix" in found.text) == has_matrix
+    cells = [a.get("class") for a in found.all("td") if a.get("class") in ("right", "wrong")]
+    assert [cells.count(kind) for kind in ("right", "wrong")] == ([classes, classes] if has_matrix else [0, 0])
+    assert ("Confused most" in found.text) != has_matrix
     assert (f"class number {classes - 1}" in found.text) is True
 
 
@@ -131,7 +124,7 @@ def test_confusions_are_a_matrix_of_few_classes_and_pairs_of_many(
 def test_a_page_of_20000_classes_is_small_and_says_that_it_shows_the_worst(content: dict[str, Any]) -> None:
     names = [f"{i:05d} {'n' * 194}" for i in range(20_000)]
     rows = [
-        {"label": name, "precision": 0.5, "recall": 0.5, "f1": 0.9 - i / 40_000, "support": 4} for i, name in enumerate(names)
+        {"label": name, "precision": 0.5, "recall": 0.9 - i / 40_000, "f1": 0.5, "support": 4} for i, name in enumerate(names)
     ]
     cells = {"label": [1], "answer": [0], "count": [3]}
     evaluation = content["evaluation"] | {"classes": rows, "confusion": cells}
@@ -152,6 +145,10 @@ def test_what_the_data_say_is_text_and_never_markup(content: dict[str, Any]) -> 
     changed["skipped"] = {"count": 1, "files": [f"{HOSTILE}: damaged"]}
     image = content["mistakes"]["images"][0] | {"file": HOSTILE, "label": HOSTILE, "answer": HOSTILE}
     changed["mistakes"] = {"count": 1, "images": [image]}
+    changed["confusions"] = {"pairs": [changed["confused"][0] | {"images": [image]}]}
+    changed["novel"] = changed["novel"] | {"images": [image | {"novelty": 1.0}]}
+    weak = {"label": HOSTILE, "recall": 0.1, "low": 0.0, "high": 0.2, "support": 10}
+    changed["judged"] = {name: {"classes": [weak], "all_classes": 1, "disturbed": []} for name in ("good", "bad")}
     changed["feature_maps"] = {"images": [image | {"stages": []}]}
     changed["class_activation"] = {"right": [], "wrong": [image | {"maps": [{"label": HOSTILE, "picture": ""}]}]}
 
@@ -161,7 +158,8 @@ def test_what_the_data_say_is_text_and_never_markup(content: dict[str, Any]) -> 
     assert (found.open, found.errors) == ([], [])
     assert not found.all("script")
     assert "<script" not in html
-    assert found.text.count(HOSTILE) >= 10
+    assert found.text.count(HOSTILE) >= 16
+    assert any(HOSTILE in (a["alt"] or "") for a in found.all("img"))
 
 
 @pytest.mark.usefixtures("drawn_before")
@@ -174,7 +172,7 @@ def test_a_name_that_is_no_text_can_be_written(content: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("drawn_before")
 def test_what_was_left_out_is_said(content: dict[str, Any]) -> None:
-    names = ("mistakes", "filters", "feature_maps", "patches", "class_activation", "exported")
+    names = ("confusions", "novel", "mistakes", "filters", "feature_maps", "patches", "class_activation", "exported")
     html = page.render(content | {name: {"left_out": f"no {name} today"} for name in names} | {"history": []})
 
     found = Page(html)
@@ -184,7 +182,7 @@ def test_what_was_left_out_is_said(content: dict[str, Any]) -> None:
 
 
 def test_a_learning_rate_is_drawn_where_it_was_noted(content: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("training_curve", "reliability", "coverage", "robustness"):
+    for name in ("training_curve", "reliability", "coverage", "robustness", "novelty"):
         monkeypatch.setattr(page.figures, name, lambda *_: "<svg/>")
     without = [{key: value for key, value in epoch.items() if key != "learning_rate"} for epoch in content["history"]]
     noted = [epoch | {"learning_rate": 0.1} for epoch in without]
@@ -195,14 +193,22 @@ def test_a_learning_rate_is_drawn_where_it_was_noted(content: dict[str, Any], mo
     assert "learning rate" in curves[1][2]
 
 
-def test_many_classes_stand_worst_first_and_few_in_their_order() -> None:
-    rows = [{"label": str(i), "f1": None if i == 3 else 1 - i / 20, "recall": 0.5, "support": 2} for i in range(14)]
+def test_the_worst_classes_stand_first_and_those_without_images_last() -> None:
+    rows: list[dict[str, Any]] = [
+        {"label": str(i), "recall": None if i == 1 else 1 - i / 20, "support": 0 if i == 1 else 2} for i in range(4)
+    ]
 
-    assert [row["label"] for row in page.class_rows(rows)] == [str(i) for i in range(13, -1, -1) if i != 3] + ["3"]
-    assert page.class_rows(rows[:12]) == [row | {"interval": page.interval(0.5, 2)} for row in rows[:12]]
+    assert [row["label"] for row in page.class_rows(rows)] == ["3", "2", "0", "1"]
+    assert [row["label"] for row in page.class_rows([rows[2], rows[2] | {"label": "of more", "support": 9}])] == ["of more", "2"]
 
 
 NOTHING = {"label": "never", "precision": None, "recall": None, "f1": None, "support": 0}
+NOTHING_SURE: dict[str, Any] = {"classes": [], "all_classes": 0, "disturbed": []}
+MUCH_SURE = {
+    "classes": [{"label": "a", "recall": 0.5, "low": 0.4, "high": 0.6, "support": 90}],
+    "all_classes": 7,
+    "disturbed": [{"what": "turned by 15 degrees", "accuracy": 0.5}],
+}
 NEW_FIGURES = {
     "calibration_bins": 4,
     "calibration_floor": 0.1,
@@ -228,6 +234,11 @@ UNUSUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "odd labels": lambda c: with_labels(c, ["a\u202eb", "`code`", "{{ x }}", "<b>", "caf\udce9", " "]),
     "no mistakes": lambda c: c | {"mistakes": {"count": 0, "images": []}, "confused": []},
     "no right answer": lambda c: c | {"class_activation": c["class_activation"] | {"right": []}},
+    "no mistake is shown": lambda c: c | {"confusions": {"pairs": []}, "confused": []},
+    "nothing stands out": lambda c: c | {"judged": dict.fromkeys(("good", "bad"), NOTHING_SURE)},
+    "much stands out": lambda c: c | {"judged": dict.fromkeys(("good", "bad"), MUCH_SURE)},
+    "nothing is novel": lambda c: c | {"novel": c["novel"] | {"count": 0, "right": None, "images": []}},
+    "novelty was not learnt": lambda c: c | {"novel": {"left_out": "too few"}},
     "figures of later evaluations": lambda c: with_evaluation(c, **NEW_FIGURES),
     "nothing advised": lambda c: c | {"next": []},
     "a run from elsewhere": lambda c: c | {"run": c["run"] | {"started_from": {}}},
@@ -239,9 +250,11 @@ UNUSUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 @pytest.mark.usefixtures("drawn_before")
 @pytest.mark.parametrize("case", UNUSUAL)
 def test_a_page_is_made_of_unusual_runs_too(case: str, content: dict[str, Any]) -> None:
-    found = Page(page.render(UNUSUAL[case](content)))
+    html = page.render(UNUSUAL[case](content))
 
+    found = Page(html)
     assert (found.open, found.errors) == ([], [])
+    assert unreadable(html) == []
     assert "None" not in found.text
 
 
@@ -289,8 +302,8 @@ def test_scores_of_maps_stand_beside_those_of_baselines_where_they_were_measured
 
     assert "was measured on 7 images (ROAD): the 30 % and 60 % of the pixels" in told
     html = page.render(with_evaluation(content, explanations=figures | scores))
-    assert "distance from the centre</td><td>0.125 ± 0.010</td><td>0.375 ± 0.010</td>" in html
-    assert "random numbers</td><td>0.250 ± 0.010</td><td>0.500 ± 0.010</td>" in html
+    assert "distance from the centre</th><td>0.125 ± 0.010</td><td>0.375 ± 0.010</td>" in html
+    assert "random numbers</th><td>0.250 ± 0.010</td><td>0.500 ± 0.010</td>" in html
     assert "correlate by" not in told
     assert "two likeliest classes correlate by 0.25" in alike
     assert "(ROAD)" not in said(content | {"evaluation": before})
@@ -306,7 +319,7 @@ def test_top_5_is_shown_where_it_says_something(classes: int, shown: bool, conte
 def test_advice_stands_at_the_top_with_its_flags(content: dict[str, Any]) -> None:
     html = page.render(content | {"next": [{"found": f"{HOSTILE} found.", "do": "Do it.", "flags": ["--scale 0.35"]}]})
 
-    assert html.index('id="next"') < html.index('id="training"')
+    assert html.index('id="next"') < html.index('id="classes"')
     assert "<code>--scale 0.35</code>" in html
     assert "<script" not in html
     assert 'id="next"' not in page.render(content | {"next": []})
@@ -324,11 +337,52 @@ def test_the_wall_of_pictures_is_folded(content: dict[str, Any]) -> None:
     assert html.count("<details>") == html.count("<summary>") == 4
 
 
+@pytest.mark.usefixtures("drawn_before")
 @pytest.mark.parametrize(
-    ("share", "n", "words"), [(0.9, 10, "60 to 98 %"), (1.0, 3, "44 to 100 %"), (0.0, 50, "0 to 7 %"), (None, 0, "-")]
+    ("right", "n", "words", "drawn"),  # Newcombe 1998, Statistics in Medicine 17, 857, table I, method 3 (Wilson's)
+    [
+        (81, 263, "26 to 37 %", "--low: 25.53%; --high: 36.62%; --at: 30.80%"),
+        (15, 148, "6 to 16 %", "--low: 6.24%; --high: 16.05%; --at: 10.14%"),
+        (0, 20, "0 to 16 %", "--low: 0.00%; --high: 16.11%; --at: 0.00%"),
+        (1, 29, "1 to 17 %", "--low: 0.61%; --high: 17.18%; --at: 3.45%"),
+    ],
 )
-def test_the_recall_of_a_class_has_its_interval(share: float | None, n: int, words: str) -> None:
-    assert page.interval(share, n).replace("\u00a0", " ") == words
+def test_the_recall_of_a_class_is_told_and_drawn_with_its_interval(
+    right: int, n: int, words: str, drawn: str, content: dict[str, Any]
+) -> None:
+    row = {"label": "some", "precision": 0.5, "recall": right / n, "f1": 0.5, "support": n}
+    headline = content["headline"] | {"top1": 0.2}
+
+    html = page.render(with_evaluation(content, classes=[row, NOTHING]) | {"headline": headline})
+
+    assert words in html.replace("\u00a0", " ")
+    assert f'style="{drawn}; --mark: 20.00%"' in html
+    assert ('class="range below"' in html) == (right != 81)
+    assert html.count('class="interval"') == 1
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_a_confusion_is_named_and_shown(content: dict[str, Any]) -> None:
+    image = content["mistakes"]["images"][0] | {"label": "cat", "answer": "dog", "probability": 0.87, "file": "cat/9.png"}
+    pair = {"label": "cat", "answer": "dog", "count": 12, "share": 0.24, "images": [image]}
+
+    html = page.render(content | {"confusions": {"pairs": [pair]}})
+
+    text = " ".join(Page(html).text.split())
+    assert "cat taken for dog 12 images, 24.0 % of those of cat 87 %cat/9.png" in text
+    assert f'<img src="{image["picture"]}" alt="cat, taken for dog">' in html
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_what_is_novel_is_shown_with_how_it_was_answered(content: dict[str, Any]) -> None:
+    image = content["mistakes"]["images"][0] | {"novelty": 0.991, "file": "odd.png"}
+    found = {"count": 4, "right": 0.25, "right_of_others": 0.9, "distance": 1.5, "histogram": {}, "images": [image]}
+
+    html = page.render(with_evaluation(content, novelty_threshold=0.97) | {"novel": found})
+
+    text = " ".join(Page(html).text.split())
+    assert "than 97 % of the validation images. So are 4 of these 18 images: 25.0 % of them are answered rightly" in text
+    assert "novelty 0.99odd.png" in text
 
 
 def test_code_is_marked_and_all_else_is_text() -> None:

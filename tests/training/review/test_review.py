@@ -1,41 +1,24 @@
 """training/review: kept images in the order in which they matter, in class folders, with a list and a page."""
 
 import csv
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from models.captures import captured
-from models.captures.captured import CapturedAnswer
-from tests.factories import make_image
+from tests.training.review.kept import NOW, put
 from training.__main__ import main
 from training.data.sources.catalogue import open_source
 from training.errors import DataError
 from training.review.collect import CONFIRMED, CORRECTED, DISPUTED, UNSURE, USUAL, WRONG, collect
 from training.review.layout import review
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     captured.prepare(tmp_path / "kept")
     return tmp_path / "kept"
-
-
-def put(folder: Path, name: str, label: str = "cat", probability: float = 0.9, seed: int | None = None, **facts: Any) -> str:
-    """An image with an answer; ``given`` or ``right`` make it one with feedback. Returns the name of its file."""
-    image = make_image("PNG", 16, 12, seed=len(list(captured.read_all(folder))) if seed is None else seed)
-    file = captured.image_name(image)
-    captured.write_image(folder, file, image)
-    given = facts.get("given")
-    right: bool | None = facts.get("right", given == label if given else None)
-    at: datetime | None = facts.get("given_at", None if right is None else NOW)
-    unsure: bool = facts.get("unsure", False)
-    captured.write_answer(folder, CapturedAnswer(name, 0, "", file, "pets", 3, label, probability, unsure, NOW, right, given, at))
-    return file
 
 
 def test_corrected_images_come_first_then_unsure_ones(folder: Path) -> None:
