@@ -263,6 +263,7 @@ class EngineClient:
                 raise EngineError("it is not in memory any more")
             self._begin(ipc.connect(self.address))
         except (OSError, EngineError) as err:
+            self.socket.close()  # one that was there for a moment, or that of before
             self._fail(f"its process is gone and no other takes its place: {err}")
             return
         assert self.loop is not None
@@ -288,8 +289,9 @@ class EngineClient:
 
     def close(self) -> None:
         """Leave the engine; what is still asked for is not computed."""
-        if self.closed:
-            return
-        self._fail("it is not in memory any more")
-        self._drop_socket()
-        os.close(self.handle)
+        if not self.closed:
+            self._fail("it is not in memory any more")
+            self._drop_socket()
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1

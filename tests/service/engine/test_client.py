@@ -233,7 +233,10 @@ def test_an_image_with_which_two_engines_died_fails_alone(engines: Engines, capl
 
 
 def test_where_no_engine_takes_the_place_of_one_that_died_its_images_fail(engines: Engines) -> None:
+    seen: list[EngineClient] = []
+
     async def scenario(client: EngineClient) -> None:
+        seen.append(client)
         engines.listener.close()
         with pytest.raises(EngineError, match="no other takes its place"):
             await submit(client, DEADLY)
@@ -241,6 +244,7 @@ def test_where_no_engine_takes_the_place_of_one_that_died_its_images_fail(engine
             await submit(client, 1)
 
     play(engines, scenario)
+    assert (seen[0].socket.fileno(), seen[0].handle) == (-1, -1)  # nothing is left open
 
 
 def test_who_leaves_is_told_that_the_rest_is_not_computed_and_others_go_on(engines: Engines) -> None:

@@ -129,7 +129,7 @@ OLD = AnswerTokens(TOKENS.keys, "insects", -60).sign("web", "03" * 16, 0, 1, 1, 
 @pytest.mark.parametrize(
     ("client", "answer", "refusal"),
     [
-        ("web", R1[:-1] + "-", InvalidAnswer),
+        ("web", R1[:-1] + ("A" if R1[-1] != "A" else "B"), InvalidAnswer),
         ("web", "01" * 16, InvalidAnswer),
         ("web", R1 * 100, InvalidAnswer),
         ("web", AnswerTokens([b"x" * 32], "insects", 86_400).sign("web", "01" * 16, 0, 1, 1, 0.9, False), InvalidAnswer),
