@@ -168,7 +168,8 @@ class EngineKeeper:
                 metrics.ENGINE_RESTARTS.inc()
                 log.error("engine of version %d: %s, another %s", engine.version, reason, say_next(wait))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(engine.left.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await engine.left.wait()
 
     async def _have_one(self, engine: Engine) -> str:
         """A process from its start to its end; why it is not there any more."""

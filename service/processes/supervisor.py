@@ -237,7 +237,8 @@ class Supervisor:
 
     async def pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
 
     async def start(self, place: int) -> Worker:
         """A worker that begins to load. Raises OSError, and RuntimeError where there can be no further thread."""

@@ -122,7 +122,8 @@ class RolloutController:
             except Exception as err:
                 self.fail(err)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.something.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):  # wait_for of Python 3.11 may lose a cancellation that comes with it
+                    await self.something.wait()
 
     def fail(self, error: Exception) -> None:
         """Tell of a turn that failed, once for each cause, however often it is tried again."""

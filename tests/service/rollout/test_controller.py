@@ -552,3 +552,15 @@ def test_the_reason_of_a_refusal_is_one_short_line_and_only_its_kind_is_told_to_
     (line,) = [record.getMessage() for record in caplog.records if "is refused" in record.getMessage()]
     assert "/models/tiny/2/model.onnx: [ONNXRuntimeError]\\x1b[2J\\nxx" in line
     assert len(line) < 700
+
+
+def test_it_ends_when_it_is_cancelled_although_something_happens_at_the_same_time(make_store: MakeStore) -> None:
+    async def scenario(scene: Scene) -> None:
+        running = asyncio.create_task(scene.rollout.run())
+        await asyncio.sleep(0.1)
+        scene.rollout.something.set()
+        running.cancel()
+        await asyncio.wait([running], timeout=1)
+        assert running.cancelled()
+
+    play(Scene(make_store(tiny=1)), scenario)
