@@ -1,10 +1,8 @@
 """python -m benchmarks: measure, keep what was measured, and write the tables."""
 
 import argparse
-import os
 import signal
 import sys
-from pathlib import Path
 
 from benchmarks import machine, photos, report, results, wrk
 from benchmarks.capacity import command as capacity
@@ -65,13 +63,11 @@ def measure(options: argparse.Namespace) -> int:
     models = chosen(options.models, MODELS, "model")
     systems = [system for system in SYSTEMS if system.name in names]
     wrk.find()
-    folder = os.environ.get("HUBEL_BENCH_PHOTOS")
-    pictures, words = photos.load_photos(Path(folder) if folder else None)
+    pictures, words = photos.given()
     part = len(models) < len(MODELS) or len(systems) < len(SYSTEMS)
     run = Run(pictures, options.rounds, options.scale)
     run.results = Results(machine.describe(), command_of(options), words)
-    if (busy := machine.others()) > machine.QUIET:
-        print(f"warning: other processes use {busy:.1f} cores; the figures will suffer", flush=True)
+    machine.warn()
     failed = 0
     for model in models:
         try:

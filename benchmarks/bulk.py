@@ -45,8 +45,7 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
-    if (busy := machine.others()) > machine.QUIET:
-        print(f"warning: other processes use {busy:.1f} cores; the figures will suffer", flush=True)
+    machine.warn()
     package: Path = options.package.resolve()
     floor = FloorProcess(package, options.folder)
     ratios: list[float] = []

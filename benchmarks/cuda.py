@@ -10,7 +10,6 @@ and what batches of changing sizes cost.
 
 import argparse
 import ctypes
-import os
 import subprocess
 import sys
 import tempfile
@@ -191,7 +190,7 @@ class Bench:
             print("\nhttp: left out, the stand-in is in this process alone")
             return
         wrk.find()
-        sent, words = photos.load_photos(Path(folder) if (folder := os.environ.get("HUBEL_BENCH_PHOTOS")) else None)
+        sent, words = photos.given()
         single, _ = ask(HUBEL, sent)
         port = processes.free_port()
         environment = environments.variables(HUBEL, self.folder, port) | {"HUBEL_DEVICE": "cuda"}

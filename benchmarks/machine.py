@@ -39,6 +39,12 @@ def others(seconds: float = 1.0) -> float:
     return (busy() - before) / seconds
 
 
+def warn() -> None:
+    """Say where others use the machine."""
+    if (found := others()) > QUIET:
+        print(f"warning: other processes use {found:.1f} cores; the figures will suffer", flush=True)
+
+
 def busy() -> float:
     """CPU time that all processes have used since the machine began, in seconds."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]

@@ -1,7 +1,5 @@
 """A whole run: for each model every system comes up in its own environment, and they are measured in turns."""
 
-import http.client
-import json
 import re
 import tempfile
 import time
@@ -137,11 +135,8 @@ class Run:
 
     def look(self, server: Server, record: Record) -> None:
         """What Hubel says of itself, and how fast the client is where there is nothing to compute."""
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        connection.request("GET", "/v1/info")
-        info = json.loads(connection.getresponse().read())
-        connection.close()
-        record.provider, record.precision = info["provider"], info["precision"]
+        info = processes.info(server.port)
+        record.provider, record.precision = str(info["provider"]), str(info["precision"])
         seen = wrk.load(server.port, TRIVIAL, 32, 2, server.cpu_seconds)
         self.results.trivial = Trivial(seen.rate, seen.client_ms)
 

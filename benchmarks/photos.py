@@ -1,5 +1,6 @@
 """The photographs that every system is asked about: a folder's, or ones made here at the sizes that cameras give."""
 
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,12 @@ MADE = 48
 COMMON, LARGER = ((500, 375), (375, 500), (500, 333)), ((1024, 768), (1600, 1200))
 LARGER_EVERY = 16  # one photograph in so many is a larger one
 QUALITY = 87
+
+
+def given() -> tuple[list[bytes], str]:
+    """The photographs of the folder that the environment names, else made ones; see load_photos."""
+    folder = os.environ.get("HUBEL_BENCH_PHOTOS")
+    return load_photos(Path(folder) if folder else None)
 
 
 def load_photos(folder: Path | None) -> tuple[list[bytes], str]:

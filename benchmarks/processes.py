@@ -1,6 +1,7 @@
 """Processes of the benchmark: start a server, wait for its first answer, see what its process tree uses, end it."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -125,6 +126,17 @@ def post(port: int, sent: Bodies) -> tuple[int, str]:
         connection.request("POST", sent.path, sent.bodies[0], {"Content-Type": sent.content_type})
         answer = connection.getresponse()
         return answer.status, answer.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+
+
+def info(port: int) -> dict[str, object]:
+    """What Hubel says of itself at /v1/info."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/v1/info")
+        found: dict[str, object] = json.loads(connection.getresponse().read())
+        return found
     finally:
         connection.close()
 

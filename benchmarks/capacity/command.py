@@ -1,10 +1,8 @@
 """python -m benchmarks capacity: measure what a service carries here, and say how many a load needs."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     options = make_parser().parse_args(arguments)
     try:
         curves = load() if options.again else measured(options)
-    except (PrepareError, StartError, wrk.MissingClient) as err:
+    except (PrepareError, StartError, wrk.MissingClient, ValueError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
     asked = (options.rate, options.p99) if options.rate else None
@@ -60,10 +58,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def measured(options: argparse.Namespace) -> list[Curve]:
     wrk.find()
-    folder = os.environ.get("HUBEL_BENCH_PHOTOS")
-    pictures, _ = photos.load_photos(Path(folder) if folder else None)
-    if (busy := machine.others()) > machine.QUIET:
-        print(f"warning: other processes use {busy:.1f} cores; the figures will suffer", file=sys.stderr)
+    pictures, _ = photos.given()
+    machine.warn()
     curves: list[Curve] = []
     for model in options.models:
         curves.append(measure.measure(model, pictures, options.rounds, options.seconds))

@@ -40,8 +40,7 @@ class Curve(Struct, frozen=True):
     passes: of the network where nothing else runs, by images of a pass, ascending. decode_ms: of photographs, as they came.
     front_ms: mean CPU time of the workers for an image: reading, decoding, answering. alone_ms: median answer to one client.
     wrk_ms: CPU time of the client of the closed loops for a request. clients: of the one that measured ``capacity``.
-    capacity: images answered a second by a service that is never idle. core_ms: CPU time of the whole service for an image then.
-    memory_mb: of the whole service. idle_cores: cores in use where nobody asks.
+    capacity: images answered a second by a service that is never idle. memory_mb: of the whole service.
     """
 
     model: str
@@ -57,9 +56,7 @@ class Curve(Struct, frozen=True):
     wrk_ms: float
     clients: int
     capacity: Spread
-    core_ms: float
     memory_mb: float
-    idle_cores: float
     points: list[Point]
 
     @property

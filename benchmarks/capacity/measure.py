@@ -1,7 +1,5 @@
 """A curve, measured: the network's passes alone, then the service by one client, by many, and by requests that come at random."""
 
-import http.client
-import json
 import os
 import random
 import tempfile
@@ -84,8 +82,7 @@ def serving(package: Path, sent: Bodies) -> Generator[Server]:
 def curve_of(
     model: str, server: Server, sent: Bodies, passes: list[Pass], decoding: list[float], rounds: int, seconds: float
 ) -> Curve:
-    config, info = settings.read(), info_of(server)
-    idle = server.idle_share()
+    config, info = settings.read(), processes.info(server.port)
     fronts_ms, alone = zip(*(alone_of(server, sent, seconds) for _ in range(rounds)), strict=True)
     loops = Loops(server, sent, seconds)
     points = [loops.point(share, seed) for seed in range(rounds) for share in SHARES]
@@ -105,9 +102,7 @@ def curve_of(
         wrk_ms=median(one.client_ms for one in many),
         clients=CLIENTS,
         capacity=Spread(median(rates), min(rates), max(rates), len(rates)),
-        core_ms=median(one.core_ms for one in many),
         memory_mb=server.memory_mb(),
-        idle_cores=idle,
         points=points,
     )
 
@@ -150,12 +145,3 @@ class Loops:
             p99_ms=good.p99_ms,
             failed=seen.sent + seen.unsent - good.count,
         )
-
-
-def info_of(server: Server) -> dict[str, object]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    try:
-        connection.request("GET", "/v1/info")
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()

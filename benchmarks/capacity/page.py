@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
+from benchmarks import tables
 from benchmarks.capacity import plan, simulation
 from benchmarks.capacity.curve import Curve, Point
 from benchmarks.capacity.plan import Plan, Predicted
@@ -45,17 +46,18 @@ def section(curve: Curve, asked: tuple[float, float] | None, price: float | None
 
 def table(curve: Curve, rows: Sequence[Predicted], price: float | None) -> str:
     head = ["load", "images/s", "p50, ms", "p99, ms", "core-hours a million images", *(["cost of a million"] if price else [])]
-    lines = [head, ["---:"] * len(head)]
+    lines: list[list[str]] = []
     for row in rows:
         hours = plan.core_hours(curve, row.rate)
         cells = [f"{row.share:.0%}", f"{row.rate:.0f}", f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}", f"{hours:.1f}"]
         lines.append([*cells, *([f"{price * hours / curve.cores:.2f}"] if price else [])])
-    return markdown(lines)
+    return tables.table(head, lines) + "\n"
 
 
 def agreement(curve: Curve) -> str:
     """Points that were measured beside what the simulation makes of the same arrivals, with the client on the same machine."""
-    lines = [["load", "p99 measured, ms", "p99 simulated, ms", "simulated / measured", "not answered well", "n"], ["---:"] * 6]
+    head = ["load", "p99 measured, ms", "p99 simulated, ms", "simulated / measured", "not answered well", "n"]
+    lines: list[list[str]] = []
     for share, points in by_share(curve).items():
         measured = median(point.p99_ms for point in points)
         simulated = median(again(curve, point) for point in points)
@@ -63,7 +65,7 @@ def agreement(curve: Curve) -> str:
         failed = sum(point.failed for point in points)
         row = [f"{share:.0%}", spread, f"{simulated:.0f}", f"{simulated / measured:.2f}", str(failed), str(len(points))]
         lines.append(row)
-    return "Held against open loops on this machine, the client beside the service:\n\n" + markdown(lines)
+    return "Held against open loops on this machine, the client beside the service:\n\n" + tables.table(head, lines) + "\n"
 
 
 def again(curve: Curve, point: Point) -> float:
@@ -87,7 +89,3 @@ def answer(curve: Curve, found: Plan, price: float | None) -> str:
         f"For {asked}: **{found.replicas} services** of {curve.cores} cores and {curve.memory_mb:.0f} MB each{cost}. "
         f"One carries {found.carried:.0f} images/s; one more is counted than the load needs, so that one may be lost.\n"
     )
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

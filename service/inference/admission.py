@@ -72,9 +72,14 @@ class Admission:
         """Those of this front."""
         return int(self.counts[self.place])
 
+    @property
+    def coming(self) -> int:
+        """Images that the engine has to compute first: those admitted, and those in the line."""
+        return self.admitted + int(sum(self.lined))
+
     def forecast(self) -> float:
-        """Seconds until all that is admitted or in the line is computed, as the engine computes at present."""
-        return (self.admitted + int(sum(self.lined))) * self.live().seconds_per_image
+        """Seconds until these are computed, as the engine computes at present."""
+        return self.coming * self.live().seconds_per_image
 
     def check(self, images: int, share: float = 1.0, seconds: float = math.inf) -> None:
         """Raises Overloaded when there are no places for so many images, or they would not be computed within ``seconds``.
@@ -82,7 +87,7 @@ class Admission:
         share: of the queue that work of this kind may fill while work of a larger share comes too, which then finds places
         when this is refused. Two batches may always wait, however slow, and any request that finds nothing waiting.
         """
-        if not (admitted := self.admitted + int(sum(self.lined))):
+        if not (admitted := self.coming):
             return
         if share < 1 and not self._gives_way(share):
             share = 1.0

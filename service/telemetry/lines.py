@@ -28,7 +28,7 @@ class Event(Struct, omit_defaults=True):
 
 
 class RequestEvent(Struct, omit_defaults=True):
-    """The line of JSON about a request that was answered: docs/run.md describes each field. Nothing in it is the client's own
+    """The line of JSON about a request that was answered: docs/tracing.md describes each field. Nothing in it is the client's own
     text, but for ``given_id``, which is letters, digits, ``.``, ``_`` and ``-``.
     """
 

@@ -28,9 +28,7 @@ ONE = Curve(
     wrk_ms=0.0,
     clients=32,
     capacity=Spread(100.0, 100.0, 100.0, 1),
-    core_ms=10.0,
     memory_mb=300.0,
-    idle_cores=0.0,
     points=[],
 )
 TWO = msgspec.structs.replace(
@@ -137,6 +135,6 @@ def test_a_rate_that_is_none_is_refused(rate: str, capsys: pytest.CaptureFixture
 def test_a_curve_is_measured_on_a_running_service() -> None:
     curve = measure.measure("cifar10", photos.make_photos(4), 1, 1.0)
     assert [one.images for one in curve.passes] == [1, 2, 4, 8, 16]
-    assert min(curve.front_ms, curve.alone_ms, curve.capacity.median, curve.core_ms, curve.memory_mb) > 0
+    assert min(curve.front_ms, curve.alone_ms, curve.capacity.median, curve.memory_mb) > 0
     assert [point.share for point in curve.points] == list(measure.SHARES)
     assert 0.5 < simulation.fit(curve, curve.capacity.median) <= 2
