@@ -2,14 +2,18 @@
 
 import os
 import threading
+from contextlib import suppress
 
 from service.engine.niceness import Priority
 
 
 def places() -> set[tuple[int, int]]:
     """Policy and nice value of each thread."""
-    threads = [int(thread) for thread in os.listdir("/proc/self/task")]
-    return {(os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)) for thread in threads}
+    found = set()
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(ProcessLookupError):  # it has ended: one that was joined may be listed for a moment
+            found.add((os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)))
+    return found
 
 
 def gives_way_and_returns() -> bool:
