@@ -26,6 +26,9 @@ class LastWord(logging.Filter):
         return False
 
 
+LAST_WORD = LastWord()  # one for all senders: a logger asks no filter after one that lets nothing pass
+
+
 class Sender(SpanExporter):
     """exporter: sends. address: where to, as the log has it."""
 
@@ -33,10 +36,9 @@ class Sender(SpanExporter):
         self.exporter = exporter
         self.address = address
         self.clock = clock
-        self.reason = LastWord()
         self.lost = 0  # since the collector took spans last
         self.told = -math.inf
-        logging.getLogger(TALKATIVE).addFilter(self.reason)
+        logging.getLogger(TALKATIVE).addFilter(LAST_WORD)
         logging.getLogger(FULL).setLevel(logging.ERROR)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -49,7 +51,7 @@ class Sender(SpanExporter):
         self.lost += len(spans)
         if self.clock() - self.told >= EVERY_SECONDS:
             self.told = self.clock()
-            log.warning("the collector at %s does not take spans, %d are lost: %s", self.address, self.lost, self.reason.text)
+            log.warning("the collector at %s does not take spans, %d are lost: %s", self.address, self.lost, LAST_WORD.text)
         return result
 
     def shutdown(self) -> None:

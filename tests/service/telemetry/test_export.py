@@ -30,6 +30,7 @@ def test_spans_that_nobody_takes_are_told_of_once_a_minute(caplog: pytest.LogCap
     caplog.set_level(logging.INFO)
     now = [0.0]
     line = Line()
+    Sender(Line(), "http://another/v1/traces")  # takes nothing away from it
     sender = Sender(line, "http://collector/v1/traces", lambda: now[0])
     for _ in range(100):
         assert sender.export(SPANS) is SpanExportResult.FAILURE  # type: ignore[arg-type]
