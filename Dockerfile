@@ -40,8 +40,9 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra 
 COPY models/ models/
 RUN .venv/bin/python -c "from models.imagenet import package; package.make(package.BUNDLED)"
 
+# What serves too: a version is tried out before it becomes live.
 FROM uv AS train-environment
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra train --extra serve-cpu
 
 FROM ${PYTHON_IMAGE} AS unprivileged
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hubel && install -d -o 10001 -g 10001 /app/kept /app/feedback-key
@@ -66,6 +67,7 @@ FROM unprivileged AS train
 COPY --from=train-environment /app/.venv .venv
 COPY hubel/ hubel/
 COPY models/ models/
+COPY service/ service/
 COPY training/ training/
 ENTRYPOINT ["hubel"]
 CMD ["--help"]

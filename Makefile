@@ -74,8 +74,8 @@ test: .venv/.synced  ## run the tests, by JOBS=2 processes that take a file at a
 test-long: .venv/.synced  ## run the long tests of overload, faults and hostile input, which print their figures (about 45 minutes)
 	@$(ALL) -m pytest -q -m long
 
-test-docker: .venv/.synced  ## build the image and run it with Prometheus and NGINX in a Docker Engine, and print figures
-	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q -s tests/test_docker.py tests/test_docker_scale.py
+test-docker: .venv/.synced  ## build the images and run them with Prometheus and NGINX in a Docker Engine, and print figures
+	@HUBEL_TEST_DOCKER=1 $(ALL) -m pytest -q -s tests/test_docker.py tests/test_docker_scale.py tests/test_docker_train.py
 
 screenshots: .venv/.synced  ## take the pictures in docs/images again, of the page and of a report, by Chromium
 	@$(ALL) -m tests.page.screenshots

@@ -1,17 +1,14 @@
 """Several replicas behind NGINX: docker-compose.yml and deploy/nginx agree with the code; and, on request, they run for real."""
 
-import http.client
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
@@ -23,14 +20,12 @@ from service.errors import BodyTooLarge, UnknownPath
 from service.http.problems import PROBLEM, Problem
 from service.monitoring import feedback_keys
 from service.settings import Settings
-from tests.containers import REPOSITORY, Project, docker, project, wait_until
-from tests.factories import make_image, make_package
+from tests.containers import CLIENTS, RED, REPOSITORY, Load, Project, docker, project, wait_until
+from tests.factories import make_package
 
 __all__ = ["project"]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 NGINX = (REPOSITORY / "deploy/nginx/nginx.conf").read_text()
-CLIENTS = 12
-RED = make_image(color="red")
 ASK = """
 import http.client, sys
 service = http.client.HTTPConnection("127.0.0.1", 3000)
@@ -131,55 +126,6 @@ def test_metrics_are_not_published_by_the_proxy() -> None:
     assert re.search(r"location = /metrics \{[^{}]*return 404 ", NGINX)
 
 
-class Answer(NamedTuple):
-    """One request, times of time.monotonic. status: 0 where no answer came. version: of the model; 0 where there is none."""
-
-    began: float
-    ended: float
-    status: int
-    version: int
-
-
-class Load:
-    """Clients that ask again as soon as they are answered, each on its own connection."""
-
-    def __init__(self, port: int, clients: int = CLIENTS) -> None:
-        self.port = port
-        self.answers: list[Answer] = []
-        self.stopped = threading.Event()
-        self.threads = [threading.Thread(target=self.ask) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
-
-    def ask(self) -> None:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            while not self.stopped.is_set():
-                began, status, version = time.monotonic(), 0, 0
-                try:
-                    connection.request("POST", "/v1/classify", RED)
-                    response = connection.getresponse()
-                    content = json.loads(response.read())
-                    status, version = response.status, content.get("version", 0)
-                except (OSError, ValueError, http.client.HTTPException):
-                    connection.close()
-                self.answers.append(Answer(began, time.monotonic(), status, version))
-
-    def lost(self) -> list[Answer]:
-        return [answer for answer in self.answers if answer.status != 200]
-
-    def wait_for(self, more: int) -> None:
-        count = len(self.answers) + more
-        wait_until(lambda: len(self.answers) >= count, seconds=60)
-
-
 def during(load: Load, step: Callable[[], object]) -> tuple[float, float]:
     """When a step under load began and ended."""
     load.wait_for(200)
@@ -225,25 +171,21 @@ def test_replicas_lose_what_a_killed_one_had_and_share_the_rest(project: Project
     with Load(port) as load:
         during(load, lambda: docker("start", replicas[0]))
         during(load, lambda: wait_until(lambda: is_healthy(replicas[0]), seconds=60))
-    sys.stdout.write(f"started: {len(load.lost())} lost of {len(load.answers)}, slowest {slowest(load):.2f} s\n")
+    load.tell("started")
     assert load.lost() == []
 
     with Load(port) as load:
         during(load, lambda: docker("stop", "-t", "30", replicas[1]))
-    sys.stdout.write(f"stopped: {len(load.lost())} lost of {len(load.answers)}, slowest {slowest(load):.2f} s\n")
+    load.tell("stopped")
     assert load.lost() == []
 
     make_package(project.store, name="tiny")
     with Load(port) as load:
         during(load, lambda: promotion.promote(project.store, "tiny", 2, GateRequest(), "test"))
         wait_until(lambda: {answer.version for answer in load.answers[-100:]} == {2}, seconds=60)
-    sys.stdout.write(f"promoted: {len(load.lost())} lost of {len(load.answers)}, slowest {slowest(load):.2f} s\n")
+    load.tell("promoted")
     assert load.lost() == []
 
 
 def is_healthy(container: str) -> bool:
     return docker("inspect", "-f", "{{.State.Health.Status}}", container) == "healthy"
-
-
-def slowest(load: Load) -> float:
-    return max(answer.ended - answer.began for answer in load.answers)

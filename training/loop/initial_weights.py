@@ -49,7 +49,7 @@ def check_weights(folder: Path) -> None:
         again = program.command("publish", "RUN", "--name", found.name, "--with-weights")
         recipe = next(iter(recipes.of_architecture(found.architecture)), "")
         own = program.command("train", "DATA", "--recipe", recipe, "--out", "runs/NAME")
-        without = f"; without it train a {found.architecture} of your own: '{own}'" if recipe else ""
+        without = f"; without it train your own {found.architecture}: '{own}'" if recipe else ""
         raise CheckpointError(
             f"the package {found.id} holds a graph to serve but no weights to train on, which a graph does not keep: where you "
             f"have its run, give that, or publish it again with '{again}'{without}; what its features are worth as they are says "
