@@ -114,6 +114,17 @@ def test_processes_that_die_and_a_service_that_is_gone(prometheus: Prometheus, w
     provoke(prometheus, "HubelDown", fault=lambda: None)
 
 
+def test_one_of_two_services_that_is_found_no_more(
+    prometheus: Prometheus, watched: Callable[..., Server], start_server: StartServer
+) -> None:
+    stays, goes = watched(), start_server()
+    prometheus.watch(stays, goes)
+    prometheus.wait_for(lambda: prometheus.ask('count(up{job="hubel"})') == [2], "both are scraped")
+    goes.stop()
+    prometheus.watch(stays)  # as the list of names that Docker answers with
+    provoke(prometheus, "HubelReplicaGone", fault=lambda: None)
+
+
 def test_more_than_can_be_computed(prometheus: Prometheus, watched: Callable[..., Server], wide_store: Path) -> None:
     server = watched(wide_store, HUBEL_MAX_QUEUE="4", HUBEL_MAX_IMAGES="4")
     image = make_image()
