@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from service.errors import Overloaded
+from service.inference.batcher import BATCH_SECONDS, within
 
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
@@ -92,7 +93,7 @@ class Admission:
         if share < 1 and not self._gives_way(share):
             share = 1.0
         waiting = admitted * self.live().seconds_per_image
-        if waiting > share * self.max_queue_seconds and admitted >= AHEAD * self.max_batch:
+        if waiting > share * self.max_queue_seconds and admitted >= self._ahead():
             limit = f"{share * self.max_queue_seconds:g} s (HUBEL_MAX_QUEUE_MS{_part(share)})"
             raise _overloaded(admitted, waiting, f", which takes {waiting:.1f} s; the limit is {limit}")
         if waiting > seconds:
@@ -106,7 +107,11 @@ class Admission:
         """Whether less waits than work of this share may, or fewer than two batches."""
         admitted = self.admitted
         seconds = admitted * self.live().seconds_per_image
-        return admitted < AHEAD * self.max_batch or seconds < share * self.max_queue_seconds
+        return admitted < self._ahead() or seconds < share * self.max_queue_seconds
+
+    def _ahead(self) -> int:
+        """Images of the batches that may always wait."""
+        return AHEAD * within(BATCH_SECONDS, self.live().seconds_per_image, self.max_batch)
 
     def _gives_way(self, share: float) -> bool:
         """Whether work of a larger share has come lately."""

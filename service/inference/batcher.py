@@ -21,10 +21,16 @@ Compute = Callable[[Pixels, tuple[str, ...]], Arrays]
 Reason = Literal["disconnected", "deadline"]
 INTERACTIVE, BULK, SPARE = range(3)  # lanes; spare: nobody waits for it
 
+BATCH_SECONDS = 0.5  # of a pass, at most, where single images take less: what comes meanwhile waits for all of it
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
 RECENT_SECONDS = 1.0  # a class of work yields to a more important one that arrived within this time
 SPARE_SHARE = 0.1  # of the time, at most, goes to background (shadow) work: a request that arrives during it has to wait
+
+
+def within(seconds: float, seconds_per_image: float, max_batch: int) -> int:
+    """Images that a pass computes in that time: at least 1, and ``max_batch`` while nobody knows how long one takes."""
+    return max(1, min(max_batch, int(seconds / seconds_per_image))) if seconds_per_image else max_batch
 
 
 class QueuedImage(Protocol):
@@ -61,9 +67,9 @@ class QueuedImage(Protocol):
 class Batcher:
     """One queue with two lanes, interactive before bulk, and a third for what nobody waits for.
 
-    compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each. max_batch: images computed together.
-    max_wait: seconds that a batch which is not full waits for more, after the network was busy. room: for the pixels of n images
-    that are computed together; None: any memory.
+    compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each. max_batch: images computed together,
+    fewer where they take more than BATCH_SECONDS. max_wait: seconds that a batch which is not full waits for more, after the
+    network was busy. room: for the pixels of n images that are computed together; None: any memory.
     """
 
     def __init__(
@@ -92,7 +98,7 @@ class Batcher:
         if not waiting:
             self.hold_until = 0.0
             return 0.0 if self.lanes[SPARE] else math.inf
-        return 0.0 if waiting >= self.max_batch else max(0.0, self.hold_until - now)
+        return 0.0 if waiting >= self._limit() else max(0.0, self.hold_until - now)
 
     def run(self) -> None:
         """Compute the next batch, where there is one."""
@@ -125,11 +131,14 @@ class Batcher:
         """Images that somebody waits for."""
         return len(self.suspects) + len(self.lanes[INTERACTIVE]) + len(self.lanes[BULK])
 
+    def _limit(self) -> int:
+        """Images that the next batch may hold."""
+        return within(BATCH_SECONDS, self.seconds_per_image, self.max_batch)
+
     def _bulk_limit(self, now: float) -> int:
         """Bulk images that a batch may hold: any number, or few while single images come too and would wait long."""
-        if not self.seconds_per_image or now - self.interactive_at > RECENT_SECONDS:
-            return self.max_batch
-        return min(self.max_batch, max(1, int(BULK_SECONDS / self.seconds_per_image)))
+        recent = now - self.interactive_at <= RECENT_SECONDS
+        return within(BULK_SECONDS if recent else BATCH_SECONDS, self.seconds_per_image, self.max_batch)
 
     def _take(self, now: float) -> list[QueuedImage]:
         """The next batch: the oldest jobs that somebody still waits for in time, interactive ones before bulk."""
@@ -138,10 +147,10 @@ class Batcher:
                 return [job]
         interactive, bulk, spare = self.lanes
         jobs: list[QueuedImage] = []
-        most = self._bulk_limit(now)
-        share = min(len(bulk), self.max_batch // BULK_SHARE, most)
-        for lane, places in ((interactive, self.max_batch - share), (bulk, most), (interactive, self.max_batch)):
-            end = min(self.max_batch, len(jobs) + places)
+        limit, most = self._limit(), self._bulk_limit(now)
+        share = min(len(bulk), limit // BULK_SHARE, most)
+        for lane, places in ((interactive, limit - share), (bulk, most), (interactive, limit)):
+            end = min(limit, len(jobs) + places)
             while lane and len(jobs) < end:
                 if self._wanted(job := lane.popleft(), now):
                     jobs.append(job)

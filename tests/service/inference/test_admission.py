@@ -129,10 +129,11 @@ def test_images_are_refused_when_those_before_take_too_long() -> None:
     )
 
 
-def test_two_batches_may_always_wait_however_slow_the_network_is() -> None:
-    fronts = Fronts(max_batch=8, max_queue_seconds=1.5)
-    fronts.engine.seconds_per_image = 10.0
-    with fronts[0].admit(8), fronts[0].admit(7):
+@pytest.mark.parametrize(("seconds", "together"), [(10.0, 1), (0.4, 1), (0.125, 4), (0.01, 8)])
+def test_two_batches_may_always_wait_however_slow_the_network_is(seconds: float, together: int) -> None:
+    fronts = Fronts(max_batch=8, max_queue_seconds=0.01)
+    fronts.engine.seconds_per_image = seconds
+    with fronts[0].admit(together), fronts[0].admit(together - 1):
         fronts[0].check(1)
         with fronts[0].admit(1), pytest.raises(Overloaded):
             fronts[0].check(1)

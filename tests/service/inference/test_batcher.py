@@ -125,6 +125,19 @@ def test_what_is_there_is_computed_together_and_no_batch_is_larger_than_allowed(
     assert [image.row["features"].tolist() for image in images] == [[n, n] for n in range(1, 11)]
 
 
+@pytest.mark.parametrize(("seconds", "together"), [(0.125, [4, 4, 2]), (0.3, [1] * 10), (2.0, [1] * 10), (0.01, [8, 2])])
+@pytest.mark.parametrize("lane", [INTERACTIVE, BULK])
+def test_a_batch_of_a_slow_network_holds_what_it_computes_in_half_a_second(
+    network: Network, clock: Clock, seconds: float, together: list[int], lane: int
+) -> None:
+    batcher = Batcher(network, max_batch=8)
+    put(batcher, clock, *several(range(1, 11), lane))
+    while batcher.due(clock.now) == 0:
+        batcher.seconds_per_image = seconds
+        batcher.run()
+    assert [len(batch) for batch in network.batches] == together
+
+
 def test_pixels_are_put_where_the_network_wants_them(network: Network, clock: Clock) -> None:
     place = np.zeros((8, 2, 2, 3), np.uint8)
     batcher = Batcher(network, max_batch=8, room=lambda n: place[:n])
