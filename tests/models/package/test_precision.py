@@ -69,6 +69,17 @@ def test_a_graph_that_answers_otherwise_is_left_out_though_it_is_right_as_often(
     assert losses(measured(300, (8, 8)), "int8", 300) == []
 
 
+def test_a_graph_whose_golden_answers_differ_by_too_much_on_one_provider_is_left_out() -> None:
+    def with_golden(*differences: float | None) -> list[Accuracy]:
+        fp32, *ways = measured(300, (2, 2), (2, 2))
+        return [fp32, *(msgspec.structs.replace(way, golden=d) for way, d in zip(ways, differences, strict=True))]
+
+    assert losses(with_golden(0.36, None), "int8", 300) == []
+    (found,) = losses(with_golden(0.36, 0.51), "int8", 300)
+    told = "answers its golden inputs in int8 with a logit that is off by 51.0% of the largest one, the limit is 50%"
+    assert found == (OPENVINO, told)
+
+
 @pytest.mark.parametrize(
     ("samples", "top1", "is_refused"),
     [
