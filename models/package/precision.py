@@ -19,7 +19,7 @@ CUDA, OPENVINO, CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPU
 GRAPHS: dict[Precision, str] = {"fp32": MODEL, "bf16": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 MAX_LOSS = 0.003  # of top-1, against fp32: 0.3 points, where chance does not explain it
 LEAST_AGREEMENT = 0.95  # share of the images that get the answer of fp32
-MOST_DIFFERENCE = 0.5  # of a golden logit, relative to the largest: what differs by more could hide wrong arithmetic
+MOST_DIFFERENCE = 0.75  # of a golden logit, relative to the largest: with the tolerance of int8, logits of 0 would be off by more
 SIGNIFICANT = 0.05
 # Of a session: without VNNI, ONNX Runtime's own int8 kernels add pairs of products in 16 bits, which overflow, unless it is told
 # to be exact; with VNNI it makes no difference.
