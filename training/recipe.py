@@ -135,7 +135,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         height, width = scaled(self.input, min(self.sizes)) if self.sizes else (self.input.height, self.input.width)
         with torch.device("meta"):  # shapes alone: nothing is computed
             model, image = build(self.architecture, 2).train(), torch.empty(1, 3, height, width)
-        freezing.freeze(model, freezing.frozen_at(self.epochs - self.fits - 1, model, self.freeze, self.unfreeze_every))
+        frozen = freezing.frozen_at(self.epochs - self.fits - 1, model, self.freeze, self.unfreeze_every)
+        freezing.freeze(model, frozen, self.keeps_statistics)
         try:
             model.weighted_logits(image)
         except ValueError as err:
@@ -153,6 +154,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def fits(self) -> int:
         """How many of the epochs, the first, fit the head at once."""
         return 0 if self.fit == "gradient" else 1
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether batch norms keep their statistics: a head was fitted to features that depend on them."""
+        return self.fit == "both"
 
     @property
     def keeps_best(self) -> bool:

@@ -19,6 +19,7 @@ CUDA, OPENVINO, CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPU
 GRAPHS: dict[Precision, str] = {"fp32": MODEL, "bf16": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 MAX_LOSS = 0.003  # of top-1, against fp32: 0.3 points, where chance does not explain it
 LEAST_AGREEMENT = 0.95  # share of the images that get the answer of fp32
+MOST_DIFFERENCE = 0.75  # of a golden logit, relative to the largest: with the tolerance of int8, logits of 0 would be off by more
 SIGNIFICANT = 0.05
 # Of a session: without VNNI, ONNX Runtime's own int8 kernels add pairs of products in 16 bits, which overflow, unless it is told
 # to be exact; with VNNI it makes no difference.
@@ -120,7 +121,7 @@ def losses(measured: list[Accuracy], precision: str, samples: int) -> list[tuple
 
     It loses more than MAX_LOSS, and more than chance explains: McNemar's exact test, one-sided, at SIGNIFICANT for all its
     providers together (Bonferroni). Or so many answers are others that Wilson's interval of the share that agrees lies below
-    LEAST_AGREEMENT.
+    LEAST_AGREEMENT. Or its golden answers differ by more than MOST_DIFFERENCE, which a service would then have to accept.
     """
     best = max((a.top1 for a in measured if a.precision == "fp32"), default=0.0)
     found: list[tuple[str, str]] = []
@@ -133,6 +134,9 @@ def losses(measured: list[Accuracy], precision: str, samples: int) -> list[tuple
         elif a.agreement is not None and statistics.wilson(a.agreement, samples)[1] < LEAST_AGREEMENT:
             share, limit = 1 - a.agreement, 1 - LEAST_AGREEMENT
             found.append((a.provider, f"gives {share:.1%} of the images another answer in {precision}, the limit is {limit:.0%}"))
+        elif (differs := a.golden or 0.0) > MOST_DIFFERENCE:
+            told = f"answers its golden inputs in {precision} with a logit that is off by {differs:.1%} of the largest one"
+            found.append((a.provider, f"{told}, the limit is {MOST_DIFFERENCE:.0%}"))
     return found
 
 

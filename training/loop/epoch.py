@@ -88,7 +88,8 @@ def learn(
     state.model.train()
     weights = weights if weights is None else weights.to(device.name)
     passed, epochs = checkpoint.epoch - recipe.fits, recipe.epochs - recipe.fits  # of those that go by steps
-    freezing.freeze(state.model, freezing.frozen_at(passed, state.model, recipe.freeze, recipe.unfreeze_every))
+    frozen = freezing.frozen_at(passed, state.model, recipe.freeze, recipe.unfreeze_every)
+    freezing.freeze(state.model, frozen, recipe.keeps_statistics)
     prepared = preparation(checkpoint, device)
     sums = torch.zeros(4, dtype=torch.float64, device=device.name)  # of losses, right answers, images, those with a label
     rate = 0.0

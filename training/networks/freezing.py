@@ -14,6 +14,7 @@ from training.networks.classifier import Classifier
 
 FEATURES: Literal["features"] = "features"  # all but the head
 Freeze = int | Literal["features"]
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def parts(model: Classifier) -> list[list[nn.Module]]:
@@ -42,14 +43,18 @@ def frozen_at(epoch: int, model: Classifier, freeze: Freeze, unfreeze_every: int
     return max(first - epoch // unfreeze_every, 0) if unfreeze_every else first
 
 
-def freeze(model: Classifier, count: int) -> None:
+def freeze(model: Classifier, count: int, keep_statistics: bool = False) -> None:
     """Freeze the first ``count`` parts of a network in training mode, and have the others learn.
 
-    An auxiliary head learns where the stage that it hangs on does: else it could teach nothing.
+    An auxiliary head learns where the stage that it hangs on does: else it could teach nothing. keep_statistics: the norms of
+    the parts that learn normalise by the statistics that they have, not by those of each batch.
     """
     for i, part in enumerate(parts(model)):
         for module in part:
             _set(module, learns=i >= count)
+            for norm in module.modules() if keep_statistics else ():
+                if isinstance(norm, NORMS):
+                    norm.eval()
     for layer, head in model.auxiliary.items():
         _set(head, learns=bisect_right(model.ends, int(layer)) >= count)
 

@@ -404,6 +404,10 @@ average precision {100 * worth["mean_average_precision"]:.1f} %.
 
 It knows these classes alone and gives every image one of them: 118 are breeds of dogs, and of people there are a scuba diver, a
 baseball player and a bridegroom.
+
+It has no reference to tell drift from: of the images that it was trained on we have none, and these photographs are like
+nobody's traffic. So no gauge shows when what is sent changes, `hubel_drift_reference` is 0, and only feedback tells;
+`hubel reference {package.NAME} DATA` publishes it again with a reference of your images, in folders that have its classes' names.
 """
 
 

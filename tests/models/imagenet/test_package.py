@@ -7,6 +7,7 @@ import pytest
 
 from models.errors import PackageError
 from models.imagenet import package
+from models.package import drift_reference
 from models.package import manifest as manifests
 from models.package.precision import refusal
 from models.registry import registry
@@ -57,6 +58,11 @@ def test_its_evaluation_says_that_it_is_no_accuracy() -> None:
     text = (package.HERE / "card.md").read_text()
     assert "Published by others" in text
     assert "Apache License 2.0" in text
+
+
+def test_its_card_says_that_drift_cannot_be_told() -> None:
+    assert drift_reference.FILE not in manifests.read(package.HERE).files
+    assert "It has no reference to tell drift from" in (package.HERE / "card.md").read_text()
 
 
 def test_without_the_weights_one_line_tells_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.package.manifest import Accuracy
-from models.package.precision import CPU, GRAPHS, OPENVINO, losses, refusal
+from models.package.precision import BACKENDS, CPU, GRAPHS, MOST_DIFFERENCE, OPENVINO, losses, refusal
 from tests.factories import make_manifest
 
 WAYS = (CPU, OPENVINO)
@@ -67,6 +67,21 @@ def test_a_graph_that_answers_otherwise_is_left_out_though_it_is_right_as_often(
     (found,) = losses(measured(300, (40, 40)), "int8", 300)
     assert found == (CPU, "gives 26.7% of the images another answer in int8, the limit is 5%")
     assert losses(measured(300, (8, 8)), "int8", 300) == []
+
+
+def test_a_graph_whose_golden_answers_differ_by_too_much_on_one_provider_is_left_out() -> None:
+    def with_golden(*differences: float | None) -> list[Accuracy]:
+        fp32, *ways = measured(300, (2, 2), (2, 2))
+        return [fp32, *(msgspec.structs.replace(way, golden=d) for way, d in zip(ways, differences, strict=True))]
+
+    assert losses(with_golden(0.55, None), "int8", 300) == []
+    (found,) = losses(with_golden(0.55, 0.76), "int8", 300)
+    told = "answers its golden inputs in int8 with a logit that is off by 76.0% of the largest one, the limit is 75%"
+    assert found == (OPENVINO, told)
+
+
+def test_what_a_service_lets_pass_is_less_than_what_logits_of_zero_differ_by() -> None:
+    assert all(MOST_DIFFERENCE + way.tolerance < 1 for way in BACKENDS)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,15 @@ def test_fine_tuning_begins_with_the_fitted_head(source: Path, tmp_path: Path) -
     torch.testing.assert_close(content["model"]["head.weight"], head["head.weight"], rtol=0, atol=1e-4)
 
 
+def test_fine_tuning_keeps_the_statistics_that_the_head_was_fitted_to(source: Path, tmp_path: Path) -> None:
+    run_of(source, tmp_path / "both", fit="both", epochs=2)
+
+    before = checkpoints.load(tmp_path / "before")[1].state_dict()
+    _, _, content = checkpoints.load(tmp_path / "both")
+    moved = {name.rpartition(".")[2] for name, value in content["model"].items() if not torch.equal(value, before[name])}
+    assert moved == {"weight", "bias"}
+
+
 def test_fine_tuning_stays_where_it_is_better(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both, kept = run_of(source, tmp_path / "both", fit="both", linear_c=1e-5, epochs=8)
 

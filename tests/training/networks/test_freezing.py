@@ -79,6 +79,23 @@ def test_a_part_that_was_frozen_learns_again() -> None:
     assert [next(part[0].children()).training for part in freezing.parts(model)] == learning
 
 
+@pytest.mark.parametrize("architecture", ["resnet10-small", "googlenet"])
+def test_norms_that_keep_their_statistics_learn_all_the_same(architecture: str) -> None:
+    model = build_filled(architecture, 3).train()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+
+    freezing.freeze(model, 1, keep_statistics=True)
+    parts = model.weighted_logits(torch.randn(4, 3, 32, 32))
+    torch.stack([weight * logits.square().sum() for weight, logits in parts]).sum().backward()
+
+    changed = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
+    assert all(name.startswith("auxiliary") for name in changed)  # which is new, and has none to keep
+    assert bool(changed) == (architecture == "googlenet")
+    learning = [p for part in freezing.parts(model)[1:] for p in freezing.parameters(part)]
+    assert learning
+    assert all(p.grad is not None for p in learning)
+
+
 @pytest.mark.usefixtures("networks")
 @pytest.mark.parametrize(
     ("freeze", "every", "frozen"),

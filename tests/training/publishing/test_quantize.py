@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from models.image.spec import InputSpec
+from models.package import precision
 from models.package.manifest import MODEL
 from models.package.precision import GRAPHS
 from tests.factories import run_onnx
@@ -52,6 +53,18 @@ def test_a_graph_that_loses_too_much_is_left_out_with_the_figure(
     assert not (run / GRAPHS["int8"]).exists()
     assert "points of top-1 in int8, the limit is 0.3" in result["left_out"]["int8"]
     assert json.loads((run / export.FILE).read_text()) == result
+
+
+def test_a_graph_whose_golden_answers_would_have_to_be_let_pass_is_left_out(
+    journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(journey, tmp_path)
+    monkeypatch.setattr(precision, "MOST_DIFFERENCE", 0.01)
+
+    result = export.export(run, journey.data)
+
+    assert not (run / GRAPHS["int8"]).exists()
+    assert "golden inputs in int8 with a logit that is off by" in result["left_out"]["int8"]
 
 
 def wreck(source: Path, target: Path) -> None:
