@@ -17,7 +17,7 @@ NO_WEIGHTS = NONE
 UNTAUGHT = {"teacher": NONE, "unlabelled": NONE}
 LINEAR_C = 0.1
 FOLDER = Path(__file__).parent / "recipes"
-Optimizer = Literal["sgd", "rmsprop", "adamw"]
+Optimizer = Literal["sgd", "rmsprop", "adamw", "muon"]
 Schedule = Literal["linear", "steps", "cosine", "onecycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Fit = Literal["gradient", "linear", "both"]
@@ -44,6 +44,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     layer_decay: Annotated[float, Meta(gt=0, le=1), "learning rate of a stage as a share of the next one's"] = 1.0
     optimizer: Annotated[Optimizer, "what moves the weights"] = "sgd"
     learning_rate: Annotated[float, Meta(gt=0), "highest learning rate"] = 0.1
+    muon_rate: Annotated[float, Meta(gt=0, le=1), "of optimizer muon: highest rate of convolutions behind the first"] = 0.1
     schedule: Annotated[Schedule, "how the rate goes on after the warm-up"] = "linear"
     warmup_share: Annotated[Share, "share of all steps in which the rate rises"] = 0.15
     steps: Annotated[tuple[Share, ...], "of schedule steps: the shares of the run at which the rate drops"] = (0.5, 0.75)

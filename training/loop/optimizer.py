@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from training.loop.muon import Muon, is_hidden
 from training.networks import freezing
 from training.networks.classifier import Classifier
 from training.recipe import Recipe
@@ -20,6 +21,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         return torch.optim.RMSprop(groups, rate, RMSPROP_DECAY, RMSPROP_EPSILON, momentum=momentum)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, rate, (momentum, ADAM_SQUARES))
+    if recipe.optimizer == "muon":
+        return Muon(groups, rate, momentum, nesterov=recipe.nesterov and momentum > 0)
     return torch.optim.SGD(groups, rate, momentum, nesterov=recipe.nesterov and momentum > 0)
 
 
@@ -29,6 +32,10 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]
     decay = recipe.weight_decay
     groups: list[dict[str, object]] = []
     for share, parameters in _shares(model, recipe.layer_decay):
+        if recipe.optimizer == "muon":
+            hidden, parameters = [p for p in parameters if is_hidden(p)], [p for p in parameters if not is_hidden(p)]
+            by_muon = share * recipe.muon_rate / recipe.learning_rate
+            groups.append({"params": hidden, "weight_decay": 0.0, "rate_share": by_muon, "orthogonal": True})
         decayed, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
         groups.append({"params": decayed, "weight_decay": decay, "rate_share": share})
         groups.append({"params": others, "weight_decay": decay * recipe.decay_norms, "rate_share": share})

@@ -89,7 +89,7 @@ def test_adamw_corrects_its_averages_and_decays_apart_from_them() -> None:
     assert path_of(GRADIENTS, optimizer="adamw") == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw", "muon"])
 def test_a_rate_of_nothing_moves_nothing_and_every_group_takes_it(optimizer: str) -> None:
     model = nn.Linear(2, 2)
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -101,7 +101,7 @@ def test_a_rate_of_nothing_moves_nothing_and_every_group_takes_it(optimizer: str
     moving.step()
 
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
-    assert [group["betas"][0] if optimizer == "adamw" else group["momentum"] for group in moving.param_groups] == [0.5, 0.5]
+    assert {group["betas"][0] if optimizer == "adamw" else group["momentum"] for group in moving.param_groups} == {0.5}
 
 
 @pytest.mark.usefixtures("networks")
