@@ -53,6 +53,6 @@ def augment(pixels: Pixels, recipe: Recipe, epoch: int, generator: torch.Generat
     if recipe.trivial_augment:
         from training.data import trivial_augment  # here, because it imports torchvision, which takes seconds
 
-        pixels = trivial_augment.augment(pixels, generator)
+        pixels = trivial_augment.augment(pixels, generator, finer)
     pixels = erasing.cutout(pixels, recipe.cutout * height // full, generator)
     return erasing.erase(pixels, recipe.erasing, generator)

@@ -20,15 +20,18 @@ SHEAR, TRANSLATION, ROTATION, CHANGE = 0.99, 32, 135, 0.99  # the largest: slope
 Operation = Callable[[Pixels, float, int], Pixels]  # of one image, by a strength between 0 and 1 and a sign
 
 
-def augment(pixels: Pixels, generator: torch.Generator) -> Pixels:
-    """(n, height, width, 3) uint8 -> the same, each image changed by one operation."""
+def augment(pixels: Pixels, generator: torch.Generator, finer: float = 1.0) -> Pixels:
+    """(n, height, width, 3) uint8 -> the same, each image changed by one operation. Images with ``finer`` times as many pixels
+    along each side are moved by as many times the pixels."""
     n = len(pixels)
     operations = torch.randint(len(OPERATIONS), (n,), generator=generator).tolist()
     strengths = torch.randint(BINS, (n,), generator=generator).tolist()
     signs = (1 - 2 * torch.randint(2, (n,), generator=generator)).tolist()
     changed = np.empty_like(pixels)
-    for i, (operation, strength, sign) in enumerate(zip(operations, strengths, signs, strict=True)):
-        changed[i] = OPERATIONS[operation](pixels[i], strength / (BINS - 1), sign)
+    for i, (drawn, strength, sign) in enumerate(zip(operations, strengths, signs, strict=True)):
+        operation = OPERATIONS[drawn]
+        times = finer if operation in (translate_x, translate_y) else 1  # the others know no pixels
+        changed[i] = operation(pixels[i], times * strength / (BINS - 1), sign)
     return changed
 
 

@@ -162,7 +162,7 @@ def _step(state: State, recipe: Recipe, step: int, steps: int) -> float:
     set_rate(state.optimizer, rate, momentum_at(step, steps, recipe))
     if recipe.clip_norm:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+        nn.utils.clip_grad_norm_(state.learning(), recipe.clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)

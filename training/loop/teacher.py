@@ -124,7 +124,7 @@ def check_classes(teacher: Teacher, classes: tuple[str, ...], recipe: Recipe) ->
     order = f"they stand in another order: its class {i} is {own[i]}, that of the data {classes[i]}"
     raise CheckpointError(
         f"the teacher {teacher.manifest.id} has other classes than the data: {' and '.join(told) or order}. Teach by a model of "
-        "these classes, or by its features alone (--teacher-weight 0 --teacher-hint 5)"
+        "these classes, or by its features alone (--teacher-weight 0 --teacher-hint 30)"
     )
 
 

@@ -90,6 +90,19 @@ def test_every_operation_is_drawn_as_often_as_the_others_in_every_strength() -> 
     assert len(set(drawn)) > 0.9 * len(made)
 
 
+def test_a_finer_image_is_moved_as_far_as_a_coarse_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trivial_augment, "OPERATIONS", (trivial_augment.translate_x, trivial_augment.translate_y))
+    monkeypatch.setattr(trivial_augment, "BINS", 5)  # whole pixels in either size
+    coarse = np.stack([picture(80, 80)] * 20)
+    fine = coarse.repeat(2, 1).repeat(2, 2)
+
+    moved, finer = trivial_augment.augment(coarse, generator()), trivial_augment.augment(fine, generator(), 2.0)
+
+    assert (moved != coarse).any(axis=(1, 2, 3)).mean() > 0.5
+    inside = np.s_[:, 39:41, 39:41]  # nothing comes into sight there from outside
+    np.testing.assert_array_equal(finer[:, ::2, ::2][inside], moved[inside])
+
+
 def test_the_generator_alone_decides() -> None:
     pixels = make_images([20]).pixels[:]
     first, again, other = (trivial_augment.augment(pixels, generator(seed)) for seed in (1, 1, 2))

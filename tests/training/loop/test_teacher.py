@@ -22,8 +22,11 @@ from training.errors import CheckpointError, DataError, RecipeError
 from training.evaluation import evaluate
 from training.loop import checkpoint as checkpoints
 from training.loop import epoch, teacher, train
+from training.loop.device import Device
 from training.loop.epoch import Batch
+from training.loop.state import begin
 from training.loop.teacher import Teacher
+from training.networks.catalogue import build
 from training.recipe import Recipe, load
 from training.workflows import retrain
 
@@ -182,6 +185,19 @@ def test_features_alone_are_learnt_from_a_teacher_of_any_classes(journey: Journe
     first = train.train(source, tmp_path / "run", recipe, say=False).history
 
     assert first[-1]["loss"] < first[0]["loss"]
+
+
+def test_a_gradient_is_shortened_with_that_of_the_layer_between_the_features() -> None:
+    recipe = make_recipe(clip_norm=0.5, learning_rate=1.0, schedule="constant", warmup_share=0.0, momentum=0.0, weight_decay=0.0)
+    state = begin(build(recipe.architecture, 2), recipe, Device("cpu", None), hinted=4)
+    before = [p.detach().clone() for p in state.learning()]
+    for p in state.learning():
+        p.grad = torch.ones_like(p)
+
+    epoch._step(state, recipe, 0, 1)  # pyright: ignore[reportPrivateUsage]
+
+    moved = torch.cat([(p.detach() - old).flatten() for p, old in zip(state.learning(), before, strict=True)])
+    assert float(moved.norm()) == pytest.approx(0.5, rel=1e-2)
 
 
 def test_features_are_told_beside_what_the_training_images_have_in_common(taught: Recipe, journey: Journey) -> None:
