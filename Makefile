@@ -69,7 +69,7 @@ else
 endif
 
 test: .venv/.synced  ## run the tests, by JOBS=2 processes that take a file at a time
-	@$(ALL) -m pytest -q -n $(call q,JOBS) --dist loadfile
+	@$(ALL) -m pytest -q -n $(call q,JOBS) --dist loadfile -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 test-long: .venv/.synced  ## run the long tests of overload, faults and hostile input, which print their figures (about 45 minutes)
 	@$(ALL) -m pytest -q -m long

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from models import files as model_files
 from models.image.spec import InputSpec
@@ -132,6 +134,7 @@ def test_another_decoder_decodes_anew(source: Path, on_disk: Path, monkeypatch: 
 
 def killed(source: Path, folder: Path) -> None:
     """Ends like a process that is killed, once some of the images are written."""
+    tqdm.set_lock(RLock())  # of its own: who forked it shares the other, and would wait for ever for one that died with it
     real = os.pwrite
     written = 0
 
