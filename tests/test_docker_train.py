@@ -10,6 +10,7 @@ import pytest
 from models.lifecycle import dry_run
 from tests.containers import REPOSITORY, Load, Project, docker, project, wait_until
 from tests.factories import LABELS, make_image
+from tests.training.factories import make_folder
 
 __all__ = ["project"]
 EACH = 12  # images of a class
@@ -24,17 +25,10 @@ def test_the_image_that_trains_has_what_a_version_is_tried_out_by() -> None:
     assert "--extra serve-cpu" in environment
 
 
-def write_images(folder: Path, first: int) -> None:
-    for label in LABELS:
-        (folder / label).mkdir(parents=True)
-        for number in range(first, first + EACH):
-            (folder / label / f"{number}.jpg").write_bytes(make_image(color=label, seed=number))
-
-
 @pytest.mark.docker
 def test_a_container_trains_on_feedback_and_its_version_becomes_live_under_load(project: Project, tmp_path: Path) -> None:
     data, runs = tmp_path / "data", tmp_path / "runs"
-    write_images(data / "colours", 0)
+    make_folder(data / "colours", LABELS, EACH, side=64)
     runs.mkdir()
     project.values |= {
         "DATA_FOLDER": str(data),
