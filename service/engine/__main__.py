@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from service.engine.niceness import LOWEST, Priority
 
+# numpy's BLAS, which computes little here, would start a thread a core that spins for a tenth of a second.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 REST = 0.5  # seconds without work for each second of warming up, where it cannot give way otherwise
 
 

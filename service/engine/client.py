@@ -5,6 +5,7 @@ asks once more for all that somebody still waits for. An image that was being co
 """
 
 import asyncio
+import heapq
 import logging
 import math
 import os
@@ -34,6 +35,7 @@ from service.inference.job import Job
 STRIKES = 2  # engines that died while they computed an image; then it fails
 READ = 2**16  # bytes that are read at a time
 KEPT = 64  # slots whose memory is kept
+QUIET_TURNS = 5  # of upkeep, after which the memory of those is given back that none of them found in use
 ERRORS = {kind.__name__: kind for kind in (OutOfMemory,)}
 log = logging.getLogger("hubel")
 
@@ -64,11 +66,13 @@ class EngineClient:
     def __init__(self, address: str, end: socket.socket, ready: Ready, count: int) -> None:
         self.address = address
         self.slots, self.handle = Slots.make(count, ready.manifest)
-        self.free = list(reversed(range(count)))  # the last is taken first, so that few are ever touched
+        self.free = list(range(count))  # a heap: the first is taken, so that few are ever touched
         self.waiters: deque[asyncio.Future[None]] = deque()  # for a free one
         self.jobs: dict[int, Job] = {}
         self.filled: list[int] = []  # slots that the engine is to be told of
-        self.peak = 0  # most in use since the memory was given back
+        self.touched = 0  # slots that have memory: the first so many
+        self.used = 0  # of them, the first so many were in use since the last upkeep
+        self.peaks: deque[int] = deque(maxlen=QUIET_TURNS)  # the same of the turns before
         self.unsent, self.unread = b"", b""
         self.greeted = True  # the engine of now has said what it is
         self.planned = self.writing = False
@@ -139,11 +143,11 @@ class EngineClient:
             await waiter
         if self.closed:
             raise EngineError("it is not in memory any more")
-        slot = self.free.pop()
+        slot = heapq.heappop(self.free)
         job = Job(pixels, outputs, loop.create_future(), time.perf_counter(), target=target)
         self.slots.ask(slot, pixels, self.slots.bits(outputs), job.queued, deadline, lane, target)
         self.jobs[slot] = job
-        self.peak = max(self.peak, len(self.jobs))
+        self.used = max(self.used, slot + 1)
         self.filled.append(slot)
         if not self.planned:
             self.planned = True
@@ -223,7 +227,7 @@ class EngineClient:
             else:
                 seconds = time.perf_counter() - job.queued
                 job.answer.set_exception(DeadlineExceeded(f"the image waited {seconds:.1f} s and was not computed"))
-        self.free.append(slot)
+        heapq.heappush(self.free, slot)
 
     def _error(self, slot: int) -> Exception:
         kind, _, reason = self.slots.text(slot).partition("\n")
@@ -257,7 +261,7 @@ class EngineClient:
                 self.lost()
                 job.answer.set_exception(EngineError(f"{strikes} engines died while they computed this image"))
             self.jobs.pop(slot)
-            self.free.append(slot)
+            heapq.heappush(self.free, slot)
         try:
             if self.closed:
                 raise EngineError("it is not in memory any more")
@@ -277,15 +281,19 @@ class EngineClient:
         for slot, job in list(self.jobs.items()):
             if not job.answer.done():
                 job.answer.set_exception(EngineError(reason))
-            self.free.append(slot)
+            heapq.heappush(self.free, slot)
         self.jobs.clear()
         self._wake()
 
     def upkeep(self) -> None:
-        """Is due about once a second: give back memory that a rush has taken."""
-        if not self.jobs and self.peak > KEPT:
-            self.peak = 0
-            self.slots.give_back()
+        """Is due about once a second: give back memory that a rush has taken, once it is over for some turns."""
+        self.touched = max(self.touched, self.used)
+        self.peaks.append(self.used)
+        self.used = max(self.jobs, default=-1) + 1
+        keep = max(KEPT, *self.peaks)
+        if keep < self.touched and len(self.peaks) == QUIET_TURNS:
+            self.slots.give_back(keep)
+            self.touched = keep
 
     def close(self) -> None:
         """Leave the engine; what is still asked for is not computed."""

@@ -5,9 +5,10 @@ import threading
 from contextlib import suppress
 
 # First SCHED_IDLE: any other thread preempts it at once, whereas nice 19 would let it finish its slice of 3 ms at each step of
-# each request. After LATER_SECONDS nice +5, about a third of a normal thread's time, so that loading ends on a busy machine too.
-LATER_BY, LOWEST = 5, 19
-LATER_SECONDS = 5.0
+# each request. Where that has not been enough, as on a machine that is never idle, it is nice +10, about a tenth of a normal
+# thread's time, and in the end +5, about a third: loading ends there too, but others are refused what it takes.
+STEPS = ((10.0, 10), (30.0, 5))  # seconds after it began to give way, and how nice it is from then on
+LOWEST = 19
 
 
 class Priority:
@@ -19,19 +20,31 @@ class Priority:
 
     def __init__(self) -> None:
         self.usual = os.getpriority(os.PRIO_PROCESS, 0)
-        self.later = threading.Timer(LATER_SECONDS, self._set, (os.SCHED_OTHER, LATER_BY))
-        self.later.daemon = True
+        self.lock = threading.Lock()
+        self.raised = False
+        self.later = [threading.Timer(seconds, self._step, (by,)) for seconds, by in STEPS]
+        for timer in self.later:
+            timer.daemon = True
 
     def lower(self) -> bool:
-        """For all threads, and those that they start; a part of it is taken back after a while. Whether it could be done."""
+        """For all threads, and those that they start; parts of it are taken back after a while. Whether it could be done."""
         if found := self._can_return():
             self._set(os.SCHED_IDLE, 0)
-            self.later.start()
+            for timer in self.later:
+                timer.start()
         return found
 
     def raise_again(self) -> None:
-        self.later.cancel()
-        self._set(os.SCHED_OTHER, 0)
+        for timer in self.later:
+            timer.cancel()
+        with self.lock:  # a step that has begun is over
+            self.raised = True
+            self._set(os.SCHED_OTHER, 0)
+
+    def _step(self, by: int) -> None:
+        with self.lock:
+            if not self.raised:
+                self._set(os.SCHED_OTHER, by)
 
     def _set(self, policy: int, by: int) -> None:
         for thread in map(int, os.listdir("/proc/self/task")):

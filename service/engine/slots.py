@@ -32,8 +32,8 @@ NUMBER = np.dtype("<u2")  # of a slot, as sent
 TEXT = 4 * REASON_CHARS + 100  # bytes of a reason, with the name of its error
 
 
-def align(size: int) -> int:
-    return -(-size // 64) * 64
+def align(size: int, to: int = 64) -> int:
+    return -(-size // to) * to
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,13 @@ class Slots:
         begin = self.layout.answers + slot * self.layout.stride
         return self.memory[begin : begin + TEXT].partition(b"\0")[0].decode(errors="replace")
 
-    def give_back(self) -> None:
-        """Return the memory of pixels to the system, while no slot is in use."""
-        if self.layout.answers > mmap.PAGESIZE:
-            self.memory.madvise(mmap.MADV_REMOVE, 0, self.layout.answers // mmap.PAGESIZE * mmap.PAGESIZE)
+    def give_back(self, first: int = 0) -> None:
+        """Return to the system the memory of the pixels of the slots from the ``first`` on, none of which is in use."""
+        layout = self.layout
+        pixels = layout.spec.height * layout.spec.width * 3
+        begin = align(layout.count * HEAD + first * pixels, mmap.PAGESIZE)
+        if (end := layout.answers // mmap.PAGESIZE * mmap.PAGESIZE) > begin:
+            self.memory.madvise(mmap.MADV_REMOVE, begin, end - begin)
 
     # the engine's side
 

@@ -61,7 +61,8 @@ def test_many_swaps_under_load_cost_no_request_little_time_and_no_memory(
     server = start_server(store, HUBEL_WORKERS="2")
     until(lambda: versions_served(server) == [1, 1], server)
     body = make_image(color="red")
-    rate = SHARE * capacity(server, body)
+    before = [capacity(server, body) for _ in range(3)]
+    rate = SHARE * median(before)
     messages = [request("/v1/classify", body)]
     quiet: list[tuple[float, float]] = []
     busy: list[tuple[float, float]] = []
@@ -78,18 +79,25 @@ def test_many_swaps_under_load_cost_no_request_little_time_and_no_memory(
                 time.sleep(PAUSE)
                 mib.append(usage(server).mib)
             busy.append((quiet[-1][1], time.perf_counter()))
+        time.sleep(PAUSE)
+        began = time.perf_counter()
+        time.sleep(QUIET_SECONDS)
+        quiet.append((began, time.perf_counter()))
         load.stop()
         seen = load.seen()
     settled(server)
+    after = [capacity(server, body) for _ in range(3)]
     p50, p99 = ([[seen.milliseconds(part, since=a, until=b) for a, b in spans] for spans in (quiet, busy)] for part in (50, 99))
-    ratio = median(during / without for without, during in zip(*p99, strict=True))
+    ratio = median(during / without for without, during in zip(p99[0], p99[1], strict=False))  # nothing follows the last
     figures(
         swaps=SWAPS,
         rate=rate,
         requests=len(seen.fates),
         statuses=seen.statuses(),
         turns=len(quiet),
+        capacity=f"{median(before):.1f} before, {median(after):.1f} after",
         p50_ms=" -> ".join(f"{median(values):.1f}" for values in p50),
+        quiet_p50_ms=f"{p50[0][0]:.1f} before, {p50[0][-1]:.1f} after",
         p99_ms=" -> ".join(f"{median(values):.1f} ({min(values):.0f} to {max(values):.0f})" for values in p99),
         ratio=ratio,
         swap_seconds=f"{min(seconds):.1f} to {max(seconds):.1f}",

@@ -4,7 +4,7 @@ import os
 import threading
 from contextlib import suppress
 
-from service.engine.niceness import Priority
+from service.engine.niceness import STEPS, Priority
 
 
 def places() -> set[tuple[int, int]]:
@@ -25,5 +25,10 @@ def gives_way_and_returns() -> bool:
         return places() == before  # the system does not let it return: then it does not give way
     threading.Thread(target=release.wait, daemon=True).start()
     lowered = places()
+    for timer, (_, by) in zip(priority.later, STEPS, strict=True):
+        timer.function(*timer.args)
+        if places() != {(os.SCHED_OTHER, priority.usual + by)}:
+            return False
     priority.raise_again()
+    priority.later[0].function(*priority.later[0].args)  # one that was about to begin
     return lowered == {(os.SCHED_IDLE, priority.usual)} and places() == before

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from service.engine import ipc
-from service.engine.client import EngineClient, EngineError
+from service.engine.client import KEPT, QUIET_TURNS, EngineClient, EngineError
 from service.engine.ipc import HEAD
 from service.engine.messages import Ready
 from service.errors import DeadlineExceeded
@@ -262,12 +262,20 @@ def test_who_leaves_is_told_that_the_rest_is_not_computed_and_others_go_on(engin
     play(engines, leaving, staying)
 
 
-def test_the_memory_of_a_rush_is_given_back(engines: Engines) -> None:
+def test_the_memory_of_a_rush_is_given_back_while_others_go_on(engines: Engines) -> None:
     async def scenario(client: EngineClient) -> None:
         await asyncio.gather(*(submit(client, number) for number in range(100, 190)))
+        blocked = await block(client, engines)
+        held = os.fstat(client.handle).st_blocks
+        for _ in range(QUIET_TURNS):
+            client.upkeep()
+            assert os.fstat(client.handle).st_blocks == held
         client.upkeep()
-        assert client.peak == 0
-        assert not client.slots.pixels.any()
+        assert (client.touched, client.used) == (KEPT, 1)
+        assert client.slots.pixels[:KEPT].any(axis=(1, 2, 3)).all()
+        assert not client.slots.pixels[KEPT + 22 :].any()  # a page holds 21 of these
+        engines.sessions[0].gate.set()
+        await blocked
         assert features_of(await submit(client, 5)) == [5] * 4
 
     play(engines, scenario)

@@ -98,7 +98,11 @@ def test_memory_that_is_given_back_is_no_longer_held() -> None:
     before = os.fstat(handle).st_blocks
     slots.pixels[:] = 1
     held = os.fstat(handle).st_blocks
-    slots.give_back()
     assert held - before > 7000  # of 512 bytes
+    slots.give_back(10)
+    assert 0.5 * held <= os.fstat(handle).st_blocks < 0.6 * held
+    assert slots.pixels[:10].all()
+    assert not slots.pixels[11:19].any()  # the last page holds answers too
+    slots.give_back()
     assert os.fstat(handle).st_blocks < held / 10
     os.close(handle)
