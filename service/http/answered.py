@@ -45,10 +45,15 @@ def count_status(route: str, status: int, client: Client | None) -> None:
 def tell(request: Request, route: str, status: int, outcome: str, began: float, client: Client | None) -> None:
     """The log, where it has a line for each request, and the collector of traces, where the request is one that is traced."""
     level = level_of(route, status)
-    if level >= WRITER.request_level:
+    if logs(level):
         WRITER.put(line(request, route, status, outcome, began, client, level), REQUEST_LINES)
     if request.trace is not None:
         request.trace.end(0 if status == GONE else status, outcome, facts(request))
+
+
+def logs(level: int) -> bool:
+    """Whether the log has lines for requests of this level."""
+    return level >= WRITER.request_level
 
 
 def level_of(route: str, status: int) -> int:

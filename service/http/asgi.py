@@ -3,6 +3,7 @@
 Every answer leaves through here, so every error has one shape and every request is counted.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -17,14 +18,14 @@ from service.errors import (
     UnknownPath,
     WrongMethod,
 )
-from service.http.answered import count_status, note_end, note_gone
+from service.http.answered import count_status, logs, note_end, note_gone
 from service.http.auth import ALWAYS, CLIENT, ApiKeyAuth
 from service.http.body import Disconnected, Receive
 from service.http.hosts import Hosts
 from service.http.page import ROUTE as PAGE
 from service.http.page import Page
-from service.http.problems import problem_response, respond, write_refusal
-from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, new_id, nothing, parse_head
+from service.http.problems import problem_response, respond, write_overloaded, write_refusal
+from service.http.request import App, Handler, Headers, Request, Routes, Scope, Send, given_id, new_id, nothing, parse_head
 from service.telemetry import metrics
 from service.telemetry.log import of_requests
 
@@ -104,6 +105,9 @@ class HttpApp:
                 self.access.authenticate(scope)
             self.service.check_load(scope["path"])
         except (Unauthorized, RateLimited, Overloaded) as err:
+            if isinstance(err, Overloaded) and self.tracer is None and not logs(logging.WARNING):
+                given = given_id(dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1"))
+                return write_overloaded(err, given or new_id(), scope["path"], began, more, scope.get(CLIENT))
             request = self.begin_request(scope, nothing, scope["path"])
             return write_refusal(err, request, scope["path"], began, more, scope.get(CLIENT))
         return None

@@ -9,6 +9,7 @@ import asyncio
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import httptools
@@ -31,6 +32,9 @@ PAUSE_BYTES = 65_536  # unread; with fewer the socket is read on, which tells wh
 VERSIONS = ("1.1", "1.0")
 CLOSE = (b"connection", b"close")
 Headers = Sequence[tuple[bytes, bytes]]
+OVER = SimpleNamespace(
+    response_started=True, response_complete=True, disconnected=False, keep_alive=False, message_event=Signal()
+)  # in the place of the Cycle of a request that was refused on its head
 
 
 class EarlyRefusal(Protocol):
@@ -113,6 +117,7 @@ class LimitedConnection(HttpToolsProtocol):
         self.in_head, self.begun = True, False  # a head is next; some of it is here
         self.head_bytes = 0
         self.left, self.chunked = 0, False
+        self.dropping = False  # the body belongs to a request that is refused
         self.deaf = False  # what comes is forgotten
         self.ended = False  # nothing more is said
         self.half = False  # the client says nothing more
@@ -162,6 +167,9 @@ class LimitedConnection(HttpToolsProtocol):
                 break
             pieces += not self.left
             end = self._piece()
+            if self.dropping:
+                self._drop(end)
+                continue
             if self.in_head and self.head_bytes + end - self.parsed > MAX_HEAD_BYTES:
                 self._refuse(_too_large(self.head_bytes + end - self.parsed))
                 break
@@ -213,6 +221,15 @@ class LimitedConnection(HttpToolsProtocol):
                 self.replayed = False
                 rest = rest[err.args[0] :]
 
+    def _drop(self, end: int) -> None:
+        """Forget a body, or a part, which its parser never sees; the request behind it has a new one."""
+        self.left -= end - self.parsed
+        self.parsed = end
+        if not self.left:
+            self.dropping, self.in_head = False, True
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
     def on_message_begin(self) -> None:
         if not self.replayed:
             super().on_message_begin()
@@ -248,7 +265,14 @@ class LimitedConnection(HttpToolsProtocol):
         self.in_head = self.begun = False
         self.head_bytes, self.tail = 0, b""
         expects = fields.get(b"expect", b"").lower() == b"100-continue"
-        self.cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()  # pyright: ignore[reportOptionalMemberAccess]
+        keep_alive = keep_alive and not (self.front.draining or self.half)
+        self.account.begun += 1
+        answer, closes = self._refusal(expects or not keep_alive)
+        if answer is not None:
+            self._begin_refused(answer, closes)
+            return
+        self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -258,10 +282,30 @@ class LimitedConnection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=Signal(),
             expect_100_continue=expects,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),  # pyright: ignore[reportOptionalMemberAccess]
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        self._begin(self.cycle)
+        task = self.loop.create_task(cycle.run_asgi(cast(Any, self.app)))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _refusal(self, closes: bool) -> tuple[bytes | None, bool]:
+        """The whole answer to a request that is refused on its head, None where it is let in; and whether the connection ends
+        with it: ``closes``, or for want of a place.
+        """
+        if self.crowded and not self._has_place(self.scope["path"]):
+            return self._word(self._no_place()), True
+        headers = self.server_state.default_headers
+        return self.front.refuse_early(self.scope, [*headers, CLOSE] if closes else headers), closes
+
+    def _begin_refused(self, answer: bytes, closes: bool) -> None:
+        """Answer, without a task, and drop the body."""
+        self.cycle = cast(Any, self.cycle or OVER)  # that of the request before is over as well
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        self.dropping = self.left > 0
+        if closes:
+            self._end()
 
     def _check(self, version: str, fields: Mapping[bytes, bytes]) -> None:
         """Raises MalformedRequest for a head that another server on the way could read differently (RFC 9112, 3.2 and 6.1)."""
@@ -286,29 +330,6 @@ class LimitedConnection(HttpToolsProtocol):
         if not self.chunked:
             self.left -= len(body)
         super().on_body(body)
-
-    def _begin(self, cycle: RequestResponseCycle) -> None:
-        """Refuse a request on its head, or have it answered in a task."""
-        self.account.begun += 1
-        if self.front.draining or self.half:
-            cycle.keep_alive = False
-        closes = cycle.waiting_for_100_continue or not cycle.keep_alive
-        if self.crowded and not self._has_place(cycle.scope["path"]):
-            answer, closes = self._word(self._no_place()), True
-        else:
-            headers = self.server_state.default_headers
-            answer = self.front.refuse_early(cycle.scope, [*headers, CLOSE] if closes else headers)
-        if answer is None:
-            task = self.loop.create_task(cycle.run_asgi(cast(Any, self.app)))
-            task.add_done_callback(self.tasks.discard)
-            self.tasks.add(task)
-            return
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        self.server_state.total_requests += 1
-        self.transport.write(answer)
-        if closes:
-            self._end()
 
     def _has_place(self, path: str) -> bool:
         """Whether a request that came when all places were taken is let in: who holds one without a request gives way."""

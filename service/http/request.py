@@ -143,10 +143,13 @@ def new_id() -> str:
 def parse_head(scope: Scope, receive: Receive) -> Request:
     """The request without its body; the caller's X-Request-ID is taken where it is a safe one."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    given = headers.get("x-request-id", "")
-    given = given if REQUEST_ID.fullmatch(given) else ""
-    query = scope["query_string"].decode("latin-1")
+    query, given = scope["query_string"].decode("latin-1"), given_id(headers.get("x-request-id", ""))
     return Request(scope["method"], scope["path"], query, headers, receive, new_id(), given=given)
+
+
+def given_id(text: str) -> str:
+    """An X-Request-ID as a caller sent it, where it is a safe one; else nothing."""
+    return text if REQUEST_ID.fullmatch(text) else ""
 
 
 async def nothing() -> MutableMapping[str, Any]:

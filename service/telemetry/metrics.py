@@ -269,6 +269,11 @@ def requests_answered(route: str, status: int) -> Counter:
 
 
 @cache
+def rejected(reason: str) -> Counter:
+    return REJECTIONS.labels(reason)
+
+
+@cache
 def request_seconds(route: str) -> Histogram:
     return REQUEST_SECONDS.labels(route)
 

@@ -11,6 +11,7 @@ from service.errors import HeadTooLarge, ImageTooLarge, Overloaded
 from service.http.asgi import OTHER, HttpApp
 from service.http.problems import describe
 from service.http.request import json_response, nothing, parse_head
+from service.telemetry.log import NEVER, WRITER
 from tests.service.http.behind import ROUTES, SECRET, Behind, Inner, call, count, request
 
 
@@ -200,12 +201,15 @@ def test_the_service_is_asked_for_its_routes_once_and_only_at_the_first_request(
     assert behind.asked == 1
 
 
-def early(path: str, method: str = "POST", error: Overloaded | None = None, started: bool = True) -> bytes | None:
+def early(
+    path: str, method: str = "POST", error: Overloaded | None = None, started: bool = True, given: bytes = b"mine"
+) -> bytes | None:
     http_app = HttpApp(Inner(), lambda: Behind(error))
     if started:
         request("/page", "GET", http_app=http_app)
-    headers = [(b"x-request-id", b"mine")]
-    return http_app.refuse_early({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}, ())
+    headers = [(b"x-request-id", given)]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+    return http_app.refuse_early(scope, [(b"date", b"today"), (b"connection", b"close")])
 
 
 def test_an_overloaded_service_refuses_on_the_head_with_the_same_answer_as_later() -> None:
@@ -221,6 +225,30 @@ def test_an_overloaded_service_refuses_on_the_head_with_the_same_answer_as_later
     assert (json.loads(body)["code"], json.loads(body)["detail"]) == ("overloaded", "too much")
     after = count("hubel_rejections_total", reason="overloaded"), count("hubel_requests_total", route="/echo", status="503")
     assert after == (before[0] + 1, before[1] + 1)
+
+
+def test_the_answer_is_the_same_whether_the_log_has_a_line_for_each_request_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"reason": "overloaded"}, {"route": "/echo", "status": "503"}, {"route": "/echo"}
+    metrics = "hubel_rejections_total", "hubel_requests_total", "hubel_request_duration_seconds_count"
+
+    def counts() -> list[float]:
+        return [count(metric, **labels) for metric, labels in zip(metrics, names, strict=True)]
+
+    seen: list[tuple[bytes | None, list[float]]] = []
+    for level in (logging.WARNING, NEVER):
+        monkeypatch.setattr(WRITER, "request_level", level)
+        before = counts()
+        answer = early("/echo", error=Overloaded("too much", 3))
+        seen.append((answer, [after - was for after, was in zip(counts(), before, strict=True)]))
+    assert seen[0] == seen[1]
+    assert seen[0][1] == [1, 1, 1]
+
+
+def test_an_overloaded_service_gives_back_no_request_id_that_is_not_a_safe_one() -> None:
+    answer = early("/echo", error=Overloaded("too much", 3), given=b"a b\xff")
+    assert answer is not None
+    assert b"a b" not in answer
+    assert re.search(rb"x-request-id: [0-9a-f]{32}\r\n", answer)
 
 
 @pytest.mark.parametrize(("path", "method"), [("/page", "GET"), ("/nothing", "POST"), ("/echo", "GET"), ("/page", "POST")])

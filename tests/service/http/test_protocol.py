@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
+import pytest
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
@@ -248,6 +249,33 @@ def test_the_body_of_a_request_refused_on_its_head_has_to_come_in_time() -> None
         return received
 
     assert behind_a_door(scenario).startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.parametrize("cut", [1, 20, 66, 67, 100, 165, 166, 167, 200])
+@pytest.mark.parametrize("more", [b"", b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n"])
+def test_behind_the_body_of_a_request_refused_on_its_head_the_next_one_begins(cut: int, more: bytes) -> None:
+    refused = b"POST / HTTP/1.1\r\nhost: x\r\n" + more + b"content-length: 100\r\n\r\n" + b"GET /no HTTP/1.1\r\n\r\n" * 5
+    chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    empty = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    sent = refused + chunked + refused + empty + refused
+
+    async def scenario(door: Door) -> list[bytes]:
+        door.front.overloaded = True
+        reader, writer = await door.open()
+        writer.write(sent[:cut])
+        await asyncio.sleep(0.02)
+        writer.write(sent[cut:])
+        answers = [await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) for _ in range(5)]
+        door.front.overloaded = False
+        writer.write(b"POST /next HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc")
+        answers.append(await asyncio.wait_for(reader.readuntil(b"]]"), 5))
+        writer.close()
+        assert door.front.calls == 1
+        return answers
+
+    *answers, last = behind_a_door(scenario)
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 503"] * 5
+    assert b'["POST", "/next", "abc", ' in last
 
 
 def test_a_client_that_does_not_take_its_answer_is_let_go() -> None:
