@@ -7,6 +7,8 @@ import mmap
 import os
 from dataclasses import dataclass
 
+from service.inference.admission import ADMITTED, LINED
+
 FRONTS, ENGINES = 64, 8  # most of each at a time
 WORD = 8  # bytes of a number, a double
 KINDS = 5  # of a front's numbers: images admitted, when work of each share was last, images in the line
@@ -36,6 +38,13 @@ class Board:
         """One kind of the fronts' numbers, by their place: 0 is images admitted, 1 to 3 times of the shares, 4 images in
         the line of decoding that the network will soon have."""
         return self.words[kind * FRONTS : (kind + 1) * FRONTS]
+
+    def coming(self) -> int:
+        """Images that the one engine has to compute: those admitted, and those in the line. 0 where there are several engines,
+        as nobody knows whose they are."""
+        if sum(row.alive > 0 for row in self.rows) > 1:
+            return 0
+        return int(sum(self.numbers(ADMITTED)) + sum(self.numbers(LINED)))
 
     def forget(self, place: int) -> None:
         """The front in a place is gone, and with it what waited there."""

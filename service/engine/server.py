@@ -101,7 +101,7 @@ class SlotJob:
 class EngineServer:
     """Computes what fronts that connect to ``listener`` ask of ``session``, until nobody may ask any more: the supervisor, at
     the other end of ``control``, has gone or closed it, and so have all fronts. activate: called when it says so. head: what
-    class maps are made of, or why there are none.
+    class maps are made of, or why there are none. coming: as of ``Batcher``.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class EngineServer:
         request: Load,
         activate: Callable[[], object] = lambda: None,
         head: Head | Unexplained = NO_HEAD,
+        coming: Callable[[], int] = lambda: 0,
     ) -> None:
         self.listener = listener
         self.control = control
@@ -120,7 +121,9 @@ class EngineServer:
         self.row = row
         self.activate = activate
         self.head = head if isinstance(head, Head) else None
-        self.batcher = Batcher(self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait, room=session.batch)
+        self.batcher = Batcher(
+            self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait, room=session.batch, coming=coming
+        )
         self.batcher.seconds_per_image = session.seconds_per_image  # until a batch has run
         row.end(self.batcher.seconds_per_image, self.batcher.spare_from)
         self.fronts: set[Front] = set()
@@ -305,7 +308,8 @@ def serve(listener: socket.socket, control: MessageSocket, board: Board, rest: f
         row = board.engine(request.place)
         row.clear()
         row.beat(time.perf_counter())
-        server = EngineServer(listener, control, session, row, request, activate, head)
+        coming = (lambda: 0) if session.way.sized else board.coming  # a GPU does not compute where images are decoded
+        server = EngineServer(listener, control, session, row, request, activate, head, coming)
         control.send(Loaded())
         server.run()
     return 0

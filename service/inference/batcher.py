@@ -1,8 +1,10 @@
 """Stage queue: single images -> batches -> single answers, in the thread that computes.
 
-An idle network starts at once on what is there; what comes while it runs makes the next batch. Work whose waiter is gone or
-whose deadline has passed is dropped before it runs. When a batch fails, its members are tried one by one, so that a bad one fails
-alone. An image that was being computed when an engine died is computed by itself, so that it takes no others with it again.
+An idle network starts at once on what is there; what comes while it runs makes the next batch. Where enough images to fill one
+are being decoded on the same cores, it waits a moment for them, as small batches would take the cores from decoding. Work whose
+waiter is gone or whose deadline has passed is dropped before it runs. When a batch fails, its members are tried one by one, so
+that a bad one fails alone. An image that was being computed when an engine died is computed by itself, so that it takes no others
+with it again.
 """
 
 import math
@@ -22,6 +24,8 @@ Reason = Literal["disconnected", "deadline"]
 INTERACTIVE, BULK, SPARE = range(3)  # lanes; spare: nobody waits for it
 
 BATCH_SECONDS = 0.5  # of a pass, at most, where single images take less: what comes meanwhile waits for all of it
+FILL_SECONDS = 0.025  # that a batch waits, at most, for images that are on their way, where there are enough to fill it
+LOOK_SECONDS = 0.002  # until it looks again whether there are
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
 RECENT_SECONDS = 1.0  # a class of work yields to a more important one that arrived within this time
@@ -69,13 +73,21 @@ class Batcher:
 
     compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each. max_batch: images computed together,
     fewer where they take more than BATCH_SECONDS. max_wait: seconds that a batch which is not full waits for more, after the
-    network was busy. room: for the pixels of n images that are computed together; None: any memory.
+    network was busy. room: for the pixels of n images that are computed together; None: any memory. coming: how many images are
+    being decoded, queued or computed.
     """
 
     def __init__(
-        self, compute: Compute, *, max_batch: int, max_wait: float = 0.0, room: Callable[[int], Pixels] | None = None
+        self,
+        compute: Compute,
+        *,
+        max_batch: int,
+        max_wait: float = 0.0,
+        room: Callable[[int], Pixels] | None = None,
+        coming: Callable[[], int] = lambda: 0,
     ) -> None:
         self.compute = compute
+        self.coming = coming
         self.room = room
         self.max_batch = max_batch
         self.max_wait = max_wait
@@ -84,6 +96,7 @@ class Batcher:
         self.lanes: tuple[deque[QueuedImage], deque[QueuedImage], deque[QueuedImage]] = (deque(), deque(), deque())
         self.interactive_at = -math.inf  # when the last single image came
         self.hold_until = 0.0  # a batch that is not full waits
+        self.first_at = math.inf  # since when the next batch could be computed
         self.last_end = 0.0
         self.spare_from = -math.inf  # when there is time again for what nobody waits for
 
@@ -93,16 +106,21 @@ class Batcher:
             self.interactive_at = now
 
     def due(self, now: float) -> float:
-        """Seconds until a batch is to be computed; infinite while there is nothing to compute."""
+        """Seconds until a batch is to be computed, or this is to be asked again; infinite while there is nothing to compute."""
         waiting = self._waiting()
         if not waiting:
-            self.hold_until = 0.0
+            self.hold_until, self.first_at = 0.0, math.inf
             return 0.0 if self.lanes[SPARE] else math.inf
-        return 0.0 if waiting >= self._limit() else max(0.0, self.hold_until - now)
+        if waiting >= (limit := self._limit()):
+            return 0.0
+        self.first_at = min(self.first_at, now)
+        fill = min(LOOK_SECONDS, self.first_at + FILL_SECONDS - now) if self.coming() >= limit else 0.0
+        return max(0.0, fill, self.hold_until - now)
 
     def run(self) -> None:
         """Compute the next batch, where there is one."""
         now = time.perf_counter()
+        self.first_at = math.inf
         jobs = self._take(now)
         if not jobs:
             return

@@ -9,7 +9,17 @@ import pytest
 
 from models.image.preprocess import Pixels
 from service.inference import batcher as module
-from service.inference.batcher import BULK, INTERACTIVE, SPARE, Arrays, Batcher, Compute, Reason
+from service.inference.batcher import (
+    BULK,
+    FILL_SECONDS,
+    INTERACTIVE,
+    LOOK_SECONDS,
+    SPARE,
+    Arrays,
+    Batcher,
+    Compute,
+    Reason,
+)
 
 POISON = 13
 
@@ -115,6 +125,34 @@ def test_a_single_image_is_due_at_once_where_nothing_was_computed_just_now(netwo
         assert image.row["features"].tolist() == [number, number]
         assert batcher.due(clock.now) == math.inf
     assert network.batches == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(("coming", "seconds"), [(3, 0.0), (4, FILL_SECONDS)])
+def test_a_batch_waits_for_images_that_are_being_decoded_where_they_would_fill_it(
+    network: Network, clock: Clock, coming: int, seconds: float
+) -> None:
+    batcher = Batcher(network, max_batch=4, coming=lambda: coming)
+    put(batcher, clock, Image(1))
+    began = clock.now
+    while wait := batcher.due(clock.now):
+        clock.now += wait
+    batcher.run()
+    assert clock.now - began == pytest.approx(seconds)
+    put(batcher, clock, Image(2))
+    assert batcher.due(clock.now) == min(seconds, LOOK_SECONDS)  # the next one waits as long again
+    put(batcher, clock, *several(range(3, 6)))
+    assert batcher.due(clock.now) == 0  # it is full
+    batcher.run()
+    assert network.batches == [[1], [2, 3, 4, 5]]
+
+
+def test_a_batch_waits_no_longer_where_those_on_their_way_have_gone(network: Network, clock: Clock) -> None:
+    coming = [5]
+    batcher = Batcher(network, max_batch=4, coming=lambda: coming[0])
+    put(batcher, clock, Image(1))
+    assert batcher.due(clock.now) == LOOK_SECONDS
+    coming[0] = 1
+    assert batcher.due(clock.now) == 0
 
 
 def test_what_is_there_is_computed_together_and_no_batch_is_larger_than_allowed(network: Network, clock: Clock) -> None:
