@@ -1,7 +1,7 @@
 """Before stage decode: which image is decoded next, and how much at once. Counted in pixels and time, not in images.
 
-An image's header says what its pixels may cost. Small images have threads of their own, in the order in which they come. The
-others wait in a line, and small ones too where many come: whoever asks for little goes before those who ask for much, but not for
+An image's header says what its pixels may cost. Small images have threads of their own, in the order in which they come, and
+where one is alone the event loop decodes it. The others wait in a line, and small ones too where many come: whoever asks for little goes before those who ask for much, but not for
 ever; what takes long leaves a thread free for what does not, and waits while the network has enough to do; and all together they
 hold no more memory than they may. Work whose waiter is gone is dropped.
 """
@@ -35,6 +35,7 @@ Kind = Literal["jpeg", "gathered", "png", "deep", "webp"]
 
 SMALL_PIXELS, SMALL_BYTES = 640 * 480, 1024 * 1024  # of an image that takes 30 ms at most, whatever is in it
 TINY_PIXELS, TINY_BYTES = 128 * 128, 64 * 1024  # of one that takes 2 ms
+ALONE_SECONDS = 0.008  # that the event loop itself decodes, at most, for whoever is alone
 AT_ONCE_PIXELS, AT_ONCE_BYTES = 64 * 64, 8 * 1024  # of one that takes 0.3 ms
 CROWDED_SECONDS = 0.05  # of small images that wait: then only tiny ones pass the line by
 QUICK_SECONDS = 0.05  # what takes less goes on to the network as soon as a thread is free
@@ -275,7 +276,7 @@ class DecodeQueue:
 
     async def make(self, work: Work[T], data: bytes, plan: Plan, spec: InputSpec, bulk: bool = False) -> T:
         """What ``work`` makes of the pixels of an image that was admitted, which takes about as long as to decode it."""
-        if plan.at_once:
+        if plan.at_once or self._is_alone(plan, data, spec):
             return make(work, data, spec, self.limits, plan.header)
         if not plan.small:
             return await self._run_in_line(data, plan, spec, work)
@@ -284,6 +285,13 @@ class DecodeQueue:
             made, seconds = await loop.run_in_executor(self.pool, self._make, data, plan, spec, work)
         self.small_seconds += (0.1 if self.small_seconds else 1.0) * (seconds - self.small_seconds)
         return made
+
+    def _is_alone(self, plan: Plan, data: bytes, spec: InputSpec) -> bool:
+        """Whether nobody else is here who would wait while the event loop decodes an image, which saves the way to a thread."""
+        if not plan.small or sum(self.small) > 1 or self.claims:
+            return False
+        kind, cost, _ = weigh(data, plan.header, spec)
+        return kind == "jpeg" and cost <= ALONE_SECONDS
 
     async def aside(self, work: Callable[[], T]) -> T:
         """What something makes that is no decoding and takes about a tenth of a second, in one of the line's threads."""

@@ -85,24 +85,27 @@ def test_many_swaps_under_load_cost_no_request_little_time_and_no_memory(
         quiet.append((began, time.perf_counter()))
         load.stop()
         seen = load.seen()
+        p50, p99 = (
+            [[seen.milliseconds(part, since=a, until=b) for a, b in spans] for spans in (quiet, busy)] for part in (50, 99)
+        )
+        ratio = median(during / without for without, during in zip(p99[0], p99[1], strict=False))  # nothing follows the last
+        figures(
+            swaps=SWAPS,
+            rate=rate,
+            requests=len(seen.fates),
+            statuses=seen.statuses(),
+            refused_without_swaps=sum(a <= fate.due < b for fate in seen.with_status(503) for a, b in quiet),
+            turns=len(busy),
+            p50_ms=" -> ".join(f"{median(values):.1f}" for values in p50),
+            quiet_p50_ms=f"{p50[0][0]:.1f} before, {p50[0][-1]:.1f} after",
+            p99_ms=" -> ".join(f"{median(values):.1f} ({min(values):.0f} to {max(values):.0f})" for values in p99),
+            ratio=ratio,
+            swap_seconds=f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+            mib=f"{mib[1]:.0f} after 2, {mib[-1]:.0f} after {SWAPS}",
+        )
     settled(server)
     after = [capacity(server, body) for _ in range(3)]
-    p50, p99 = ([[seen.milliseconds(part, since=a, until=b) for a, b in spans] for spans in (quiet, busy)] for part in (50, 99))
-    ratio = median(during / without for without, during in zip(p99[0], p99[1], strict=False))  # nothing follows the last
-    figures(
-        swaps=SWAPS,
-        rate=rate,
-        requests=len(seen.fates),
-        statuses=seen.statuses(),
-        turns=len(quiet),
-        capacity=f"{median(before):.1f} before, {median(after):.1f} after",
-        p50_ms=" -> ".join(f"{median(values):.1f}" for values in p50),
-        quiet_p50_ms=f"{p50[0][0]:.1f} before, {p50[0][-1]:.1f} after",
-        p99_ms=" -> ".join(f"{median(values):.1f} ({min(values):.0f} to {max(values):.0f})" for values in p99),
-        ratio=ratio,
-        swap_seconds=f"{min(seconds):.1f} to {max(seconds):.1f}",
-        mib=f"{mib[1]:.0f} after 2, {mib[-1]:.0f} after {SWAPS}",
-    )
+    figures(capacity=f"{median(before):.1f} before, {median(after):.1f} after")
     assert seen.statuses() == {"200": len(seen.fates)}
     assert set(clients.answers) == {(version, WORDS[version]) for version in (1, 2)}
     assert mib[-1] <= GROWTH * mib[1]

@@ -100,6 +100,27 @@ def named(base: bytes, name: str) -> bytes:
     return base + name.encode()
 
 
+def test_the_event_loop_itself_decodes_for_whoever_is_alone_what_takes_little(
+    make: Callable[..., DecodeQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on, threads = make(), list[tuple[int, bool]]()
+    photo, progressive = make_image("JPEG", 400, 300), make_image("JPEG", 400, 300, progressive=True)
+
+    def preprocess(data: bytes, *_: object) -> Pixels:
+        threads.append((len(data), threading.current_thread() is threading.main_thread()))
+        return np.zeros((32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(decode_queue, "preprocess", preprocess)
+
+    async def scenario() -> None:
+        for files in ([photo], [progressive], [photo, photo], [photo]):
+            await ask(on, *files)
+
+    run(scenario())
+    size = len(photo)
+    assert threads == [(size, True), (len(progressive), False), (size, False), (size, False), (size, True)]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_small_and_middling_images_pass_any_number_of_large_ones(
     make: Callable[..., DecodeQueue], decoder: Decoder, threads: int
