@@ -16,6 +16,7 @@ ADMITTED, LINED = 0, 4
 SHARES = {1.0: 1, FEATURES_SHARE: 2, BULK_SHARE: 3}
 ADMITTED_SECONDS = 10.0  # for how long places are kept for more of it
 AHEAD = 2  # batches that may always wait
+AHEAD_SECONDS = 2.0  # of a slow network, whose batches are small, also as many images as it computes in that time
 
 
 class EngineFigures(Protocol):
@@ -111,7 +112,8 @@ class Admission:
 
     def _ahead(self) -> int:
         """Images of the batches that may always wait."""
-        return AHEAD * within(BATCH_SECONDS, self.live().seconds_per_image, self.max_batch)
+        seconds = self.live().seconds_per_image
+        return max(AHEAD * within(BATCH_SECONDS, seconds, self.max_batch), within(AHEAD_SECONDS, seconds, AHEAD * self.max_batch))
 
     def _gives_way(self, share: float) -> bool:
         """Whether work of a larger share has come lately."""

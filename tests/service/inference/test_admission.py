@@ -129,11 +129,11 @@ def test_images_are_refused_when_those_before_take_too_long() -> None:
     )
 
 
-@pytest.mark.parametrize(("seconds", "together"), [(10.0, 1), (0.4, 1), (0.125, 4), (0.01, 8)])
-def test_two_batches_may_always_wait_however_slow_the_network_is(seconds: float, together: int) -> None:
-    fronts = Fronts(max_batch=8, max_queue_seconds=0.01)
+@pytest.mark.parametrize(("seconds", "images"), [(10.0, 2), (0.4, 5), (0.125, 16), (0.07, 28), (0.01, 32)])
+def test_two_batches_may_always_wait_however_slow_the_network_is(seconds: float, images: int) -> None:
+    fronts = Fronts(max_batch=16, max_queue_seconds=0.01)
     fronts.engine.seconds_per_image = seconds
-    with fronts[0].admit(together), fronts[0].admit(together - 1):
+    with fronts[0].admit(1), fronts[0].admit(images - 2):
         fronts[0].check(1)
         with fronts[0].admit(1), pytest.raises(Overloaded):
             fronts[0].check(1)
