@@ -308,7 +308,7 @@ def serve(listener: socket.socket, control: MessageSocket, board: Board, rest: f
         row = board.engine(request.place)
         row.clear()
         row.beat(time.perf_counter())
-        coming = (lambda: 0) if session.way.sized else board.coming  # a GPU does not compute where images are decoded
+        coming = board.coming if session.on_cores else lambda: 0  # a GPU need not leave the cores to those that decode
         server = EngineServer(listener, control, session, row, request, activate, head, coming)
         control.send(Loaded())
         server.run()

@@ -104,6 +104,11 @@ class OnnxSession:
             raise _explain(err, self.provider) from err
         return {name: np.asarray(value)[:n] for name, value in zip(outputs, values, strict=True)}
 
+    @property
+    def on_cores(self) -> bool:
+        """Whether it computes on the cores that decode, too."""
+        return not self.way.sized
+
     def batch(self, n: int) -> Pixels:
         """Room for n images that are to be computed next, (n, height, width, 3) uint8: where the GPU reads them by itself, if it
         does. What lies there is lost with the next ``run``.
