@@ -106,7 +106,7 @@ def command_of(options: argparse.Namespace) -> str:
     """The make command that does the same."""
     given = {"SYSTEMS": options.systems, "MODELS": options.models}
     given |= {"ROUNDS": options.rounds if options.rounds != 5 else "", "SCALE": options.scale if options.scale != 1 else ""}
-    return " ".join(["make bench", *(f"{name}={value}" for name, value in given.items() if value)])
+    return " ".join(["make bench", *(f"{name}={','.join(str(value).split())}" for name, value in given.items() if value)])
 
 
 if __name__ == "__main__":
