@@ -300,7 +300,8 @@ class LimitedConnection(HttpToolsProtocol):
 
     def _begin_refused(self, answer: bytes, closes: bool) -> None:
         """Answer, without a task, and drop the body."""
-        self.cycle = cast(Any, self.cycle or OVER)  # that of the request before is over as well
+        if self.cycle is None:  # else that of the request before, which is over as well
+            self.cycle = cast(Any, OVER)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.server_state.total_requests += 1
         self.transport.write(answer)
         self.dropping = self.left > 0
