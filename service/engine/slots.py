@@ -134,7 +134,7 @@ class Slots:
         begin = self.layout.answers + slot * self.layout.stride
         return self.memory[begin : begin + TEXT].partition(b"\0")[0].decode(errors="replace")
 
-    def give_back(self, first: int = 0) -> None:
+    def give_back(self, first: int) -> None:
         """Return to the system the memory of the pixels of the slots from the ``first`` on, none of which is in use."""
         layout = self.layout
         pixels = layout.spec.height * layout.spec.width * 3

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from service.errors import Overloaded
-from service.inference.batcher import BATCH_SECONDS, within
+from service.inference.batcher import within
 
 # Of the queue, what each kind of work may fill while weightier work comes too: bulk is refused first, features next.
 FEATURES_SHARE, BULK_SHARE = 0.5, 0.25
@@ -16,7 +16,7 @@ ADMITTED, LINED = 0, 4
 SHARES = {1.0: 1, FEATURES_SHARE: 2, BULK_SHARE: 3}
 ADMITTED_SECONDS = 10.0  # for how long places are kept for more of it
 AHEAD = 2  # batches that may always wait
-AHEAD_SECONDS = 2.0  # of a slow network, whose batches are small, also as many images as it computes in that time
+AHEAD_SECONDS = 2.0  # of a slow network, no more images of these than it computes in that time, and two
 
 
 class EngineFigures(Protocol):
@@ -112,8 +112,7 @@ class Admission:
 
     def _ahead(self) -> int:
         """Images of the batches that may always wait."""
-        seconds = self.live().seconds_per_image
-        return max(AHEAD * within(BATCH_SECONDS, seconds, self.max_batch), within(AHEAD_SECONDS, seconds, AHEAD * self.max_batch))
+        return max(AHEAD, within(AHEAD_SECONDS, self.live().seconds_per_image, AHEAD * self.max_batch))
 
     def _gives_way(self, share: float) -> bool:
         """Whether work of a larger share has come lately."""
