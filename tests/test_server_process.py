@@ -55,13 +55,18 @@ def test_requests_in_flight_at_sigterm_are_answered(start_server: StartServer, w
     patient = {"HUBEL_DEADLINE_MS": "60000", "HUBEL_MAX_QUEUE_MS": "60000"}  # none is to be refused, however slow the machine
     server = start_server(wide_store, HUBEL_MAX_BATCH="8", HUBEL_THREADS="1", **patient)
     images = [make_image("PNG", seed=i) for i in range(32)]
+    (engine,) = server.engines()
 
     async def scenario() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
-            requests = [asyncio.create_task(client.post("/v1/classify", **body_of(images, "multipart"))) for _ in range(4)]
-            while "hubel_requests_in_progress 5.0" not in (await client.get("/metrics")).text:
-                assert not any(request.done() for request in requests)
-            server.process.send_signal(signal.SIGTERM)
+            os.kill(engine, signal.SIGSTOP)  # so that none is answered before all of them are in flight
+            try:
+                requests = [asyncio.create_task(client.post("/v1/classify", **body_of(images, "multipart"))) for _ in range(4)]
+                while "hubel_requests_in_progress 5.0" not in (await client.get("/metrics")).text:
+                    assert not any(request.done() for request in requests)
+                server.process.send_signal(signal.SIGTERM)
+            finally:
+                os.kill(engine, signal.SIGCONT)
             return list(await asyncio.gather(*requests))
 
     for response in asyncio.run(scenario()):
