@@ -10,9 +10,9 @@ from models.package.manifest import Manifest
 
 class Load(Struct, frozen=True, tag=True):
     """To an engine: what is to be loaded, and how. folder: of the package. place: the engine's on the board. aside: another
-    version answers meanwhile, to which it gives way. again: it takes the place of one that has computed, and there is no time to
-    lose. max_batch: 0 is by the device. max_wait: seconds that a batch which is not full waits for more. gpu_memory: bytes; 0:
-    any.
+    version answers meanwhile, to which it gives way: it does no more than it must. again: it takes the place of one that has
+    computed, and there is no time to lose. max_batch: 0 is by the device. max_wait: seconds that a batch which is not full waits
+    for more. gpu_memory: bytes; 0: any.
     """
 
     folder: str

@@ -278,7 +278,7 @@ def load(request: Load, rest: float) -> OnnxSession:
     began = time.perf_counter()
     key = Path(request.key) if request.key else None
     session = OnnxSession(Path(request.folder), request.device, request.precision, request.threads, key, request.gpu_memory)
-    session.warm(request.max_batch, rest, brief=request.again)
+    session.warm(request.max_batch, rest, brief=request.again or request.aside)
     what = (session.manifest.id, session.provider, session.precision, request.threads, time.perf_counter() - began)
     log.info("loaded %s on %s in %s, %d threads, in %.1f s", *what)
     return session

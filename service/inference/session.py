@@ -128,7 +128,7 @@ class OnnxSession:
         """Run a batch of every size that will occur, so that no request pays for the first of its size.
 
         max_batch: images computed together; 0: as many as suit the device. rest: seconds of pause for each second of work, where
-        another version serves meanwhile. brief: only the smallest and the largest, where every size is computed by one session:
+        another version serves meanwhile. brief: only the largest and the smallest, where every size is computed by one session:
         the first batch of another costs some milliseconds more.
 
         Raises:
@@ -137,7 +137,8 @@ class OnnxSession:
         most = max_batch or self.way.batch
         self.sizes = doubled(most) if self.way.sized else sizes(most)
         work = self._open_sizes() if self.way.sized else self._run_empty
-        for size in {self.sizes[0], self.sizes[-1]} if brief and not self.way.sized else self.sizes:
+        order = self.sizes if self.way.sized else self.sizes[::-1]  # largest first: the others fit into its memory
+        for size in (order[0], order[-1]) if brief and not self.way.sized else order:
             began = time.perf_counter()
             work(size)
             time.sleep(rest * (time.perf_counter() - began))

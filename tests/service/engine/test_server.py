@@ -25,6 +25,7 @@ from service.engine.start import OwnEngine
 from service.errors import OutOfMemory
 from service.inference.backends.choice import DeviceLost
 from service.inference.job import Job
+from service.inference.session import OnnxSession
 from tests.factories import LABELS, make_manifest, make_package, make_picture, run_onnx
 from tests.server import runs
 from tests.service.engine.fakes import BLOCKED, LATE, SPEC, Engines, image, until
@@ -277,3 +278,15 @@ def test_a_board_that_another_process_opens_shows_the_same() -> None:
     command = [sys.executable, "-c", program, str(board.handle)]
     shown = subprocess.run(command, pass_fds=[board.handle], capture_output=True, text=True, check=True, timeout=60)
     assert shown.stdout == "7.0\n"
+
+
+@pytest.mark.parametrize(
+    ("aside", "again", "sizes"), [(False, False, [4, 3, 2, 1]), (True, False, [4, 1]), (False, True, [4, 1])]
+)
+def test_an_engine_that_others_wait_for_is_warmed_briefly(
+    store: Path, aside: bool, again: bool, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    monkeypatch.setattr(OnnxSession, "_run_empty", lambda _, size: ran.append(size))
+    server.load(Load(str(store / "tiny" / "1"), "cpu", "auto", 1, "", 4, aside=aside, again=again), rest=0.0)
+    assert ran == [*sizes, 1]

@@ -156,8 +156,17 @@ def test_every_size_that_will_occur_is_warmed(published: Path) -> None:
     recorder = Recorder(cast(Any, runtime.session))
     runtime.session = cast(Any, recorder)
     runtime.warm(40)
-    assert recorder.sizes == [*sizes(40), 1]  # the last to see how long it takes
+    assert recorder.sizes == [*reversed(sizes(40)), 1]  # the last to see how long it takes
     assert runtime.seconds_per_image > 0
+
+
+def test_a_brief_warm_up_takes_the_memory_of_the_largest_batch_alone(published: Path) -> None:
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
+    recorder = Recorder(cast(Any, runtime.session))
+    runtime.session = cast(Any, recorder)
+    runtime.warm(40, brief=True)
+    assert recorder.sizes == [40, 1, 1]
+    assert runtime.sizes == sizes(40)
 
 
 def test_one_that_was_closed_computes_nothing_more(published: Path) -> None:
