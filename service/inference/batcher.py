@@ -26,6 +26,7 @@ INTERACTIVE, BULK, SPARE = range(3)  # lanes; spare: nobody waits for it
 BATCH_SECONDS = 0.5  # of a pass, at most, where single images take less: what comes meanwhile waits for all of it
 FILL_SECONDS = 0.025  # that a batch waits, at most, for images that are on their way, where there are enough to fill it
 LOOK_SECONDS = 0.002  # until it looks again whether there are
+NEWEST = 0.1  # weight of a pass in the average of what an image takes; the first ones count alike
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
 RECENT_SECONDS = 1.0  # a class of work yields to a more important one that arrived within this time
@@ -91,7 +92,8 @@ class Batcher:
         self.room = room
         self.max_batch = max_batch
         self.max_wait = max_wait
-        self.seconds_per_image = 0.0  # moving average while busy; 0 until a batch has run
+        self.seconds_per_image = 0.0  # moving average while busy; a guess, or 0, until a batch has run
+        self.passes = 0  # in it
         self.suspects: deque[QueuedImage] = deque()
         self.lanes: tuple[deque[QueuedImage], deque[QueuedImage], deque[QueuedImage]] = (deque(), deque(), deque())
         self.interactive_at = -math.inf  # when the last single image came
@@ -131,7 +133,8 @@ class Batcher:
             return
         if runs:
             seconds = (ended - max(self.last_end, now)) / sum(runs)
-            self.seconds_per_image += (0.1 if self.seconds_per_image else 1.0) * (seconds - self.seconds_per_image)
+            self.passes += 1
+            self.seconds_per_image += max(NEWEST, 1 / self.passes) * (seconds - self.seconds_per_image)
         self.last_end = ended
         self.hold_until = ended + self.max_wait if self.max_wait else 0.0
 

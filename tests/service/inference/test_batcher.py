@@ -314,15 +314,27 @@ def test_each_image_is_told_when_its_pass_was_how_many_were_in_it_and_which_was_
 
 
 def test_the_time_an_image_takes_is_learnt_from_the_batches(clock: Clock) -> None:
-    network = Network(clock, seconds=0.5)
-    batcher = Batcher(network, max_batch=2)
+    batcher = Batcher(network := Network(clock, seconds=0.02), max_batch=2)
+
+    def compute(seconds: float) -> float:
+        network.seconds = seconds
+        put(batcher, clock, *several(range(2)))
+        batcher.run()
+        return batcher.seconds_per_image
+
+    assert compute(0.02) == pytest.approx(0.01)
+    assert compute(0.06) == pytest.approx((0.01 + 0.03) / 2)
+    before = [compute(0.06) for _ in range(100)][-1]
+    assert before == pytest.approx(0.03, rel=0.01)
+    assert compute(0.02) == pytest.approx(before + 0.1 * (0.01 - before))
+
+
+def test_a_guess_counts_until_the_first_batch_has_run(clock: Clock) -> None:
+    batcher = Batcher(Network(clock, seconds=0.5), max_batch=2)
+    batcher.seconds_per_image = 0.125
     put(batcher, clock, *several(range(2)))
     batcher.run()
     assert batcher.seconds_per_image == 0.25
-    network.seconds = 1.5
-    put(batcher, clock, *several(range(2)))
-    batcher.run()
-    assert batcher.seconds_per_image == pytest.approx(0.25 + 0.1 * (0.75 - 0.25))
 
 
 def test_what_nobody_waits_for_is_computed_when_there_is_nothing_else_and_seldom(clock: Clock) -> None:

@@ -1,9 +1,11 @@
 """Stage infer: a package that is what its manifest says answers as its graph does; every other one is refused."""
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -167,6 +169,19 @@ def test_a_brief_warm_up_takes_the_memory_of_the_largest_batch_alone(published: 
     runtime.warm(40, brief=True)
     assert recorder.sizes == [40, 1, 1]
     assert runtime.sizes == sizes(40)
+
+
+def test_what_an_image_takes_is_not_told_by_a_moment_when_others_have_the_cores(published: Path) -> None:
+    runtime = OnnxSession(published, "cpu", "auto", threads=1)
+    session = cast(Any, runtime.session)
+
+    def run(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return session.run(*arguments)
+
+    runtime.session = cast(Any, SimpleNamespace(run=run))
+    runtime.warm(1)
+    assert 0 < runtime.seconds_per_image < 0.1
 
 
 def test_one_that_was_closed_computes_nothing_more(published: Path) -> None:
