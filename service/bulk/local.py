@@ -15,7 +15,7 @@ from service.bulk.model import Pair
 from service.errors import OutOfMemory
 from service.inference import postprocess
 from service.inference.backends.choice import DeviceError, DeviceLost
-from service.inference.decode_queue import give_back_large_blocks
+from service.inference.heap import give_back_large_blocks
 from service.inference.session import Arrays, OnnxSession
 from service.settings import Settings, available_cores
 

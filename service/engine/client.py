@@ -23,6 +23,7 @@ from models.image.preprocess import Pixels
 from models.package.manifest import Manifest
 from service.engine import ipc, messages
 from service.engine.board import Board
+from service.engine.high_water import HighWater
 from service.engine.ipc import MessageSocket
 from service.engine.messages import Ready
 from service.engine.slots import COUNT, DONE, FAILED, LATE, NUMBER, SKIPPED, Slots
@@ -35,7 +36,6 @@ from service.inference.job import Job
 STRIKES = 2  # engines that died while they computed an image; then it fails
 READ = 2**16  # bytes that are read at a time
 KEPT = 64  # slots whose memory is kept
-QUIET_TURNS = 5  # of upkeep, after which the memory of those is given back that none of them found in use
 ERRORS = {kind.__name__: kind for kind in (OutOfMemory,)}
 log = logging.getLogger("hubel")
 
@@ -70,9 +70,8 @@ class EngineClient:
         self.waiters: deque[asyncio.Future[None]] = deque()  # for a free one
         self.jobs: dict[int, Job] = {}
         self.filled: list[int] = []  # slots that the engine is to be told of
-        self.touched = 0  # slots that have memory: the first so many
-        self.used = 0  # of them, the first so many were in use since the last upkeep
-        self.peaks: deque[int] = deque(maxlen=QUIET_TURNS)  # the same of the turns before
+        self.used = 0  # the first so many were in use since the last upkeep
+        self.touched = HighWater(KEPT)  # they have memory
         self.unsent, self.unread = b"", b""
         self.greeted = True  # the engine of now has said what it is
         self.planned = self.writing = False
@@ -285,15 +284,14 @@ class EngineClient:
         self.jobs.clear()
         self._wake()
 
-    def upkeep(self) -> None:
-        """Is due about once a second: give back memory that a rush has taken, once it is over for some turns."""
-        self.touched = max(self.touched, self.used)
-        self.peaks.append(self.used)
-        self.used = max(self.jobs, default=-1) + 1
-        keep = max(KEPT, *self.peaks)
-        if keep < self.touched and len(self.peaks) == QUIET_TURNS:
+    def upkeep(self) -> int:
+        """Is due about once a second: give back memory that a rush has taken, once it is over for some turns. Returns how many
+        images there were at once, about, since the turn before.
+        """
+        used, self.used = self.used, max(self.jobs, default=-1) + 1
+        if (keep := self.touched.turn(used)) is not None:
             self.slots.give_back(keep)
-            self.touched = keep
+        return used
 
     def close(self) -> None:
         """Leave the engine; what is still asked for is not computed."""

@@ -7,7 +7,6 @@ while the network has enough to do; and all together they hold no more memory th
 """
 
 import asyncio
-import ctypes
 import math
 import os
 import struct
@@ -29,6 +28,7 @@ from models.image.spec import InputSpec
 from service.errors import HubelError, Overloaded
 from service.inference.batcher import Reason
 from service.inference.decode import Work, inspect, make
+from service.inference.heap import give_back_large_blocks
 
 T = TypeVar("T")
 Kind = Literal["jpeg", "gathered", "png", "deep", "webp"]
@@ -67,8 +67,6 @@ COSTS: dict[Kind, Cost] = {
     "deep": Cost(25, 10, 14),  # a PNG of 16 bits, interlaced or with an alpha channel
     "webp": Cost(25, 8, 12 if webp.is_called() else 18),
 }
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # as glibc's mallopt calls them
-LARGE_BLOCK = 8 * 1024 * 1024  # bytes
 SCAN = 0.5  # nanoseconds a pixel, for each scan of a JPEG
 assert max(cost.memory + cost.scaled for cost in COSTS.values()) == DECODED_BYTES
 
@@ -384,18 +382,6 @@ def give_way() -> None:
     """Let this thread have the processor after those that answer; on Linux alone each thread has a place of its own."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + NICER))
-
-
-def give_back_large_blocks() -> None:
-    """Have the C library return large blocks to the system when they are freed. Else each thread that ever decoded a large
-    image may keep the memory of one, as blocks that were freed make it take ever larger ones for small.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
-        mallopt(TRIM_THRESHOLD, 2 * LARGE_BLOCK)  # in proportion, as it is by itself while neither is set
-    except (AttributeError, OSError):  # not glibc
-        return
 
 
 def left(plan: Plan, now: float) -> float:

@@ -11,8 +11,10 @@ from typing import Protocol
 
 from models.image.preprocess import Pixels
 from models.package.manifest import Manifest
-from service.engine.client import EngineError
+from service.engine.client import KEPT, EngineError
+from service.engine.high_water import HighWater
 from service.inference.class_map import LIKELIEST
+from service.inference.heap import give_back_heap
 from service.inference.job import Job
 from service.rollout.messages import ActiveCandidate, DesiredState, ObservedState
 from service.telemetry import metrics
@@ -42,7 +44,7 @@ class Engine(Protocol):
 
     async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None: ...
 
-    def upkeep(self) -> None: ...
+    def upkeep(self) -> int: ...
 
     def close(self) -> None: ...
 
@@ -94,6 +96,7 @@ class LoadedModels:
         self.held: dict[int, LoadedModel] = {}
         self.serving = self._hold(first)
         self.desired = DesiredState(self.serving.version)
+        self.rush = HighWater(KEPT)  # images at once, whose bodies and pixels lie in the heap
         self.connecting: dict[int, asyncio.Task[None]] = {}
         announce(self.serving)
 
@@ -125,9 +128,10 @@ class LoadedModels:
         return ObservedState(serves=self.serving.version)
 
     def upkeep(self) -> None:
-        """Is due about once a second."""
-        for held in {self.serving, *self.held.values()}:
-            held.engine.upkeep()
+        """Is due about once a second: give back what a rush has taken."""
+        images = sum(held.engine.upkeep() for held in {self.serving, *self.held.values()})
+        if self.rush.turn(images) is not None:
+            give_back_heap()
 
     def close(self) -> None:
         """Leave all of them, for the end."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from models.image.preprocess import Pixels
-from service.engine.client import EngineError
+from service.engine.client import KEPT, EngineError
+from service.engine.high_water import QUIET_TURNS
 from service.inference.job import Job
 from service.rollout import loaded as module
 from service.rollout.loaded import LoadedModel, LoadedModels
@@ -35,7 +36,7 @@ class Fake:
         self.unexplained = ""
         self.changed: Callable[[], object] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.upkeeps = 0
+        self.upkeeps = self.images = 0
         self.closed = False
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,8 +54,9 @@ class Fake:
     async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None:
         return await self.submit(pixels, outputs, 0.0)
 
-    def upkeep(self) -> None:
+    def upkeep(self) -> int:
         self.upkeeps += 1
+        return self.images
 
     def close(self) -> None:
         self.closed = True
@@ -313,6 +315,22 @@ def test_that_the_live_engine_is_another_is_announced_and_of_a_candidate_it_is_n
         assert scene.announced == [1, 1, 2, 2]
 
     play(scenario)
+
+
+def test_the_heap_is_given_back_once_a_rush_on_all_engines_together_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(module, "give_back_heap", lambda: given.append(turn))
+    turn = 0
+
+    async def scenario(scene: Scene) -> None:
+        nonlocal turn
+        await scene.hold()
+        for turn in range(20):
+            scene.first.images = scene.engines["two"].images = KEPT if turn == 2 else KEPT // 2
+            scene.loaded.upkeep()
+
+    play(scenario)
+    assert given == [2 + QUIET_TURNS]
 
 
 def test_all_are_looked_after_and_left_at_the_end() -> None:

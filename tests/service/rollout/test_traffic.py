@@ -64,7 +64,8 @@ class Fake:
     async def spare(self, pixels: Pixels, outputs: tuple[str, ...]) -> Job | None:
         return await self.submit(pixels, outputs, math.inf) if self.spared else None
 
-    def upkeep(self) -> None: ...
+    def upkeep(self) -> int:
+        return 0
 
     def close(self) -> None: ...
 
