@@ -122,9 +122,13 @@ class EngineServer:
         self.activate = activate
         self.head = head if isinstance(head, Head) else None
         self.batcher = Batcher(
-            self._infer, max_batch=session.sizes[-1], max_wait=request.max_wait, room=session.batch, coming=coming
+            self._infer,
+            max_batch=session.sizes[-1],
+            max_wait=request.max_wait,
+            room=session.batch,
+            coming=coming,
+            guess=session.seconds_per_image,
         )
-        self.batcher.seconds_per_image = session.seconds_per_image  # until a batch has run
         row.end(self.batcher.seconds_per_image, self.batcher.spare_from)
         self.fronts: set[Front] = set()
         self.ending = False

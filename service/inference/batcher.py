@@ -26,7 +26,7 @@ INTERACTIVE, BULK, SPARE = range(3)  # lanes; spare: nobody waits for it
 BATCH_SECONDS = 0.5  # of a pass, at most, where single images take less: what comes meanwhile waits for all of it
 FILL_SECONDS = 0.025  # that a batch waits, at most, for images that are on their way, where there are enough to fill it
 LOOK_SECONDS = 0.002  # until it looks again whether there are
-NEWEST = 0.1  # weight of a pass in the average of what an image takes; the first ones count alike
+NEWEST = 0.1  # weight of a pass in the average of what an image takes, at least; the first ones count by their images
 BULK_SHARE = 4  # of a batch, one part in four is for bulk while some waits, so that it is slow but never starved
 BULK_SECONDS = 0.025  # of bulk in a batch, at most, while single images come too, which wait until it is computed
 RECENT_SECONDS = 1.0  # a class of work yields to a more important one that arrived within this time
@@ -75,7 +75,7 @@ class Batcher:
     compute: (n, height, width, 3) uint8 and names of outputs -> arrays with n rows each. max_batch: images computed together,
     fewer where they take more than BATCH_SECONDS. max_wait: seconds that a batch which is not full waits for more, after the
     network was busy. room: for the pixels of n images that are computed together; None: any memory. coming: how many images are
-    being decoded, queued or computed.
+    being decoded, queued or computed. guess: seconds that an image takes, 0 where nobody knows until a batch has run.
     """
 
     def __init__(
@@ -86,14 +86,15 @@ class Batcher:
         max_wait: float = 0.0,
         room: Callable[[int], Pixels] | None = None,
         coming: Callable[[], int] = lambda: 0,
+        guess: float = 0.0,
     ) -> None:
         self.compute = compute
         self.coming = coming
         self.room = room
         self.max_batch = max_batch
         self.max_wait = max_wait
-        self.seconds_per_image = 0.0  # moving average while busy; a guess, or 0, until a batch has run
-        self.passes = 0  # in it
+        self.seconds_per_image = guess  # moving average while busy
+        self.images = max_batch if guess else 0  # in it: a guess counts as a full batch
         self.suspects: deque[QueuedImage] = deque()
         self.lanes: tuple[deque[QueuedImage], deque[QueuedImage], deque[QueuedImage]] = (deque(), deque(), deque())
         self.interactive_at = -math.inf  # when the last single image came
@@ -133,8 +134,8 @@ class Batcher:
             return
         if runs:
             seconds = (ended - max(self.last_end, now)) / sum(runs)
-            self.passes += 1
-            self.seconds_per_image += max(NEWEST, 1 / self.passes) * (seconds - self.seconds_per_image)
+            self.images += sum(runs)
+            self.seconds_per_image += max(NEWEST, sum(runs) / self.images) * (seconds - self.seconds_per_image)
         self.last_end = ended
         self.hold_until = ended + self.max_wait if self.max_wait else 0.0
 

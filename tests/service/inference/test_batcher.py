@@ -329,12 +329,14 @@ def test_the_time_an_image_takes_is_learnt_from_the_batches(clock: Clock) -> Non
     assert compute(0.02) == pytest.approx(before + 0.1 * (0.01 - before))
 
 
-def test_a_guess_counts_until_the_first_batch_has_run(clock: Clock) -> None:
-    batcher = Batcher(Network(clock, seconds=0.5), max_batch=2)
-    batcher.seconds_per_image = 0.125
-    put(batcher, clock, *several(range(2)))
+def test_a_guess_counts_as_a_full_batch(clock: Clock) -> None:
+    batcher = Batcher(Network(clock, seconds=0.04), max_batch=4, guess=0.02)
+    put(batcher, clock, Image(1))
     batcher.run()
-    assert batcher.seconds_per_image == 0.25
+    assert batcher.seconds_per_image == pytest.approx((4 * 0.02 + 0.04) / 5)
+    put(batcher, clock, *several(range(4)))
+    batcher.run()
+    assert batcher.seconds_per_image == pytest.approx((4 * 0.02 + 0.04 + 4 * 0.01) / 9)
 
 
 def test_what_nobody_waits_for_is_computed_when_there_is_nothing_else_and_seldom(clock: Clock) -> None:
