@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from benchmarks import environments, processes, wrk
+from benchmarks import environments, processes, tables, wrk
 from benchmarks.bodies import TRIVIAL
 from benchmarks.environments import PrepareError
 from benchmarks.processes import Server, StartError
@@ -21,7 +21,7 @@ from benchmarks.turns import FloorProcess, Pace, Subject, ask
 QUIET = 0.02  # share of a core: a system that uses more while nobody asks is up for its own turns alone
 CURVE = "resnet50"  # the model of the picture
 SHARES, CURVE_SHARES = (0.5, 0.7, 0.9), (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-OVERLOAD = 10.0
+OVERLOAD, OVERLOAD_TURNS = 10.0, 3
 LOGS = environments.CACHE / "logs"  # what the servers of the last run printed
 
 
@@ -76,7 +76,7 @@ class Run:
                 self.turns(subjects, floor, pace)
 
     def turns(self, subjects: Sequence[Subject], floor: FloorProcess, pace: Pace) -> None:
-        """The floor, a system, the floor, the next system, ... ``rounds`` times over; then the open loops."""
+        """The floor, a system, the floor, the next system, ... ``rounds`` times over; the open loops; overload, in turns."""
         before = floor.measure(pace.floor)
         for number in range(self.rounds):
             if not subjects:
@@ -88,8 +88,12 @@ class Run:
                 say(subject.record.model, subject.system, f"round {number + 1} of {self.rounds}: {rate}")
         for subject in subjects:
             subject.record.capacity = median(one.busy.rate for one in subject.record.rounds)
-            subject.open(*open_columns(subject.system, subject.record.model), pace)
-            say(subject.record.model, subject.system, "done")
+            subject.open(open_columns(subject.system, subject.record.model)[0], pace)
+        for number in range(min(self.rounds, OVERLOAD_TURNS)):
+            for subject in subjects:
+                if times := open_columns(subject.system, subject.record.model)[1]:
+                    subject.overload(times, pace)
+                    say(subject.record.model, subject.system, f"overload {number + 1}: {tables.goodput(subject.record)}")
 
     @contextmanager
     def up(self, model: str, package: Path, systems: Sequence[System]) -> Generator[list[Subject]]:

@@ -60,6 +60,13 @@ class Load(Struct):
     seen: Seen
 
 
+class Overload(Struct):
+    """An open loop at many times the capacity. capacity: images a second with 32 clients, measured right before it."""
+
+    capacity: float
+    seen: Seen
+
+
 class Record(Struct):
     """One system with one model. ``failed`` says why there is nothing else. label: its answer to the first photograph."""
 
@@ -78,7 +85,7 @@ class Record(Struct):
     capacity: float = 0.0
     rounds: list[Round] = field(default_factory=list[Round])
     loads: list[Load] = field(default_factory=list[Load])
-    overload: Seen | None = None
+    overloads: list[Overload] = field(default_factory=list[Overload])
 
 
 class FloorRecord(Struct):

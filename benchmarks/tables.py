@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean, median
 
 from benchmarks.numbers import Spread, spread_of
-from benchmarks.poisson import Group, Seen
+from benchmarks.poisson import Seen
 from benchmarks.results import FloorRecord, Record, Round
 
 NONE = "-"
@@ -100,32 +100,44 @@ def of_load(seen: Seen) -> str:
 
 
 def overload(records: Sequence[Record]) -> str:
-    """Ten times the capacity; nothing where no system was asked."""
+    """Many times the capacity, medians of the turns; nothing where no system was asked."""
     head = [
         "",
+        "n",
         "offered, of capacity",
         "answered well, of capacity",
         "p99 of these, s",
         "refused with 503",
         "refused after, p99 / max, ms",
+        "other failures",
     ]
-    head.append("other failures")
-    rows = [[title_of(record), *of_overload(record, record.overload)] for record in records if record.overload]
+    rows = [[title_of(record), *of_overload(record)] for record in records if record.overloads]
     return table(head, rows) if rows else ""
 
 
-def of_overload(record: Record, seen: Seen) -> list[str]:
-    good, refused = seen.answers.get("200"), seen.answers.get("503", Group(0, 0, 0, 0))
-    others = sum(group.count for status, group in seen.answers.items() if status not in ("200", "503"))
-    notes = [(others, "other statuses"), (seen.broken, "broken off"), (seen.unanswered, "unanswered")]
+def of_overload(record: Record) -> list[str]:
+    turns = [each.seen for each in record.overloads]
+    good = spread_of([group.p99_ms / 1000 for seen in turns if (group := seen.answers.get("200"))])
+    refused = [group for seen in turns if (group := seen.answers.get("503"))]
+    others = sum(group.count for seen in turns for status, group in seen.answers.items() if status not in ("200", "503"))
+    broken, unanswered = sum(seen.broken for seen in turns), sum(seen.unanswered for seen in turns)
+    notes = [(others, "other statuses"), (broken, "broken off"), (unanswered, "unanswered")]
     return [
-        f"{seen.offered / record.capacity:.1f}x",
-        f"{seen.goodput / record.capacity:.0%}",
-        number(good.p99_ms / 1000 if good else None),
-        f"{refused.count:,} of {seen.sent:,}",
-        f"{number(refused.p99_ms)} / {number(refused.max_ms)}" if refused.count else NONE,
+        str(len(turns)),
+        f"{median(each.seen.offered / each.capacity for each in record.overloads):.1f}x",
+        goodput(record),
+        spread(good),
+        f"{sum(group.count for group in refused):,} of {sum(seen.sent for seen in turns):,}",
+        f"{number(median(g.p99_ms for g in refused))} / {number(max(g.max_ms for g in refused))}" if refused else NONE,
         ", ".join(f"{count:,} {what}" for count, what in notes if count) or "none",
     ]
+
+
+def goodput(record: Record) -> str:
+    """What is answered well under overload, of the capacity measured right before: the median, and the least and the most."""
+    shares = [each.seen.goodput / each.capacity for each in record.overloads]
+    around = f" ({min(shares):.0%} to {max(shares):.0%})" if len(shares) > 1 else ""
+    return f"{median(shares):.0%}{around}" if shares else NONE
 
 
 def resources(floor: FloorRecord | None, records: Sequence[Record]) -> str:

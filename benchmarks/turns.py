@@ -15,7 +15,7 @@ from benchmarks import bodies, environments, machine, poisson, proc, processes, 
 from benchmarks.arrivals import Arrivals
 from benchmarks.bodies import Bodies
 from benchmarks.processes import Server
-from benchmarks.results import Load, Measured, Record, Round, Turn
+from benchmarks.results import Load, Measured, Overload, Record, Round, Turn
 from benchmarks.systems import System
 
 MANY_CLIENTS = 2  # as many images on their way as with 32 clients
@@ -112,17 +112,18 @@ class Subject:
         """CPU time that neither the server nor its clients have used."""
         return machine.busy() - self.server.cpu_seconds() - wrk.children_cpu()
 
-    def open(self, shares: Sequence[float], overload: float, pace: Pace) -> None:
-        """Open loops at shares of the capacity, and at ``overload`` times it, unless that is 0."""
-        if not self.record.capacity:
-            return
-        for share in shares:
+    def open(self, shares: Sequence[float], pace: Pace) -> None:
+        """Open loops at shares of the capacity."""
+        for share in shares if self.record.capacity else ():
             arrivals = Arrivals(self.server.port, share * self.record.capacity, pace.open)
             self.record.loads.append(Load(share, poisson.load(arrivals, self.single)))
             self.server.wait_until_idle()
-        if overload:
-            arrivals = Arrivals(self.server.port, overload * self.record.capacity, pace.open, PATIENCE)
-            self.record.overload = poisson.load(arrivals, self.single)
+
+    def overload(self, times: float, pace: Pace) -> None:
+        """An open loop at so many times the capacity of this moment."""
+        if capacity := self.closed(self.single, 32, pace.closed(32)).rate:
+            arrivals = Arrivals(self.server.port, times * capacity, pace.open, PATIENCE)
+            self.record.overloads.append(Overload(capacity, poisson.load(arrivals, self.single)))
             self.server.wait_until_idle()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import picture, report, results, tables
 from benchmarks.poisson import Group, Seen
-from benchmarks.results import FloorRecord, Load, Measured, Record, Results, Round, Trivial
+from benchmarks.results import FloorRecord, Load, Measured, Overload, Record, Results, Round, Trivial
 from benchmarks.wrk import Closed
 
 
@@ -33,7 +33,8 @@ def sample() -> Results:
     hubel.rounds = [round_of(rate, many=True) for rate in (80, 95, 90)]
     hubel.capacity, hubel.memory_mb, hubel.idle_share = 90, 300, 0.001
     hubel.loads = [Load(share, seen(90 * share, 20 / (1 - share))) for share in (0.9, 0.5, 0.7)]
-    hubel.overload = seen(900, 30, s200=500, s503=4000, s500=3)
+    pressed = [(900, 90, 30), (700, 100, 20), (950, 100, 40)]  # offered, capacity right before, p50
+    hubel.overloads = [Overload(capacity, seen(rate, p50, s200=500, s503=4000, s500=3)) for rate, capacity, p50 in pressed]
     peer = Record("resnet50", "peer", "Peer", "2026-11-22 10:01 UTC", version="1.2", capacity=45)
     peer.rounds = [round_of(45, errors=2)]
     broken = Record("resnet50", "broken", "Broken", "2026-11-22 10:02 UTC", failed="ended with 1: no such module")
@@ -77,7 +78,16 @@ def test_open_loops_stand_by_their_share_of_the_capacity(sample: Results) -> Non
 
 def test_overload_tells_answers_refusals_and_failures_apart(sample: Results) -> None:
     text = tables.overload(sample.of("resnet50"))
-    assert row_of(text, "Hubel") == ["10.0x", "100%", "0.09", "4,000 of 4,503", "90.0 / 120", "3 other statuses"]
+    assert row_of(text, "Hubel") == [
+        "3",
+        "9.5x",
+        "95% (70% to 100%)",
+        "0.09 (0.06 to 0.12)",
+        "12,000 of 13,509",
+        "90.0 / 160",
+        "9 other statuses",
+    ]
+    assert "Peer" not in text
 
 
 def test_requests_without_an_answer_are_named(sample: Results) -> None:
