@@ -22,6 +22,7 @@ from service.http.hosts import Hosts
 from service.http.page import Page
 from service.http.request import App, Reply, Request, Routes, parse_head
 from service.rollout.served_model import ServedModel
+from service.settings import Settings
 from service.telemetry import tracing
 
 if TYPE_CHECKING:
@@ -47,9 +48,15 @@ def engine() -> EngineClient:
 
 
 @cache
+def config() -> Settings:
+    """The settings; without a supervisor, where each worker has an engine of its own, of one worker by default."""
+    return CONFIG if GIVEN else msgspec.structs.replace(CONFIG, workers=CONFIG.workers or 1)
+
+
+@cache
 def access() -> ApiKeyAuth | None:
     """Who may ask; None: everyone."""
-    return app.make_auth(CONFIG)
+    return app.make_auth(config())
 
 
 @cache
@@ -73,12 +80,12 @@ class FrontedService(bentoml.Service[Any]):
         return Cors(http_app, origins) if (origins := CONFIG.allowed_origins()) else http_app
 
 
-@bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.worker_count(), metrics={"enabled": False})
+@bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.workers or 1, metrics={"enabled": False})
 class Hubel:
     """Classify, rank, describe and explain images with one model."""
 
     def __init__(self) -> None:
-        self.service = app.Service(CONFIG, engine(), attachment())
+        self.service = app.Service(config(), engine(), attachment())
         self.check_load = self.service.endpoints.check_load
 
     @bentoml.on_shutdown

@@ -20,7 +20,7 @@ PREFIX = "HUBEL_"
 Device = Literal["auto", "cuda", "cpu"]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "max 100000", or microseconds of processor time a period
 NVIDIA = Path("/dev/nvidiactl")  # there where a driver is
-MOST_WORKERS = 16  # by default
+CPU_WORKERS, MOST_WORKERS = 2, 16  # by default; the latter with a GPU
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as a browser writes it
 HOST = re.compile(r"\*|[A-Za-z0-9._-]{1,253}|[0-9a-fA-F:]{2,45}")  # a name or an address
 Count = Annotated[int, Meta(ge=1)]
@@ -124,9 +124,11 @@ class Settings(Struct, frozen=True):
         return Path(self.require_signature) if self.require_signature else None
 
     def worker_count(self) -> int:
-        """Worker processes: as asked for, else one; with a GPU, which computes faster than one can decode, one for each core."""
+        """Worker processes: as asked for, else two where there are as many cores, as Python's lock keeps one from using more than
+        about one; with a GPU, which computes faster than one can decode, one for each core.
+        """
         gpu = self.device != "cpu" and has_gpu()
-        return self.workers or (min(available_cores(), MOST_WORKERS) if gpu else 1)
+        return self.workers or min(available_cores(), MOST_WORKERS if gpu else CPU_WORKERS)
 
     def gpu_memory(self) -> int:
         """Bytes of a GPU's memory that a version may take; 0: any."""

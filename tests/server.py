@@ -136,7 +136,14 @@ def launch(store: Path, log: Path, **settings: str) -> Server:
 def launch_as(prefix: Sequence[str], root: Path, store: Path, log: Path, settings: Mapping[str, str]) -> Server:
     """The same by a command that runs the one after it in its own place, such as unshare, and from another source."""
     port = free_port()
-    defaults = {"HUBEL_STORE": str(store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port), "HUBEL_DRAIN_MS": "50"}
+    # One worker: limits and queues hold in each, so that what a test reaches is the same on every machine
+    defaults = {
+        "HUBEL_STORE": str(store),
+        "HUBEL_MODEL": "tiny",
+        "HUBEL_PORT": str(port),
+        "HUBEL_DRAIN_MS": "50",
+        "HUBEL_WORKERS": "1",
+    }
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "service"],

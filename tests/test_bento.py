@@ -56,6 +56,15 @@ def test_bentoml_s_client_asks_a_running_service(server: Server, picture: Path) 
     assert routes == set(ROUTES)
 
 
+@pytest.mark.parametrize(("said", "count"), [({}, 1), ({"HUBEL_WORKERS": "3"}, 3)])
+def test_under_bentoml_there_is_one_worker_unless_more_are_asked_for(said: dict[str, str], count: int) -> None:
+    program = "from service import bento; print(bento.config().worker_count(), bento.Hubel.config['workers'])"
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment(**said), capture_output=True, text=True, timeout=60
+    )
+    assert told.stdout.split() == [str(count)] * 2, told.stderr
+
+
 @pytest.mark.skipif(not (TOOLS / "uv").exists() and not shutil.which("uv"), reason="bentoml build needs uv")
 def test_a_bento_is_built_and_serves_a_bundled_model(tmp_path: Path, picture: Path) -> None:
     path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"

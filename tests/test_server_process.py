@@ -21,6 +21,7 @@ import pytest
 
 from models.package.manifest import CARD, FILE, MODEL
 from models.registry import registry
+from service.settings import Settings
 from service.status import ask
 from tests.client import assert_problem, body_of, labels_of, results_of, samples, send
 from tests.conftest import StartServer
@@ -39,6 +40,12 @@ def test_ctrl_c_in_a_terminal_ends_it_well(start_server: StartServer) -> None:
         assert client.get("/livez").status_code == 200
         assert server.stop(signal.SIGINT, group=True) == 0
     assert "Traceback" not in server.output()
+
+
+def test_as_many_workers_answer_as_the_device_needs_where_nobody_says_how_many(start_server: StartServer) -> None:
+    server = start_server(HUBEL_WORKERS="0")
+    assert len(server.workers()) == Settings().worker_count()
+    assert len(server.engines()) == 1
 
 
 def test_a_signal_while_the_model_is_loading_ends_it_well(tiny_store: Path, tmp_path: Path) -> None:

@@ -163,16 +163,19 @@ def test_the_engine_computes_on_all_cores_and_the_workers_share_them_to_decode()
         os.sched_setaffinity(0, cores)
 
 
-def test_one_worker_is_enough_for_a_cpu_and_a_gpu_gets_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_gets_two_workers_and_a_gpu_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "available_cores", lambda: 12)
     monkeypatch.setattr(settings, "has_gpu", lambda: False)
-    assert Settings().worker_count() == 1
+    assert Settings().worker_count() == 2
     monkeypatch.setattr(settings, "has_gpu", lambda: True)
     assert Settings().worker_count() == 12
-    assert Settings(device="cpu").worker_count() == 1
+    assert Settings(device="cpu").worker_count() == 2
     assert Settings(workers=3).worker_count() == 3
     monkeypatch.setattr(settings, "available_cores", lambda: 96)
     assert Settings().worker_count() == settings.MOST_WORKERS
+    monkeypatch.setattr(settings, "available_cores", lambda: 1)
+    assert Settings().worker_count() == 1
+    assert Settings(device="cpu").worker_count() == 1
 
 
 def test_a_signature_is_asked_for_where_a_key_is_named() -> None:
