@@ -43,7 +43,7 @@ def test_a_machine_that_stood_still_has_the_same_processes_afterwards(start_serv
 def unread(tiny_store: Path, tmp_path: Path) -> Iterator[Server]:
     """A service whose standard error nobody reads; ``log`` holds its other output."""
     port = free_port()
-    settings = {"HUBEL_STORE": str(tiny_store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port), "HUBEL_DRAIN_MS": "50"}
+    settings = {"HUBEL_STORE": str(tiny_store), "HUBEL_MODEL": "tiny", "HUBEL_PORT": str(port), "HUBEL_WORKERS": "1"}
     with (tmp_path / "out.txt").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "service"],
