@@ -128,10 +128,11 @@ class Pace:
 class DecodeQueue:
     """Everything that this process decodes. Of one event loop.
 
-    pool: decodes small images, in ``threads`` threads; as many and one more decode the others. max_bytes: of memory for the
-    pixels of the others, at a time. max_images: in the line. max_seconds: that small and quick images may wait. room: whether the
-    network can take more from the line than what is quick. drop: called with the reason for each image that was not decoded.
-    changed: called with the images in the line, and the bytes being decoded into. refused: called for each request that is.
+    pool: decodes small images, in ``threads`` threads; as many and one more, which give way, decode the others, and bulk.
+    max_bytes: of memory for the pixels of the others, at a time. max_images: in the line. max_seconds: that small and quick
+    images may wait. room: whether the network can take more from the line than what is quick. drop: called with the reason for
+    each image that was not decoded. changed: called with the images in the line, and the bytes being decoded into. refused:
+    called for each request that is.
     """
 
     def __init__(
@@ -280,8 +281,10 @@ class DecodeQueue:
             return await self._run_in_line(data, plan, spec, work)
         loop = asyncio.get_running_loop()
         async with self.bulk if bulk else nullcontext():
-            made, seconds = await loop.run_in_executor(self.pool, self._make, data, plan, spec, work)
-        self.small_seconds += (0.1 if self.small_seconds else 1.0) * (seconds - self.small_seconds)
+            pool = self.line_pool if bulk else self.pool
+            made, seconds = await loop.run_in_executor(pool, self._make, data, plan, spec, work)
+        if not (bulk and self.small[0]):  # it gives way to these, and takes longer
+            self.small_seconds += (0.1 if self.small_seconds else 1.0) * (seconds - self.small_seconds)
         return made
 
     def _is_alone(self, plan: Plan, data: bytes, spec: InputSpec) -> bool:
