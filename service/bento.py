@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from service.telemetry.spans import Tracer
 
 CONFIG = settings.read()
+OWN = msgspec.structs.replace(CONFIG, workers=CONFIG.workers or 1)  # without a supervisor: each worker has an engine of its own
 SCHEMA = "/schema.json"  # where BentoML's client looks for the endpoints
 
 
@@ -47,10 +48,8 @@ def engine() -> EngineClient:
     return app.connect(CONFIG, attachment().address)
 
 
-@cache
 def config() -> Settings:
-    """The settings; without a supervisor, where each worker has an engine of its own, of one worker by default."""
-    return CONFIG if GIVEN else msgspec.structs.replace(CONFIG, workers=CONFIG.workers or 1)
+    return CONFIG if GIVEN else OWN
 
 
 @cache
@@ -80,7 +79,7 @@ class FrontedService(bentoml.Service[Any]):
         return Cors(http_app, origins) if (origins := CONFIG.allowed_origins()) else http_app
 
 
-@bentoml.service(name="hubel", service_class=FrontedService, workers=CONFIG.workers or 1, metrics={"enabled": False})
+@bentoml.service(name="hubel", service_class=FrontedService, workers=OWN.workers, metrics={"enabled": False})
 class Hubel:
     """Classify, rank, describe and explain images with one model."""
 

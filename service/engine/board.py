@@ -63,7 +63,7 @@ class Board:
 class EngineRow:
     """What an engine says of itself, which alone changes it.
 
-    seconds_per_image: a moving average while it is busy; 0 until a batch has run. spare_from: when there is time again for
+    seconds_per_image: a moving average while it is busy, a guess until a batch has run. spare_from: when there is time again for
     what nobody waits for.
     """
 

@@ -20,7 +20,7 @@ AHEAD_SECONDS = 2.0  # of a slow network, no more images of these than it comput
 
 
 class EngineFigures(Protocol):
-    """What an engine says of itself: a moving average while it is busy, 0 until it has computed a batch."""
+    """What an engine says of itself: a moving average while it is busy, a guess, or 0, until it has computed a batch."""
 
     @property
     def seconds_per_image(self) -> float: ...

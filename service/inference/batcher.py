@@ -133,9 +133,10 @@ class Batcher:
             self.spare_from = ended + (ended - now) * (1 / SPARE_SHARE - 1)
             return
         if runs:
-            seconds = (ended - max(self.last_end, now)) / sum(runs)
-            self.images += sum(runs)
-            self.seconds_per_image += max(NEWEST, sum(runs) / self.images) * (seconds - self.seconds_per_image)
+            images = sum(runs)
+            seconds = (ended - max(self.last_end, now)) / images
+            self.images += images
+            self.seconds_per_image += max(NEWEST, images / self.images) * (seconds - self.seconds_per_image)
         self.last_end = ended
         self.hold_until = ended + self.max_wait if self.max_wait else 0.0
 

@@ -1,9 +1,10 @@
 """Before stage decode: which image is decoded next, and how much at once. Counted in pixels and time, not in images.
 
 An image's header says what its pixels may cost. Small images have threads of their own, in the order in which they come, and
-where one is alone the event loop decodes it. The others wait in a line, and small ones too where many come: whoever asks for
-little goes before those who ask for much, but not for ever; what takes long leaves a thread free for what does not, and waits
-while the network has enough to do; and all together they hold no more memory than they may. Work whose waiter is gone is dropped.
+where one is alone the event loop decodes it; those of bulk are decoded where the others are. The others wait in a line, and
+small ones too where many come: whoever asks for little goes before those who ask for much, but not for ever; what takes long
+leaves a thread free for what does not, and waits while the network has enough to do; and all together they hold no more memory
+than they may. Work whose waiter is gone is dropped.
 """
 
 import asyncio
